@@ -1,0 +1,2 @@
+//! Placeholder while the crate takes shape.
+fn main() {}

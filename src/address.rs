@@ -1,0 +1,165 @@
+//! Addresses as people write them, and as sockets report them.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use crate::Error;
+
+/// Where to listen or connect to, and where a peer is.
+///
+/// Written as `HOST:PORT`, `V4:PORT`, `[V6]:PORT` or `unix:PATH`; `Display` writes the same forms.
+///
+/// ```
+/// use echoloop::Address;
+///
+/// let address: Address = "[::1]:27015".parse()?;
+/// assert!(matches!(address, Address::Ip(a) if a.port() == 27015 && a.is_ipv6()));
+/// assert_eq!(address.to_string(), "[::1]:27015");
+/// # Ok::<(), echoloop::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// An IPv4 or IPv6 address with a port.
+    Ip(SocketAddr),
+    /// A host name with a port, to be resolved.
+    Host {
+        /// The name, as it was written.
+        name: String,
+        /// The port; 0 lets the system choose when listening.
+        port: u16,
+    },
+    /// The path of a Unix domain socket. Empty where the peer's socket has no name, as most have not.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Every socket address that this address stands for, in the resolver's order and without
+    /// duplicates. Blocks while a host name is looked up. A Unix path stands for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Resolve`] if the host is unknown or the resolver fails.
+    ///
+    /// ```
+    /// let all = "localhost:27015".parse::<echoloop::Address>()?.resolve()?;
+    /// assert!(!all.is_empty());
+    /// # Ok::<(), echoloop::Error>(())
+    /// ```
+    pub fn resolve(&self) -> Result<Vec<Self>, Error> {
+        let Self::Host { name, port } = self else {
+            return Ok(vec![self.clone()]);
+        };
+        let failed = |source| Error::Resolve { address: self.clone(), source };
+        let mut found = Vec::new();
+        for address in (name.as_str(), *port).to_socket_addrs().map_err(failed)? {
+            let address = Self::Ip(address);
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
+        if found.is_empty() {
+            return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+        }
+        Ok(found)
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = |why| Error::Address { text: text.to_owned(), why };
+        if let Some(path) = text.strip_prefix("unix:") {
+            if path.is_empty() {
+                return Err(invalid("the path after unix: is missing"));
+            }
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Ip(address));
+        }
+        let Some((name, port)) = text.rsplit_once(':') else {
+            return Err(invalid("expected HOST:PORT, [V6]:PORT or unix:PATH"));
+        };
+        if name.contains(':') {
+            return Err(invalid("an IPv6 address is written in brackets, as in [::1]:27015"));
+        }
+        let is_host_character = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if name.is_empty() || !name.chars().all(is_host_character) {
+            return Err(invalid("expected a host before the last colon"));
+        }
+        if !port.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(invalid("the port is not a number from 0 to 65535"));
+        }
+        match port.parse() {
+            Ok(port) => Ok(Self::Host { name: name.to_owned(), port }),
+            Err(_) => Err(invalid("the port is not a number from 0 to 65535")),
+        }
+    }
+}
+
+impl TryFrom<&str> for Address {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_reads_back_as_it_is_written() {
+        for text in ["127.0.0.1:0", "[::1]:27015", "localhost:65535", "unix:/run/echo.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_addresses_are_refused_with_a_reason() {
+        for text in [
+            "",
+            ":",
+            "localhost",
+            ":27015",
+            "localhost:",
+            "localhost:65536",
+            "localhost:-1",
+            "localhost:+1",
+            "::1:27015",
+            "[::1]",
+            "[::1:1",
+            "a b:1",
+            "unix:",
+            "host:1x",
+            "http://host:80",
+        ] {
+            let error = text.parse::<Address>().expect_err(text).to_string();
+            assert!(error.starts_with(&format!("address '{text}': ")), "{error}");
+            assert!(!error.contains('\n'));
+        }
+    }
+}

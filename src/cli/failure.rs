@@ -1,0 +1,92 @@
+//! Why the program ends with an error: one line, a hint where there is one, and the exit status.
+
+use std::{fmt, io, process::ExitCode};
+
+use echoloop::Error;
+
+/// An error as its user sees it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<&'static str>,
+    status: u8,
+}
+
+impl Failure {
+    /// Something went wrong: exit status 1.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, status: 1 }
+    }
+
+    /// The arguments are wrong: exit status 2. Clap explains in several lines; its first paragraph says it all.
+    pub(crate) fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let paragraph = text.split("\n\n").next().unwrap_or(&text);
+        let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+        Self { message, hint: Some("try --help"), status: 2 }
+    }
+
+    /// Adds a hint for what the operating system said.
+    pub(crate) fn hint(mut self, hint: Option<&'static str>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    pub(crate) fn status(&self) -> ExitCode {
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (hint, status) = match &error {
+            Error::Address { .. } => (None, 2),
+            Error::Config(_) => (Some("try --help"), 2),
+            Error::Resolve { .. } => (Some("check the spelling of the host"), 1),
+            Error::Bind { source, .. } | Error::Loop { source, .. } => (hint_for(source), 1),
+            _ => (None, 1),
+        };
+        Self { message: error.to_string(), hint, status }
+    }
+}
+
+/// What to do about an error of the operating system.
+pub(crate) fn hint_for(error: &io::Error) -> Option<&'static str> {
+    let kind = error.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        Some("another server uses it; choose another, or port 0 for any")
+    } else if kind == io::ErrorKind::PermissionDenied {
+        Some("ports below 1024, and the directories of others, need privileges")
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        Some("no interface of this machine has that address")
+    } else if kind == io::ErrorKind::ConnectionRefused {
+        Some("nobody listens there; start one with `echoloop serve`")
+    } else if is_out_of_descriptors(error) {
+        Some("raise the limit on open files: ulimit -n")
+    } else {
+        None
+    }
+}
+
+#[cfg(unix)]
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
+#[cfg(not(unix))]
+fn is_out_of_descriptors(_: &io::Error) -> bool {
+    false
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One line, whatever was in an argument or in what the system said.
+        let one_line = self.message.replace(['\n', '\r'], " ");
+        match self.hint {
+            Some(hint) => write!(f, "{one_line} ({hint})"),
+            None => f.write_str(&one_line),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! How a connection ended, as a value.
+
+use std::{fmt, io};
+
+/// How a connection ended: who ended it, and whether everything owed to the peer was handed over.
+///
+/// "Owed" is what a protocol wrote (an echo server: what it read). "Handed over" means that the
+/// operating system took it, with the FIN behind it; see [`is_complete`](Self::is_complete).
+///
+/// ```
+/// use echoloop::{CloseReason, EndedBy};
+///
+/// assert!(CloseReason::Peer.is_complete());
+/// assert_eq!(CloseReason::WriteStall.ended_by(), EndedBy::Deadline);
+/// assert_eq!(CloseReason::LingerSilence.to_string(), "linger silence");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer sent its FIN first; everything owed was sent, then our FIN.
+    Peer,
+    /// The protocol finished first; everything was sent, then our FIN, and the peer's FIN came.
+    Finished,
+    /// The idle deadline ended it; our FIN was sent and the peer's came.
+    Idle,
+    /// A drain ended it; everything owed and our FIN were sent, and the peer's FIN came.
+    Drained,
+    /// Everything was sent, then our FIN, but the peer did not end within the linger timeout.
+    LingerTimeout,
+    /// Everything was sent, then our FIN; the peer neither sent a byte nor ended for the linger silence.
+    LingerSilence,
+    /// Everything was sent, then our FIN; the peer went on sending more than the linger byte cap.
+    LingerBytes,
+    /// The peer reset the connection, or was gone, while nothing was queued for it.
+    Reset,
+    /// The peer reset the connection, or was gone, while output was queued: those bytes are lost.
+    ResetUnsent,
+    /// The peer took no byte of the queued output for the write timeout: those bytes are lost.
+    WriteStall,
+    /// The drain deadline cut it off before everything owed was sent.
+    DrainTimeout,
+    /// The protocol or a [`Handle`](crate::Handle) aborted it.
+    Aborted,
+    /// A callback of the protocol panicked.
+    Panicked,
+    /// The protocol left more input unconsumed than the input limit.
+    InputLimit,
+    /// The protocol queued more output than the queue limit.
+    QueueLimit,
+    /// Another error of the operating system, such as a keep-alive that ran out.
+    Failed(io::ErrorKind),
+    /// An outbound connection could not be made.
+    ConnectFailed(io::ErrorKind),
+    /// An outbound connection was not made within the connect timeout.
+    ConnectTimeout,
+}
+
+/// Who or what ended a connection; see [`CloseReason::ended_by`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndedBy {
+    /// The peer, by FIN or reset.
+    Peer,
+    /// The protocol, or a bug in it.
+    Protocol,
+    /// A deadline or another limit that the operator set.
+    Deadline,
+    /// The operator: drain or abort.
+    Operator,
+    /// The operating system or the network.
+    System,
+}
+
+/// The number of variants of [`CloseReason`], for the counters.
+pub(crate) const REASONS: usize = 18;
+
+impl CloseReason {
+    /// Every reason once; the error kinds are placeholders. The order is that of the variants.
+    pub(crate) const ALL: [Self; REASONS] = [
+        Self::Peer,
+        Self::Finished,
+        Self::Idle,
+        Self::Drained,
+        Self::LingerTimeout,
+        Self::LingerSilence,
+        Self::LingerBytes,
+        Self::Reset,
+        Self::ResetUnsent,
+        Self::WriteStall,
+        Self::DrainTimeout,
+        Self::Aborted,
+        Self::Panicked,
+        Self::InputLimit,
+        Self::QueueLimit,
+        Self::Failed(io::ErrorKind::Other),
+        Self::ConnectFailed(io::ErrorKind::Other),
+        Self::ConnectTimeout,
+    ];
+
+    /// Whether everything owed to the peer, and our FIN behind it, was handed to the operating system.
+    #[must_use]
+    pub const fn is_complete(self) -> bool {
+        match self {
+            Self::Peer
+            | Self::Finished
+            | Self::Idle
+            | Self::Drained
+            | Self::LingerTimeout
+            | Self::LingerSilence
+            | Self::LingerBytes => true,
+            Self::Reset
+            | Self::ResetUnsent
+            | Self::WriteStall
+            | Self::DrainTimeout
+            | Self::Aborted
+            | Self::Panicked
+            | Self::InputLimit
+            | Self::QueueLimit
+            | Self::Failed(_)
+            | Self::ConnectFailed(_)
+            | Self::ConnectTimeout => false,
+        }
+    }
+
+    /// Who or what ended the connection.
+    #[must_use]
+    pub const fn ended_by(self) -> EndedBy {
+        match self {
+            Self::Peer | Self::Reset | Self::ResetUnsent => EndedBy::Peer,
+            Self::Finished | Self::Panicked | Self::InputLimit | Self::QueueLimit => EndedBy::Protocol,
+            Self::Idle
+            | Self::LingerTimeout
+            | Self::LingerSilence
+            | Self::LingerBytes
+            | Self::WriteStall
+            | Self::ConnectTimeout => EndedBy::Deadline,
+            Self::Drained | Self::DrainTimeout | Self::Aborted => EndedBy::Operator,
+            Self::Failed(_) | Self::ConnectFailed(_) => EndedBy::System,
+        }
+    }
+
+    /// The name under which it is counted and logged.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Finished => "finished",
+            Self::Idle => "idle",
+            Self::Drained => "drained",
+            Self::LingerTimeout => "linger timeout",
+            Self::LingerSilence => "linger silence",
+            Self::LingerBytes => "linger bytes",
+            Self::Reset => "reset",
+            Self::ResetUnsent => "reset with output unsent",
+            Self::WriteStall => "write stall",
+            Self::DrainTimeout => "drain timeout",
+            Self::Aborted => "aborted",
+            Self::Panicked => "panicked",
+            Self::InputLimit => "input limit",
+            Self::QueueLimit => "queue limit",
+            Self::Failed(_) => "failed",
+            Self::ConnectFailed(_) => "connect failed",
+            Self::ConnectTimeout => "connect timeout",
+        }
+    }
+
+    /// The place of this reason in [`Self::ALL`] and in the counters.
+    pub(crate) fn index(self) -> usize {
+        let same = |other: &Self| std::mem::discriminant(other) == std::mem::discriminant(&self);
+        Self::ALL.iter().position(same).expect("ALL names every reason")
+    }
+
+    /// Whether the socket, still alive, is to be reset rather than closed, so that no peer takes a
+    /// truncated stream for a whole one.
+    pub(crate) const fn needs_reset(self) -> bool {
+        !self.is_complete() && !matches!(self.ended_by(), EndedBy::Peer | EndedBy::System)
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        if let Self::Failed(kind) | Self::ConnectFailed(kind) = self {
+            write!(f, ": {kind}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_place_and_a_name_of_its_own() {
+        for (place, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), place);
+            let namesakes = CloseReason::ALL.iter().filter(|other| other.name() == reason.name());
+            assert_eq!(namesakes.count(), 1, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Every limit of a server, with its unit and its default.
+
+use std::time::Duration;
+
+use crate::Error;
+
+/// Every limit of a server. Start from [`Config::default`] and set what should differ.
+///
+/// A timeout of `None` is off. Sizes are in bytes. [`Server`](crate::Server) checks the values when it
+/// is bound and says in one line what is out of bounds.
+///
+/// ```
+/// use std::time::Duration;
+/// use echoloop::Config;
+///
+/// let mut config = Config::default();
+/// config.idle_timeout = Some(Duration::from_secs(30));
+/// config.max_connections = Some(10_000);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Connections that the kernel completes and queues until the loop accepts them; the system may
+    /// cap it (`net.core.somaxconn`). At least 1. Default 4096. See listen(2).
+    pub backlog: u32,
+    /// Connections open at once, over all workers; further clients wait in the backlog. At least 1.
+    /// Default `None`: what the soft descriptor limit (`RLIMIT_NOFILE`) allows, less a reserve of 64 or an
+    /// eighth of it, whichever is smaller. Elsewhere than on Unix `None` is 65,536.
+    pub max_connections: Option<usize>,
+    /// Connections to accept in all before the listeners are closed and the server ends with the last
+    /// of them. Default `None`: no end.
+    pub accept_limit: Option<u64>,
+    /// Loops, each a thread of its own with its own listeners and its own share of `max_connections`.
+    /// 1 to 1024. Default 1.
+    pub workers: usize,
+    /// The read buffer that the connections of a loop share. At least 1. Default 64 KiB.
+    pub read_buffer_bytes: usize,
+    /// Queued output of one connection at which its input is read no further. At least 1. Default 64 KiB.
+    pub high_water_bytes: usize,
+    /// Queued output at which reading starts again. Below `high_water_bytes`. Default 16 KiB.
+    pub low_water_bytes: usize,
+    /// Queued output of one connection that aborts it: a protocol that writes on and on without
+    /// regard to [`Flow::Full`](crate::Flow::Full). At least `high_water_bytes`. Default 64 MiB.
+    pub queue_limit_bytes: usize,
+    /// Input that a protocol may leave unconsumed, waiting for more behind it. At least 1. Default 64 KiB.
+    pub input_limit_bytes: usize,
+    /// Bytes that one connection moves, in and out together, before the others have their turn.
+    /// At least 1. Default 256 KiB.
+    pub turn_budget_bytes: usize,
+    /// Connections that a listener accepts before the connections have their turn. At least 1. Default 64.
+    pub accept_burst: usize,
+    /// Readiness events taken from the system at a time. At least 1. Default 1024.
+    pub event_batch: usize,
+    /// Messages and other requests that may wait for one loop before senders are told that it is
+    /// full. At least 1. Default 1024.
+    pub mailbox_capacity: usize,
+    /// No byte in either direction while nothing is queued. Default 10 min.
+    pub idle_timeout: Option<Duration>,
+    /// Queued output of which the peer takes no byte. Default 60 s.
+    pub write_timeout: Option<Duration>,
+    /// From our FIN until the peer's. Default 30 s.
+    pub linger_timeout: Option<Duration>,
+    /// After our FIN, without a byte from the peer. Default 5 s.
+    pub linger_silence_timeout: Option<Duration>,
+    /// After our FIN, bytes that are received and discarded before we stop waiting for the peer's FIN.
+    /// Default 64 MiB.
+    pub linger_limit_bytes: u64,
+    /// From the beginning of a drain until what still has output queued is cut off. Default 30 s.
+    pub drain_timeout: Option<Duration>,
+    /// In a drain, a connection is ended once it was silent this long, so that what its peer had
+    /// already sent can arrive; or after half of `drain_timeout`. Default 250 ms.
+    pub drain_silence: Duration,
+    /// Until an outbound connection is made. Default 10 s.
+    pub connect_timeout: Option<Duration>,
+    /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
+    pub nodelay: bool,
+    /// SO_KEEPALIVE: the system notices peers that vanished. Default on. See socket(7).
+    pub keepalive: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            backlog: 4096,
+            max_connections: None,
+            accept_limit: None,
+            workers: 1,
+            read_buffer_bytes: 64 << 10,
+            high_water_bytes: 64 << 10,
+            low_water_bytes: 16 << 10,
+            queue_limit_bytes: 64 << 20,
+            input_limit_bytes: 64 << 10,
+            turn_budget_bytes: 256 << 10,
+            accept_burst: 64,
+            event_batch: 1024,
+            mailbox_capacity: 1024,
+            idle_timeout: Some(Duration::from_secs(600)),
+            write_timeout: Some(Duration::from_secs(60)),
+            linger_timeout: Some(Duration::from_secs(30)),
+            linger_silence_timeout: Some(Duration::from_secs(5)),
+            linger_limit_bytes: 64 << 20,
+            drain_timeout: Some(Duration::from_secs(30)),
+            drain_silence: Duration::from_millis(250),
+            connect_timeout: Some(Duration::from_secs(10)),
+            nodelay: true,
+            keepalive: true,
+        }
+    }
+}
+
+impl Config {
+    /// Sets the high-water mark, and the low-water mark to a quarter of it.
+    ///
+    /// ```
+    /// let mut config = echoloop::Config::default();
+    /// config.set_high_water(1 << 20);
+    /// assert_eq!(config.low_water_bytes, 256 << 10);
+    /// ```
+    pub fn set_high_water(&mut self, bytes: usize) {
+        self.high_water_bytes = bytes;
+        self.low_water_bytes = bytes / 4;
+        self.queue_limit_bytes = self.queue_limit_bytes.max(bytes);
+    }
+
+    /// Says what is out of bounds.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let at_least_one = [
+            (self.backlog as usize, "backlog must be at least 1"),
+            (self.max_connections.unwrap_or(1), "max_connections must be at least 1"),
+            (self.read_buffer_bytes, "read_buffer_bytes must be at least 1"),
+            (self.high_water_bytes, "high_water_bytes must be at least 1"),
+            (self.input_limit_bytes, "input_limit_bytes must be at least 1"),
+            (self.turn_budget_bytes, "turn_budget_bytes must be at least 1"),
+            (self.accept_burst, "accept_burst must be at least 1"),
+            (self.event_batch, "event_batch must be at least 1"),
+            (self.mailbox_capacity, "mailbox_capacity must be at least 1"),
+        ];
+        if let Some((_, why)) = at_least_one.into_iter().find(|&(value, _)| value == 0) {
+            return Err(Error::Config(why));
+        }
+        if !(1..=1024).contains(&self.workers) {
+            return Err(Error::Config("workers must be 1 to 1024"));
+        }
+        if self.low_water_bytes >= self.high_water_bytes {
+            return Err(Error::Config("low_water_bytes must be below high_water_bytes"));
+        }
+        if self.queue_limit_bytes < self.high_water_bytes {
+            return Err(Error::Config("queue_limit_bytes must be at least high_water_bytes"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_within_its_own_bounds() {
+        Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_named() {
+        type Spoil = fn(&mut Config);
+        let spoil: [(Spoil, &str); 5] = [
+            (|c| c.backlog = 0, "backlog"),
+            (|c| c.max_connections = Some(0), "max_connections"),
+            (|c| c.workers = 0, "workers"),
+            (|c| c.low_water_bytes = c.high_water_bytes, "low_water_bytes"),
+            (|c| c.queue_limit_bytes = 1, "queue_limit_bytes"),
+        ];
+        for (spoil, name) in spoil {
+            let mut config = Config::default();
+            spoil(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("configuration: {name}")), "{error}");
+        }
+    }
+}

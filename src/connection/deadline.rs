@@ -1,0 +1,214 @@
+//! A connection's deadlines: which there are, and what happens when one runs out.
+
+use std::time::{Duration, Instant};
+
+use super::{Connection, InputSide, OutputSide, Readiness, Shared, State};
+use crate::{CloseReason, Config, Protocol, Timeout, transport::Transport};
+
+/// The end of a server, as its connections see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When protocols are told even if their peers still send. `None`: not before they are silent.
+    pub finish_by: Option<Instant>,
+    /// When what still has output queued is cut off. `None`: never.
+    pub deadline: Option<Instant>,
+}
+
+impl Drain {
+    /// A drain that begins now. Half of its time is for what peers still send, half for the disconnect.
+    pub fn begin(now: Instant, timeout: Option<Duration>) -> Self {
+        Self {
+            finish_by: timeout.and_then(|timeout| now.checked_add(timeout / 2)),
+            deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
+        }
+    }
+}
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// When this connection must be looked at if nothing happens before; `None` is never.
+    pub fn deadline(&self, shared: &Shared<P::Message>) -> Option<Instant> {
+        let limits = &shared.limits;
+        let own = match self.state {
+            State::Connecting => after(self.last_activity, limits.connect_timeout),
+            State::Reading => self.idle_deadline(limits),
+            State::Echoing => self.stall_deadline(limits),
+            State::HalfClosed => earliest(self.idle_deadline(limits), self.linger_deadline(limits)),
+            State::Closed(_) => return None,
+        };
+        earliest(earliest(own, self.timer_deadline()), self.drain_deadline(shared))
+    }
+
+    /// Whether the deadline may have moved forward since the last call.
+    pub const fn take_deadline_moved(&mut self) -> bool {
+        std::mem::replace(&mut self.deadline_moved, false)
+    }
+
+    /// Tells the connection that a drain has begun.
+    pub fn begin_drain(&mut self) {
+        // What has come and was not announced yet is to be dealt with before the protocol is told.
+        self.ready.insert(Readiness::READ);
+        self.deadline_moved = true;
+    }
+
+    /// Does what is due at `shared.now`. A deadline counts only after the socket was tried
+    /// once more: the loop may have been late, not the peer.
+    pub fn expire(&mut self, shared: &mut Shared<P::Message>) {
+        self.deadline_moved = true;
+        if !self.is_due(shared) {
+            return;
+        }
+        if self.state != State::Connecting {
+            self.set_ready(Readiness::READ | Readiness::WRITE);
+        }
+        self.turn(shared);
+        if self.is_due(shared) {
+            self.end_by_deadline(shared);
+            self.fire_timers(shared);
+            self.end_by_idleness(shared);
+            self.tell_drain(shared);
+            self.settle(shared);
+        }
+    }
+
+    fn is_due(&self, shared: &Shared<P::Message>) -> bool {
+        self.deadline(shared).is_some_and(|at| at <= shared.now)
+    }
+
+    /// The deadlines that end a connection at once.
+    fn end_by_deadline(&mut self, shared: &Shared<P::Message>) {
+        let limits = &shared.limits;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= shared.now);
+        let reason = match self.state {
+            State::Connecting if due(after(self.last_activity, limits.connect_timeout)) => {
+                CloseReason::ConnectTimeout
+            }
+            State::Echoing if due(self.stall_deadline(limits)) => CloseReason::WriteStall,
+            State::HalfClosed if due(self.linger_end(limits)) => CloseReason::LingerTimeout,
+            State::HalfClosed if due(self.linger_deadline(limits)) => CloseReason::LingerSilence,
+            State::Connecting | State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => {
+                return;
+            }
+        };
+        self.close(reason, shared);
+    }
+
+    fn fire_timers(&mut self, shared: &mut Shared<P::Message>) {
+        // Only those that are due now: one that a callback sets anew waits for the next turn.
+        for key in self.due_timers(shared.now) {
+            if self.remove_timer(key) {
+                let requests = self.call(shared, |protocol, cx| protocol.on_timeout(Timeout::Timer(key), cx));
+                self.obey(shared, requests, &[], CloseReason::Finished);
+            }
+        }
+    }
+
+    fn end_by_idleness(&mut self, shared: &mut Shared<P::Message>) {
+        let is_quiet = matches!(self.state, State::Reading | State::HalfClosed);
+        let due = self.idle_deadline(&shared.limits).is_some_and(|at| at <= shared.now);
+        if !is_quiet || !due {
+            return;
+        }
+        self.last_activity = shared.now;
+        let requests = self.call(shared, |protocol, cx| protocol.on_timeout(Timeout::Idle, cx));
+        self.obey(shared, requests, &[], CloseReason::Idle);
+    }
+
+    /// In a drain: tells the protocol, once what its peer had sent is dealt with.
+    fn tell_drain(&mut self, shared: &mut Shared<P::Message>) {
+        if self.drain_deadline(shared).is_none_or(|at| at > shared.now) || self.state.is_closed() {
+            return;
+        }
+        if self.state == State::Connecting {
+            return self.close(CloseReason::Aborted, shared);
+        }
+        self.told_drain = true;
+        let requests = self.call(shared, |protocol, cx| protocol.on_drain(cx));
+        self.obey(shared, requests, &[], CloseReason::Drained);
+    }
+
+    /// Idleness ends a connection while nothing is owed and its input still matters.
+    fn idle_deadline(&self, limits: &Config) -> Option<Instant> {
+        match self.input {
+            InputSide::Open | InputSide::Paused => after(self.last_activity, limits.idle_timeout),
+            InputSide::Ended if self.output == OutputSide::Open => {
+                after(self.last_activity, limits.idle_timeout)
+            }
+            InputSide::Ended | InputSide::Discarded => None,
+        }
+    }
+
+    fn stall_deadline(&self, limits: &Config) -> Option<Instant> {
+        after(self.extra.as_ref()?.queue_progress, limits.write_timeout)
+    }
+
+    fn linger_deadline(&self, limits: &Config) -> Option<Instant> {
+        let end = self.linger_end(limits);
+        self.extra.as_ref()?.linger.as_ref()?;
+        earliest(end, after(self.last_activity, limits.linger_silence_timeout))
+    }
+
+    fn linger_end(&self, limits: &Config) -> Option<Instant> {
+        let linger = self.extra.as_ref()?.linger.as_ref()?;
+        after(linger.since, limits.linger_timeout)
+    }
+
+    fn timer_deadline(&self) -> Option<Instant> {
+        self.extra.as_ref()?.timers.iter().map(|&(_, at)| at).min()
+    }
+
+    fn drain_deadline(&self, shared: &Shared<P::Message>) -> Option<Instant> {
+        let drain = shared.drain?;
+        let input_matters = matches!(self.input, InputSide::Open | InputSide::Paused);
+        if self.told_drain || !(input_matters || self.output_is_open()) {
+            return None;
+        }
+        match self.state {
+            State::Reading | State::HalfClosed => {
+                earliest(after(self.last_activity, Some(shared.limits.drain_silence)), drain.finish_by)
+            }
+            State::Connecting => Some(shared.now),
+            State::Echoing => drain.finish_by,
+            State::Closed(_) => None,
+        }
+    }
+
+    /// Sets a timer, replaces it, or with `None` forgets it.
+    pub(super) fn set_timer(&mut self, key: u64, at: Option<Instant>, now: Instant) {
+        if self.state.is_closed() {
+            return;
+        }
+        let timers = &mut self.extra_mut(now).timers;
+        timers.retain(|&(known, _)| known != key);
+        timers.extend(at.map(|at| (key, at)));
+        self.deadline_moved = true;
+    }
+
+    /// The keys of the timers that are due, the earliest first.
+    fn due_timers(&self, now: Instant) -> Vec<u64> {
+        let Some(extra) = &self.extra else { return Vec::new() };
+        let mut due: Vec<_> = extra.timers.iter().filter(|(_, at)| *at <= now).collect();
+        due.sort_by_key(|(_, at)| *at);
+        due.into_iter().map(|&(key, _)| key).collect()
+    }
+
+    /// Whether there was such a timer.
+    fn remove_timer(&mut self, key: u64) -> bool {
+        let Some(extra) = &mut self.extra else { return false };
+        let before = extra.timers.len();
+        extra.timers.retain(|&(known, _)| known != key);
+        extra.timers.len() < before
+    }
+}
+
+/// `None` where the timeout is off or past the clock's range.
+fn after(since: Instant, timeout: Option<Duration>) -> Option<Instant> {
+    since.checked_add(timeout?)
+}
+
+/// The earlier of two deadlines, of which either may be never.
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (some, None) | (None, some) => some,
+    }
+}

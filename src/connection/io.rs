@@ -1,0 +1,374 @@
+//! A connection's turn: flush, read, hand over, send.
+
+use std::{
+    io::{self, ErrorKind, IoSlice},
+    mem,
+};
+
+use super::{Connection, InputSide, OutputSide, Readiness, Shared, State};
+use crate::{CloseReason, Config, Input, Protocol, transport::Transport};
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// Does all that can be done without blocking, up to the budget.
+    pub fn turn(&mut self, shared: &mut Shared<P::Message>) {
+        if self.state == State::Connecting && !self.try_connected(shared) {
+            return;
+        }
+        let mut budget = shared.limits.turn_budget_bytes;
+        loop {
+            self.flush(&mut budget, shared);
+            self.settle(shared);
+            if self.state.is_closed() || budget == 0 || !self.receive(&mut budget, shared) {
+                break;
+            }
+        }
+        self.look_for_error(shared);
+        self.settle(shared);
+    }
+
+    /// Whether a read is worth a try and its bytes would be welcome.
+    pub(super) fn can_read(&self, limits: &Config) -> bool {
+        self.ready.has(Readiness::READ)
+            && match self.input {
+                InputSide::Open => !self.throttled && self.unconsumed() < limits.input_limit_bytes,
+                InputSide::Discarded => true,
+                InputSide::Paused | InputSide::Ended => false,
+            }
+    }
+
+    /// Whether the protocol is to be told that it can write again.
+    pub(super) fn owes_writable(&self, limits: &Config) -> bool {
+        self.told_full && self.queued() <= limits.low_water_bytes
+    }
+
+    /// Sees whether an outbound connection is made.
+    fn try_connected(&mut self, shared: &mut Shared<P::Message>) -> bool {
+        if self.ready == Readiness::NONE {
+            return false;
+        }
+        let outcome = match self.transport.take_error() {
+            Ok(None) => self.transport.peer_addr().map(|_| ()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => {
+                self.set_state(self.state.connected());
+                self.ready = Readiness::READ | Readiness::WRITE;
+                self.last_activity = shared.now;
+                self.deadline_moved = true;
+                self.open(shared);
+                !self.state.is_closed()
+            }
+            // A spurious event: the connection is still being made.
+            Err(error) if error.kind() == ErrorKind::NotConnected => {
+                self.ready = Readiness::NONE;
+                false
+            }
+            Err(error) => {
+                self.close(CloseReason::ConnectFailed(error.kind()), shared);
+                false
+            }
+        }
+    }
+
+    /// Sends what is queued, and lets the protocol write more when there is room again.
+    fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message>) {
+        loop {
+            self.write_queue(budget, shared);
+            if self.queued() <= shared.limits.low_water_bytes {
+                self.throttled = false;
+            }
+            if self.state.is_closed() || *budget == 0 || !self.owes_writable(&shared.limits) {
+                return;
+            }
+            self.told_full = false;
+            let requests = self.call(shared, |protocol, cx| protocol.on_writable(cx));
+            let sent_before = shared.counters.bytes_sent.get();
+            self.obey(shared, requests, &[], CloseReason::Finished);
+            let sent = shared.counters.bytes_sent.get() - sent_before;
+            *budget = budget.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX));
+        }
+    }
+
+    fn write_queue(&mut self, budget: &mut usize, shared: &Shared<P::Message>) {
+        while self.ready.has(Readiness::WRITE) && *budget > 0 {
+            let Some(extra) = self.extra.as_deref_mut().filter(|extra| !extra.queue.is_empty()) else {
+                return;
+            };
+            let result = write_slices(&mut self.transport, extra.queue.slices(*budget));
+            if let Ok(n) = result {
+                extra.queue.consume(n);
+                extra.queue_progress = shared.now;
+                *budget -= n;
+                if extra.queue.is_empty() {
+                    self.set_state(self.state.flushed());
+                    self.deadline_moved = true;
+                }
+            }
+            self.written(result, 0, shared);
+        }
+    }
+
+    /// Sends `forward` and then the gathered output: at once as far as the socket takes it, and behind what is
+    /// queued otherwise.
+    pub(super) fn send(&mut self, forward: &[u8], shared: &mut Shared<P::Message>) {
+        let owed = forward.len() + shared.output.len();
+        if owed == 0 {
+            return;
+        }
+        let mut output = mem::take(&mut shared.output);
+        let mut sent = 0;
+        if self.queued() == 0 && self.ready.has(Readiness::WRITE) && self.fault.is_none() {
+            let limit = shared.limits.turn_budget_bytes;
+            let first = &forward[..forward.len().min(limit)];
+            let second = &output[..output.len().min(limit - first.len())];
+            let result = write_slices(&mut self.transport, [IoSlice::new(first), IoSlice::new(second)]);
+            sent = *result.as_ref().unwrap_or(&0);
+            self.written(result, owed, shared);
+        }
+        if sent < owed {
+            let from_output = sent.saturating_sub(forward.len());
+            self.enqueue(&forward[sent.min(forward.len())..], &output[from_output..], shared);
+        }
+        output.clear();
+        if output.capacity() <= super::OUTPUT_CAPACITY_KEPT {
+            shared.output = output;
+        }
+    }
+
+    /// Queues what the socket did not take.
+    fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &Shared<P::Message>) {
+        let unsent = first.len() + second.len();
+        if self.fault.is_some() || self.state.is_closed() {
+            shared.counters.bytes_unsent.add(unsent);
+            return;
+        }
+        let (now, limits) = (shared.now, &shared.limits);
+        let extra = self.extra_mut(now);
+        if extra.queue.is_empty() {
+            extra.queue_progress = now;
+        }
+        extra.queue.push(first, limits.high_water_bytes);
+        extra.queue.push(second, limits.high_water_bytes);
+        let queued = extra.queue.len();
+        self.throttled |= queued >= limits.high_water_bytes;
+        if self.state != State::Echoing {
+            self.set_state(self.state.queued());
+            self.deadline_moved = true;
+        }
+        if queued > limits.queue_limit_bytes {
+            log::warn!("{}: the protocol queued {queued} bytes, more than its limit", self.id);
+            self.close(CloseReason::QueueLimit, shared);
+        }
+    }
+
+    /// Notes the outcome of a write of what is queued, or of `unqueued` bytes that were not queued yet.
+    fn written(&mut self, result: io::Result<usize>, unqueued: usize, shared: &Shared<P::Message>) {
+        match result {
+            Ok(n) => {
+                self.last_activity = shared.now;
+                shared.counters.bytes_sent.add(n);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.remove(Readiness::WRITE),
+            Err(error) => self.set_fault(&error, unqueued, shared),
+        }
+    }
+
+    /// The peer can be sent nothing any more. What it sent before is still read; see `settle`.
+    fn set_fault(&mut self, error: &io::Error, unqueued: usize, shared: &Shared<P::Message>) {
+        let unsent = self.queued();
+        let fault = reason_of(error, unsent + unqueued > 0);
+        log::trace!("{}: {error}", self.id);
+        self.fault.get_or_insert(fault);
+        shared.counters.bytes_unsent.add(unsent);
+        if let Some(extra) = &mut self.extra {
+            extra.queue.consume(unsent);
+        }
+        if self.state == State::Echoing {
+            self.set_state(self.state.flushed());
+        }
+        self.throttled = false;
+        self.told_full = false;
+    }
+
+    /// Reads once and hands over what came. False when there is nothing to do before the next event.
+    fn receive(&mut self, budget: &mut usize, shared: &mut Shared<P::Message>) -> bool {
+        if mem::take(&mut self.redeliver) {
+            self.deliver(0, shared);
+            return true;
+        }
+        if !self.can_read(&shared.limits) {
+            return false;
+        }
+        let room = self.room(&shared.limits).min(*budget);
+        let buffer = &mut shared.buffer;
+        let room = room.min(buffer.len());
+        debug_assert!(room > 0, "a read of nothing would look like the end");
+        let result = loop {
+            match self.transport.read(&mut buffer[..room]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        match result {
+            Ok(0) => self.end_of_input(shared),
+            Ok(n) => {
+                *budget -= n;
+                self.last_activity = shared.now;
+                shared.counters.bytes_received.add(n);
+                if self.input == InputSide::Discarded {
+                    self.discard(n, shared);
+                } else {
+                    let sent_before = shared.counters.bytes_sent.get();
+                    self.deliver(n, shared);
+                    let sent = shared.counters.bytes_sent.get() - sent_before;
+                    *budget = budget.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ready.remove(Readiness::READ);
+                return false;
+            }
+            Err(error) => {
+                let reason = self.fault.unwrap_or_else(|| reason_of(&error, self.queued() > 0));
+                log::trace!("{}: {error}", self.id);
+                self.close(reason, shared);
+                return false;
+            }
+        }
+        !self.state.is_closed()
+    }
+
+    /// How many bytes may be read: so many that echoing them keeps the queue within the high-water mark.
+    fn room(&self, limits: &Config) -> usize {
+        match self.input {
+            InputSide::Discarded => usize::MAX,
+            InputSide::Open | InputSide::Paused | InputSide::Ended => {
+                let queue = limits.high_water_bytes.saturating_sub(self.queued());
+                let unconsumed = limits.input_limit_bytes.saturating_sub(self.unconsumed());
+                queue.min(unconsumed)
+            }
+        }
+    }
+
+    /// Hands the first `n` bytes of the buffer to the protocol, behind what it left unconsumed.
+    fn deliver(&mut self, n: usize, shared: &mut Shared<P::Message>) {
+        let buffer = mem::take(&mut shared.buffer);
+        let mut held = self.take_unconsumed();
+        if held.is_empty() {
+            let consumed = self.hand_over(&buffer[..n], shared);
+            held.extend_from_slice(&buffer[consumed..n]);
+        } else {
+            held.extend_from_slice(&buffer[..n]);
+            let consumed = self.hand_over(&held, shared);
+            held.drain(..consumed);
+        }
+        shared.buffer = buffer;
+        if !held.is_empty() && matches!(self.input, InputSide::Open | InputSide::Paused) {
+            self.keep_unconsumed(held, shared);
+        }
+    }
+
+    fn hand_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message>) -> usize {
+        let mut input = Input::new(bytes);
+        let requests = self.call(shared, |protocol, cx| protocol.on_data(&mut input, cx));
+        self.obey(shared, requests, bytes, CloseReason::Finished);
+        input.consumed()
+    }
+
+    fn take_unconsumed(&mut self) -> Vec<u8> {
+        self.extra.as_mut().map(|extra| mem::take(&mut extra.unconsumed)).unwrap_or_default()
+    }
+
+    fn keep_unconsumed(&mut self, held: Vec<u8>, shared: &Shared<P::Message>) {
+        if self.state.is_closed() {
+            return;
+        }
+        let full = held.len() >= shared.limits.input_limit_bytes;
+        self.extra_mut(shared.now).unconsumed = held;
+        if full && self.input == InputSide::Open {
+            log::warn!("{}: the protocol left its input limit unconsumed", self.id);
+            self.close(CloseReason::InputLimit, shared);
+        }
+    }
+
+    fn discard(&mut self, n: usize, shared: &Shared<P::Message>) {
+        shared.counters.bytes_discarded.add(n);
+        let Some(linger) = self.extra.as_mut().and_then(|extra| extra.linger.as_mut()) else {
+            return;
+        };
+        linger.discarded += n as u64;
+        if linger.discarded > shared.limits.linger_limit_bytes {
+            self.close(CloseReason::LingerBytes, shared);
+        }
+    }
+
+    /// The peer's FIN has come.
+    fn end_of_input(&mut self, shared: &mut Shared<P::Message>) {
+        let before = mem::replace(&mut self.input, InputSide::Ended);
+        self.ready.remove(Readiness::READ);
+        self.last_activity = shared.now;
+        self.deadline_moved = true;
+        match before {
+            InputSide::Open => {
+                self.ended_by.get_or_insert(CloseReason::Peer);
+                let rest = self.take_unconsumed();
+                let mut input = Input::new(&rest);
+                let requests = self.call(shared, |protocol, cx| protocol.on_eof(&mut input, cx));
+                self.obey(shared, requests, &rest, CloseReason::Peer);
+            }
+            InputSide::Discarded | InputSide::Paused | InputSide::Ended => {}
+        }
+    }
+
+    /// After an error event, once everything before the error was read: an error that no read or write
+    /// would show any more is the end all the same.
+    fn look_for_error(&mut self, shared: &Shared<P::Message>) {
+        if !self.ready.has(Readiness::ERROR) || self.state.is_closed() || self.can_read(&shared.limits) {
+            return;
+        }
+        self.ready.remove(Readiness::ERROR);
+        if let Ok(Some(error)) | Err(error) = self.transport.take_error() {
+            self.set_fault(&error, 0, shared);
+        }
+    }
+
+    /// Whether output was promised and is still possible.
+    pub(super) fn output_is_open(&self) -> bool {
+        self.output == OutputSide::Open && self.fault.is_none()
+    }
+}
+
+/// One write of both slices; with `write` where one is enough, which is send(2) on a socket.
+fn write_slices(transport: &mut impl Transport, [first, second]: [IoSlice<'_>; 2]) -> io::Result<usize> {
+    loop {
+        let result = if second.is_empty() {
+            transport.write(&first)
+        } else if first.is_empty() {
+            transport.write(&second)
+        } else {
+            transport.write_vectored(&[first, second])
+        };
+        match result {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            result => return result,
+        }
+    }
+}
+
+/// What an error on the socket says about how the connection ended.
+fn reason_of(error: &io::Error, output_queued: bool) -> CloseReason {
+    let peer_is_gone = matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+    );
+    match (peer_is_gone, output_queued) {
+        (true, true) => CloseReason::ResetUnsent,
+        (true, false) => CloseReason::Reset,
+        (false, _) => CloseReason::Failed(error.kind()),
+    }
+}

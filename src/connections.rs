@@ -1,0 +1,313 @@
+//! The connections of one loop: who is where, whose turn it is, and whose time is up.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+
+use mio::{Interest, Token};
+use slab::Slab;
+
+use crate::{
+    CloseReason, Config, ConnectionId, Handle, Protocol,
+    connection::{Connection, Drain, Readiness, Shared, State},
+    connection_id,
+    deadlines::Deadlines,
+    stats::Counters,
+    transport::{Poller, Transport},
+};
+
+/// All connections of one loop, in a slab, with the queue of those that have work.
+///
+/// Like everything below, it sees neither sockets nor a clock: the transport is a type parameter, and
+/// [`set_now`](Self::set_now) tells the time.
+#[derive(Debug)]
+pub struct Connections<P: Protocol, T> {
+    slots: Slab<Slot<P, T>>,
+    /// Those that have work, each once, in the order of their turns.
+    ready: VecDeque<u32>,
+    /// Those that ended; their slots are freed by `reap`.
+    ended: Vec<u32>,
+    deadlines: Deadlines,
+    shared: Shared<P::Message>,
+    capacity: usize,
+    worker: u32,
+    next_generation: u64,
+}
+
+#[derive(Debug)]
+struct Slot<P, T> {
+    connection: Connection<P, T>,
+    place: Place,
+    interest: Interest,
+}
+
+/// Which of the lists a slot is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Resting,
+    Ready,
+    Ended,
+}
+
+/// Slots that are kept for later connections when all have ended.
+const SLOTS_KEPT: usize = 256;
+
+impl<P: Protocol, T: Transport> Connections<P, T> {
+    /// No connections yet, and never more than `capacity`.
+    pub fn new(
+        worker: u32,
+        capacity: usize,
+        now: Instant,
+        limits: Config,
+        counters: Arc<Counters>,
+        handle: Handle<P::Message>,
+    ) -> Self {
+        Self {
+            slots: Slab::new(),
+            ready: VecDeque::new(),
+            ended: Vec::new(),
+            deadlines: Deadlines::new(now),
+            shared: Shared::new(now, limits, counters, handle),
+            capacity: capacity.min(connection_id::RESERVED_INDEX),
+            worker,
+            next_generation: 1,
+        }
+    }
+
+    /// Sets the time that holds until the next call.
+    pub fn set_now(&mut self, now: Instant) {
+        self.shared.now = now;
+    }
+
+    /// Connections open, including those that linger and those whose slot is not freed yet.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether another connection may be added.
+    pub fn has_room(&self) -> bool {
+        self.slots.len() < self.capacity
+    }
+
+    /// Whether a connection has work that waits for no event.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When a connection must be looked at if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let cut = self.shared.drain.and_then(|drain| drain.deadline);
+        [self.deadlines.earliest(), cut].into_iter().flatten().min()
+    }
+
+    /// Whether a drain is going on.
+    pub const fn is_draining(&self) -> bool {
+        self.shared.drain.is_some()
+    }
+
+    /// Whether a drain has come to its deadline.
+    pub fn is_past_drain(&self) -> bool {
+        let deadline = self.shared.drain.and_then(|drain| drain.deadline);
+        deadline.is_some_and(|deadline| deadline <= self.shared.now)
+    }
+
+    /// The name that the next connection will have.
+    pub fn next_id(&self) -> ConnectionId {
+        let index = u32::try_from(self.slots.vacant_key()).expect("capacity is below 2^32");
+        ConnectionId { generation: self.next_generation, worker: self.worker, index }
+    }
+
+    /// Adds a connection in the state `Reading` or `Connecting` and tells its protocol if it is made.
+    ///
+    /// # Errors
+    ///
+    /// What the poller says; the connection is then dropped.
+    pub fn add(
+        &mut self,
+        state: State,
+        mut transport: T,
+        protocol: P,
+        poller: &mut impl Poller<T>,
+    ) -> io::Result<ConnectionId> {
+        let id = self.next_id();
+        let interest = match state {
+            State::Connecting => Interest::READABLE | Interest::WRITABLE,
+            State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => Interest::READABLE,
+        };
+        poller.register(&mut transport, id.token(), interest)?;
+        self.next_generation += 1;
+        let connection = Connection::new(id, state, transport, protocol, self.shared.now);
+        let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest });
+        debug_assert_eq!(slot, id.index as usize);
+        self.count_open();
+        let connection = &mut self.slots[slot].connection;
+        if state == State::Reading {
+            connection.open(&mut self.shared);
+        }
+        if self.shared.drain.is_some() {
+            connection.begin_drain();
+        }
+        self.follow_up(id.index, poller);
+        Ok(id)
+    }
+
+    /// Notes an event. One for a connection that is gone is ignored.
+    pub fn notice(&mut self, token: Token, ready: Readiness) {
+        let index = connection_id::slot(token);
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.connection.id().owns(token)) else {
+            log::trace!("stale event {token:?}");
+            return;
+        };
+        slot.connection.set_ready(ready);
+        if slot.place == Place::Resting {
+            slot.place = Place::Ready;
+            self.ready.push_back(slot.connection.id().index);
+        }
+    }
+
+    /// Gives each connection that has work one turn.
+    pub fn run_ready(&mut self, poller: &mut impl Poller<T>) {
+        for _ in 0..self.ready.len() {
+            let Some(index) = self.ready.pop_front() else { break };
+            let slot = &mut self.slots[index as usize];
+            slot.place = Place::Resting;
+            if !slot.connection.state().is_closed() {
+                slot.connection.turn(&mut self.shared);
+            }
+            self.follow_up(index, poller);
+        }
+    }
+
+    /// Does what is due.
+    pub fn run_deadlines(&mut self, poller: &mut impl Poller<T>) {
+        // A deadline that is armed anew for now waits for the next turn of the loop.
+        for _ in 0..self.deadlines.len() {
+            let Some(index) = self.deadlines.pop_due(self.shared.now) else { break };
+            let connection = &mut self.slots[index as usize].connection;
+            if !connection.state().is_closed() {
+                connection.expire(&mut self.shared);
+            }
+            self.follow_up(index, poller);
+        }
+        if self.is_past_drain() {
+            self.close_all(CloseReason::DrainTimeout, poller);
+        }
+    }
+
+    /// Hands a message to a connection. False if it is gone, or not made yet.
+    pub fn message(&mut self, id: ConnectionId, message: P::Message, poller: &mut impl Poller<T>) -> bool {
+        let slot = self.slots.get_mut(id.index as usize);
+        let Some(slot) = slot.filter(|slot| slot.connection.id() == id) else { return false };
+        match slot.connection.state() {
+            State::Closed(_) | State::Connecting => return false,
+            State::Reading | State::Echoing | State::HalfClosed => {}
+        }
+        slot.connection.message(message, &mut self.shared);
+        self.follow_up(id.index, poller);
+        true
+    }
+
+    /// Begins to end every connection gracefully; those added from now on too.
+    pub fn begin_drain(&mut self) {
+        let (now, timeout) = (self.shared.now, self.shared.limits.drain_timeout);
+        self.shared.drain = Some(Drain::begin(now, timeout));
+        for (_, slot) in &mut self.slots {
+            slot.connection.begin_drain();
+            if slot.place == Place::Resting {
+                slot.place = Place::Ready;
+                self.ready.push_back(slot.connection.id().index);
+            }
+        }
+    }
+
+    /// Closes every connection now. One whose output is all sent, with our FIN behind it, does not count as
+    /// cut off by a drain: its linger time is over, no more.
+    pub fn close_all(&mut self, reason: CloseReason, poller: &mut impl Poller<T>) {
+        for index in 0..self.slots.capacity() {
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            let reason = match (slot.connection.state(), reason) {
+                (State::HalfClosed, CloseReason::DrainTimeout) => CloseReason::LingerTimeout,
+                _ => reason,
+            };
+            slot.connection.close(reason, &self.shared);
+            let index = slot.connection.id().index;
+            self.follow_up(index, poller);
+        }
+    }
+
+    /// Frees the slots of the connections that ended, which closes their sockets. To be called
+    /// when no event of the current batch is left. True if there were any.
+    pub fn reap(&mut self) -> bool {
+        if self.ended.is_empty() {
+            return false;
+        }
+        for index in self.ended.drain(..) {
+            self.deadlines.disarm(index);
+            self.slots.remove(index as usize);
+        }
+        self.count_open();
+        if self.slots.is_empty() && self.slots.capacity() > SLOTS_KEPT {
+            self.slots.shrink_to_fit();
+            self.ready.shrink_to_fit();
+            self.ended.shrink_to_fit();
+            self.deadlines.shrink();
+        }
+        true
+    }
+
+    /// After anything was done with a connection: puts it into the lists where it belongs now.
+    fn follow_up(&mut self, index: u32, poller: &mut impl Poller<T>) {
+        let slot = &mut self.slots[index as usize];
+        update_interest(slot, &self.shared, poller);
+        let connection = &mut slot.connection;
+        if connection.state().is_closed() {
+            // One that is still in the ready queue is put here when its turn comes.
+            if slot.place == Place::Resting {
+                slot.place = Place::Ended;
+                self.ended.push(index);
+            }
+            return;
+        }
+        if connection.take_deadline_moved()
+            && let Some(at) = connection.deadline(&self.shared)
+        {
+            self.deadlines.arm(index, at);
+        }
+        if slot.place == Place::Resting && connection.has_work(&self.shared.limits) {
+            slot.place = Place::Ready;
+            self.ready.push_back(index);
+        }
+    }
+
+    fn count_open(&self) {
+        self.shared.counters.open.set(self.slots.len());
+    }
+}
+
+/// Watches for room to write only while output waits for it.
+fn update_interest<P: Protocol, T: Transport>(
+    slot: &mut Slot<P, T>,
+    shared: &Shared<P::Message>,
+    poller: &mut impl Poller<T>,
+) {
+    let connection = &mut slot.connection;
+    let wanted = if connection.wants_writable() {
+        Interest::READABLE | Interest::WRITABLE
+    } else {
+        Interest::READABLE
+    };
+    if wanted == slot.interest || connection.state().is_closed() {
+        return;
+    }
+    let token = connection.id().token();
+    match poller.reregister(connection.transport_mut(), token, wanted) {
+        Ok(()) => slot.interest = wanted,
+        Err(error) => {
+            log::debug!("{}: cannot be watched: {error}", connection.id());
+            connection.close(CloseReason::Failed(error.kind()), shared);
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The loop: wait for events, let everyone have their turn, and again.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Waker, event::Event};
+
+use crate::{
+    Address, CloseReason, Config, Error, Handle, Origin, Peer, Protocol,
+    connection::{Readiness, State},
+    connection_id::{reserved, reserved_token},
+    connections::Connections,
+    handle::{Mailbox, Order, Request, Wake},
+    listener::{Attempt, ListenSocket, Listener},
+    stats::Counters,
+    transport::Stream,
+};
+
+/// The reserved token of the waker; the listeners' follow.
+const WAKER: usize = 0;
+
+/// Requests taken from the mailbox before the connections have their turn.
+const REQUESTS_PER_TURN: usize = 256;
+
+/// What a loop is made of before it runs, while it can still go to another thread.
+#[derive(Debug)]
+pub(crate) struct Parts<M> {
+    pub(crate) worker: u32,
+    pub(crate) poll: Poll,
+    pub(crate) listeners: Vec<ListenSocket>,
+    pub(crate) mailbox: Mailbox<M>,
+    pub(crate) handle: Handle<M>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) limits: Config,
+    /// This worker's share of the connections.
+    pub(crate) capacity: usize,
+}
+
+/// One thread's loop and all that is on it.
+pub(crate) struct EventLoop<'a, P: Protocol> {
+    poll: Poll,
+    events: Events,
+    /// By position in the server's list of addresses; closed ones are gone.
+    listeners: Vec<Option<Listener<ListenSocket>>>,
+    connections: Connections<P, Stream>,
+    mailbox: Mailbox<P::Message>,
+    factory: &'a dyn Fn(&Peer<'_>) -> Option<P>,
+    counters: Arc<Counters>,
+    limits: Config,
+    /// How many connections each listener may still accept in a drain, and all of them otherwise.
+    accepts_left: u64,
+    now: Instant,
+    mailbox_has_more: bool,
+}
+
+/// Wakes a loop from another thread.
+#[derive(Debug)]
+pub(crate) struct LoopWaker(pub(crate) Waker);
+
+impl Wake for LoopWaker {
+    fn wake(&self) -> io::Result<()> {
+        self.0.wake()
+    }
+}
+
+/// A poller with its waker.
+pub(crate) fn poll_with_waker() -> io::Result<(Poll, LoopWaker)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), reserved_token(WAKER))?;
+    Ok((poll, LoopWaker(waker)))
+}
+
+/// The one place that reads the clock.
+#[expect(clippy::disallowed_methods, reason = "everything below takes this as an argument")]
+pub(crate) fn clock() -> Instant {
+    Instant::now()
+}
+
+impl<'a, P: Protocol> EventLoop<'a, P> {
+    pub(crate) fn new(
+        parts: Parts<P::Message>,
+        factory: &'a dyn Fn(&Peer<'_>) -> Option<P>,
+    ) -> Result<Self, Error> {
+        let Parts { worker, poll, listeners, mailbox, handle, counters, limits, capacity } = parts;
+        let now = clock();
+        let connections =
+            Connections::new(worker, capacity, now, limits.clone(), Arc::clone(&counters), handle);
+        let mut listening = Vec::with_capacity(listeners.len());
+        for (position, mut socket) in listeners.into_iter().enumerate() {
+            let token = reserved_token(WAKER + 1 + position);
+            poll.registry()
+                .register(&mut socket, token, Interest::READABLE)
+                .map_err(|source| Error::Loop { what: "cannot watch a listener", source })?;
+            listening.push(Some(Listener::new(socket)));
+        }
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(limits.event_batch),
+            listeners: listening,
+            connections,
+            mailbox,
+            factory,
+            counters,
+            accepts_left: limits.accept_limit.unwrap_or(u64::MAX),
+            limits,
+            now,
+            mailbox_has_more: false,
+        })
+    }
+
+    /// Serves until there is nothing left to do: no listener, no connection and no request.
+    pub(crate) fn run(mut self) -> Result<(), Error> {
+        self.read_mailbox();
+        while !self.is_finished() {
+            self.wait()?;
+            self.connections.run_ready(&mut self.poll.registry());
+            self.read_mailbox();
+            self.connections.run_deadlines(&mut self.poll.registry());
+            self.accept();
+            self.reap();
+        }
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.listeners.iter().all(Option::is_none) && self.connections.is_empty() && !self.mailbox_has_more
+    }
+
+    /// Waits for events, until the next deadline at most, and notes what is ready.
+    fn wait(&mut self) -> Result<(), Error> {
+        self.set_now(clock());
+        let timeout = self.timeout();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                return Err(Error::Loop { what: "cannot wait for events", source: error });
+            }
+            // After a signal there are no events: go on with an ordinary turn.
+            Ok(()) | Err(_) => {}
+        }
+        self.set_now(clock());
+        for event in &self.events {
+            match reserved(event.token()) {
+                None => self.connections.notice(event.token(), readiness(event)),
+                Some(WAKER) => {}
+                Some(n) => {
+                    if let Some(listener) = &mut self.listeners[n - WAKER - 1] {
+                        listener.set_ready();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to wait for events: not at all while there is work.
+    fn timeout(&self) -> Option<Duration> {
+        let can_accept = self.connections.has_room();
+        let accept_is_due =
+            can_accept && self.listeners.iter().flatten().any(|listener| listener.is_ready(self.now));
+        if self.connections.has_work() || self.mailbox_has_more || accept_is_due {
+            return Some(Duration::ZERO);
+        }
+        let retries = self.listeners.iter().flatten().filter(|_| can_accept).filter_map(Listener::retry_at);
+        let next = retries.chain(self.connections.next_deadline()).min()?;
+        Some(next.saturating_duration_since(self.now))
+    }
+
+    fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        self.connections.set_now(now);
+    }
+
+    /// Does what other threads have asked for.
+    fn read_mailbox(&mut self) {
+        self.mailbox.open();
+        match self.mailbox.order() {
+            Order::Run => {}
+            Order::Drain => self.begin_drain(),
+            Order::Abort => return self.abort(),
+        }
+        self.mailbox_has_more = true;
+        for _ in 0..REQUESTS_PER_TURN {
+            match self.mailbox.next() {
+                Some(Request::Send(id, message)) => {
+                    if !self.connections.message(id, message, &mut self.poll.registry()) {
+                        self.counters.messages_undeliverable.add(1);
+                    }
+                }
+                Some(Request::Connect(address, label)) => self.connect(&address, label),
+                None => {
+                    self.mailbox_has_more = false;
+                    break;
+                }
+            }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if self.connections.is_draining() {
+            return;
+        }
+        log::info!("draining {} connections", self.connections.len());
+        self.connections.begin_drain();
+        // Clients that are in the backlog now are served. Those that come later are not counted on.
+        self.accepts_left = self.accepts_left.min(u64::from(self.limits.backlog) + 1);
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.retry();
+        }
+    }
+
+    fn abort(&mut self) {
+        self.listeners.fill_with(|| None);
+        self.mailbox_has_more = false;
+        self.connections.close_all(CloseReason::Aborted, &mut self.poll.registry());
+    }
+
+    /// Accepts from each listener, a burst at most, as long as there is room for connections.
+    fn accept(&mut self) {
+        for position in 0..self.listeners.len() {
+            for _ in 0..self.limits.accept_burst {
+                if !self.connections.has_room() || self.accepts_left == 0 {
+                    break;
+                }
+                let Some(listener) = &mut self.listeners[position] else { break };
+                if !listener.is_ready(self.now) {
+                    break;
+                }
+                match listener.accept(self.now, &self.counters) {
+                    Attempt::Accepted(stream, address) => {
+                        self.accepts_left -= 1;
+                        self.counters.accepted.add(1);
+                        self.admit(stream, &address, Origin::Listener(position));
+                    }
+                    Attempt::Lost => {}
+                    Attempt::Pause => break,
+                }
+            }
+            self.close_listener_if_done(position);
+        }
+    }
+
+    /// Stops listening when no more clients are to come, or in a drain when the backlog is empty.
+    fn close_listener_if_done(&mut self, position: usize) {
+        let Some(listener) = &self.listeners[position] else { return };
+        let is_out_of_time = self.connections.is_draining() && self.connections.is_past_drain();
+        let is_drained = self.connections.is_draining() && listener.is_drained();
+        if is_drained || is_out_of_time || self.accepts_left == 0 {
+            self.listeners[position] = None;
+        }
+    }
+
+    /// Gives a new connection its protocol and puts it on the loop. Whatever goes wrong here costs this
+    /// connection only.
+    fn admit(&mut self, stream: Stream, address: &Address, origin: Origin) {
+        let state = match origin {
+            Origin::Listener(_) => State::Reading,
+            Origin::Connect(_) => State::Connecting,
+        };
+        if state == State::Connecting || !INHERITS_OPTIONS {
+            let options = stream.set_options(self.limits.nodelay, self.limits.keepalive);
+            if let Err(error) = options {
+                // For example a peer that is gone already; reading will tell.
+                log::debug!("{address}: cannot set socket options: {error}");
+            }
+        }
+        let id = self.connections.next_id();
+        let peer = Peer { id, origin, address };
+        let protocol = match catch_unwind(AssertUnwindSafe(|| (self.factory)(&peer))) {
+            Ok(Some(protocol)) => protocol,
+            Ok(None) => {
+                self.counters.refused.add(1);
+                return;
+            }
+            Err(_) => {
+                self.counters.refused.add(1);
+                self.counters.panics.add(1);
+                log::error!("{address}: the factory panicked");
+                return;
+            }
+        };
+        match self.connections.add(state, stream, protocol, &mut self.poll.registry()) {
+            Ok(id) => log::debug!("{id}: {address}, {origin:?}"),
+            Err(error) => {
+                self.counters.setup_failures.add(1);
+                log::debug!("{address}: cannot be watched: {error}");
+            }
+        }
+    }
+
+    /// Begins an outbound connection. One that fails at once tells its protocol like one that fails later.
+    fn connect(&mut self, address: &Address, label: u64) {
+        self.counters.connects.add(1);
+        let error = match Stream::connect(address) {
+            Ok(_) if !self.connections.has_room() => io::ErrorKind::QuotaExceeded.into(),
+            Ok(stream) => return self.admit(stream, address, Origin::Connect(label)),
+            Err(error) => error,
+        };
+        let reason = CloseReason::ConnectFailed(error.kind());
+        log::debug!("{address}: cannot connect: {error}");
+        let peer = Peer { id: self.connections.next_id(), origin: Origin::Connect(label), address };
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(mut protocol) = (self.factory)(&peer) {
+                protocol.on_close(&reason);
+            }
+        }));
+        if told.is_err() {
+            self.counters.panics.add(1);
+        }
+        self.counters.count_closed(reason);
+    }
+
+    /// Frees the slots of the connections that ended. What they held may be what accepting waits for.
+    fn reap(&mut self) {
+        if self.connections.reap() {
+            for listener in self.listeners.iter_mut().flatten() {
+                if listener.retry_at().is_some() {
+                    listener.retry();
+                }
+            }
+        }
+    }
+}
+
+/// Linux hands a listening socket's options on to the connections that it accepts.
+const INHERITS_OPTIONS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Every flag is a hint: an event on a direction means that it is worth a try.
+fn readiness(event: &Event) -> Readiness {
+    let mut ready = Readiness::NONE;
+    let is_error = event.is_error();
+    if event.is_readable() || event.is_read_closed() || event.is_priority() || is_error {
+        ready.insert(Readiness::READ);
+    }
+    if event.is_writable() || event.is_write_closed() || is_error {
+        ready.insert(Readiness::WRITE);
+    }
+    if is_error {
+        ready.insert(Readiness::ERROR);
+    }
+    ready
+}

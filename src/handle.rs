@@ -1,0 +1,324 @@
+//! Talking to a running server, from any thread.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+};
+
+use crate::{Address, ConnectionId, Stats, stats::Counters};
+
+/// A remote control for a running [`Server`](crate::Server): cheap to clone, usable from any thread and
+/// from inside callbacks. `M` is the protocol's [`Message`](crate::Protocol::Message).
+///
+/// ```
+/// use echoloop::{Echo, Server};
+///
+/// let server = Server::<Echo>::builder().bind(["127.0.0.1:0"])?;
+/// let handle = server.handle();
+/// let running = std::thread::spawn(move || server.run(|_| Some(Echo)));
+/// handle.drain();
+/// let stats = running.join().unwrap()?;
+/// assert_eq!(stats.accepted, 0);
+/// # Ok::<(), echoloop::Error>(())
+/// ```
+pub struct Handle<M> {
+    workers: Arc<[Arc<Shared<M>>]>,
+}
+
+/// Why a request was not taken. It gives back what was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError<T> {
+    /// The loop's mailbox is full; try again later, or take it as backpressure.
+    Full(T),
+    /// The loop has ended.
+    Closed(T),
+}
+
+/// What other threads ask a loop to do.
+#[derive(Debug)]
+pub enum Request<M> {
+    /// Hand a message to a connection.
+    Send(ConnectionId, M),
+    /// Make an outbound connection.
+    Connect(Address, u64),
+}
+
+/// How the whole loop is to go on. Later values win over earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// Serve.
+    Run,
+    /// End every connection gracefully, then return.
+    Drain,
+    /// Close everything at once, then return.
+    Abort,
+}
+
+/// Wakes a loop that waits for events.
+pub trait Wake: Send + Sync {
+    /// Makes the current or next wait return.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; the loop then notices at its next event.
+    fn wake(&self) -> io::Result<()>;
+}
+
+struct Shared<M> {
+    requests: SyncSender<Request<M>>,
+    order: AtomicU8,
+    woken: AtomicBool,
+    waker: Box<dyn Wake>,
+    counters: Arc<Counters>,
+}
+
+/// The loop's end of a [`Handle`].
+#[derive(Debug)]
+pub struct Mailbox<M> {
+    requests: Receiver<Request<M>>,
+    shared: Arc<Shared<M>>,
+}
+
+/// What [`channel`] needs of each worker: how to wake it, and what it counts.
+pub(crate) type Worker = (Box<dyn Wake>, Arc<Counters>);
+
+/// A handle for the given workers, and a mailbox for each of them, for at most `capacity` requests.
+pub fn channel<M>(
+    capacity: usize,
+    workers: Vec<(Box<dyn Wake>, Arc<Counters>)>,
+) -> (Handle<M>, Vec<Mailbox<M>>) {
+    let mailboxes: Vec<_> = workers
+        .into_iter()
+        .map(|(waker, counters)| {
+            let (sender, requests) = sync_channel(capacity);
+            let order = AtomicU8::new(Order::Run as u8);
+            let woken = AtomicBool::new(false);
+            Mailbox { requests, shared: Arc::new(Shared { requests: sender, order, woken, waker, counters }) }
+        })
+        .collect();
+    let workers = mailboxes.iter().map(|mailbox| Arc::clone(&mailbox.shared)).collect();
+    (Handle { workers }, mailboxes)
+}
+
+impl<M> Handle<M> {
+    /// Ends the server gracefully: takes the clients that are already in the backlog, stops
+    /// listening, and gives every connection what it is owed and the documented disconnect.
+    /// [`Server::run`](crate::Server::run) returns when the last one has ended, or with the drain timeout.
+    pub fn drain(&self) {
+        self.order(Order::Drain);
+    }
+
+    /// Ends the server at once: every connection is reset.
+    pub fn abort(&self) {
+        self.order(Order::Abort);
+    }
+
+    /// Hands `message` to a connection, which gets it in [`on_message`](crate::Protocol::on_message).
+    /// If the connection is gone by then the message is dropped and counted
+    /// ([`Stats::messages_undeliverable`]). Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if the loop has not kept up with
+    /// [`mailbox_capacity`](crate::Config::mailbox_capacity) requests, [`SendError::Closed`] if it has
+    /// ended. Both give the message back.
+    pub fn send(&self, id: ConnectionId, message: M) -> Result<(), SendError<M>> {
+        let Some(shared) = self.workers.get(id.worker as usize) else {
+            return Err(SendError::Closed(message));
+        };
+        shared.request(Request::Send(id, message)).map_err(|error| {
+            error.map(|request| match request {
+                Request::Send(_, message) => message,
+                Request::Connect(..) => unreachable!("the channel gives back what it was given"),
+            })
+        })
+    }
+
+    /// Makes an outbound connection on the loop of the first worker. The server's factory is asked
+    /// for its protocol, with [`Origin::Connect`](crate::Origin::Connect)`(label)`. If it cannot be made the
+    /// protocol learns it from [`on_close`](crate::Protocol::on_close). Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send). An address that is a host name is given back as [`SendError::Closed`]: names
+    /// are not looked up on the loop; call [`Address::resolve`] first.
+    pub fn connect(&self, address: Address, label: u64) -> Result<(), SendError<Address>> {
+        if matches!(address, Address::Host { .. }) {
+            return Err(SendError::Closed(address));
+        }
+        self.workers[0].request(Request::Connect(address, label)).map_err(|error| {
+            error.map(|request| match request {
+                Request::Connect(address, _) => address,
+                Request::Send(..) => unreachable!("the channel gives back what it was given"),
+            })
+        })
+    }
+
+    /// The counters of this moment, summed over the workers.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        for shared in self.workers.iter() {
+            sum += &shared.counters.snapshot();
+        }
+        sum
+    }
+
+    fn order(&self, order: Order) {
+        for shared in self.workers.iter() {
+            shared.order.fetch_max(order as u8, Ordering::SeqCst);
+            shared.wake();
+        }
+    }
+}
+
+impl<M> Shared<M> {
+    fn request(&self, request: Request<M>) -> Result<(), SendError<Request<M>>> {
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(request) => SendError::Full(request),
+            TrySendError::Disconnected(request) => SendError::Closed(request),
+        })?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Wakes the loop unless that was already done and the loop has not looked since.
+    fn wake(&self) {
+        if self.woken.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Err(error) = self.waker.wake() {
+            self.woken.store(false, Ordering::SeqCst);
+            log::debug!("cannot wake the loop: {error}");
+        }
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// To be called before the requests are taken: from here on a new one wakes the loop again.
+    pub fn open(&self) {
+        self.shared.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// The next request, if there is one.
+    pub fn next(&self) -> Option<Request<M>> {
+        self.requests.try_recv().ok()
+    }
+
+    /// How the loop is to go on.
+    pub fn order(&self) -> Order {
+        match self.shared.order.load(Ordering::SeqCst) {
+            0 => Order::Run,
+            1 => Order::Drain,
+            _ => Order::Abort,
+        }
+    }
+}
+
+impl<T> SendError<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> SendError<U> {
+        match self {
+            Self::Full(value) => SendError::Full(f(value)),
+            Self::Closed(value) => SendError::Closed(f(value)),
+        }
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the mailbox of the loop is full",
+            Self::Closed(_) => "the loop has ended or cannot take this",
+        })
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for SendError<T> {}
+
+impl<M> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Self { workers: Arc::clone(&self.workers) }
+    }
+}
+
+impl<M> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for Shared<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("order", &self.order).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    struct CountWakes(Arc<AtomicUsize>);
+
+    impl Wake for CountWakes {
+        fn wake(&self) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    fn pair(capacity: usize) -> (Handle<u8>, Mailbox<u8>, Arc<AtomicUsize>) {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let waker: Box<dyn Wake> = Box::new(CountWakes(Arc::clone(&wakes)));
+        let (handle, mut mailboxes) = channel(capacity, vec![(waker, Arc::default())]);
+        (handle, mailboxes.pop().unwrap(), wakes)
+    }
+
+    const ID: ConnectionId = ConnectionId { generation: 1, worker: 0, index: 0 };
+
+    #[test]
+    fn a_full_mailbox_gives_the_message_back() {
+        let (handle, mailbox, _) = pair(1);
+        handle.send(ID, 1).unwrap();
+        assert_eq!(handle.send(ID, 2), Err(SendError::Full(2)));
+        assert!(matches!(mailbox.next(), Some(Request::Send(ID, 1))));
+        handle.send(ID, 3).unwrap();
+    }
+
+    #[test]
+    fn a_loop_that_ended_gives_the_message_back() {
+        let (handle, mailbox, _) = pair(1);
+        drop(mailbox);
+        assert_eq!(handle.send(ID, 2), Err(SendError::Closed(2)));
+        assert_eq!(handle.send(ConnectionId { worker: 9, ..ID }, 2), Err(SendError::Closed(2)));
+    }
+
+    #[test]
+    fn the_loop_is_woken_once_until_it_looks() {
+        let (handle, mailbox, wakes) = pair(9);
+        handle.send(ID, 1).unwrap();
+        handle.send(ID, 2).unwrap();
+        assert_eq!(wakes.load(Ordering::SeqCst), 1);
+        mailbox.open();
+        handle.send(ID, 3).unwrap();
+        assert_eq!(wakes.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn drain_and_abort_pass_a_full_mailbox_and_abort_wins() {
+        let (handle, mailbox, _) = pair(1);
+        handle.send(ID, 1).unwrap();
+        assert_eq!(mailbox.order(), Order::Run);
+        handle.drain();
+        assert_eq!(mailbox.order(), Order::Drain);
+        handle.abort();
+        handle.drain();
+        assert_eq!(mailbox.order(), Order::Abort);
+    }
+}

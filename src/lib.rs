@@ -1,0 +1,123 @@
+//! A TCP echo server, and a base for protocols of your own, on one readiness loop that ends every connection
+//! properly.
+//!
+//! **The promise.** No byte is lost at the end of a connection unless the peer itself reset it, a deadline that
+//! the operator set ran out, or someone asked for an abort; and each of those is counted and logged
+//! under its own name ([`CloseReason`]). Every client gets the disconnect that the
+//! [Winsock tutorial](https://learn.microsoft.com/en-us/windows/win32/winsock/disconnecting-the-server)
+//! documents: send everything, shut down the sending side, keep receiving until the client is done, close.
+//!
+//! # A server
+//!
+//! ```
+//! use echoloop::{Echo, Server};
+//!
+//! let server = Server::builder().bind(["127.0.0.1:0"])?;
+//! println!("listening on {}", server.local_addrs()[0]);
+//! # server.handle().drain();
+//! server.run(|_peer| Some(Echo))?;
+//! # Ok::<(), echoloop::Error>(())
+//! ```
+//!
+//! # A protocol of your own
+//!
+//! Implement [`Protocol`]: the loop calls it, and a [`Context`] says what it can do.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use echoloop::{Context, Input, Protocol, Server};
+//!
+//! /// Answers each line with its length.
+//! struct Measure;
+//!
+//! impl Protocol for Measure {
+//!     type Message = ();
+//!
+//!     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+//!         while let Some(length) = input.bytes().iter().position(|&b| b == b'\n') {
+//!             cx.write(format!("{length}\n").as_bytes());
+//!             input.consume(length + 1);
+//!         }
+//!     }
+//! }
+//!
+//! let server = Server::builder().bind(["127.0.0.1:0"])?;
+//! let (address, handle) = (server.local_addrs()[0].to_string(), server.handle());
+//! let running = std::thread::spawn(|| server.run(|_| Some(Measure)));
+//!
+//! let mut client = std::net::TcpStream::connect(address)?;
+//! client.write_all(b"this is a test\n")?;
+//! client.shutdown(std::net::Shutdown::Write)?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "14\n");
+//!
+//! handle.drain();
+//! running.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it ends
+//!
+//! | what happens | what the loop does |
+//! | --- | --- |
+//! | the peer sends FIN | [`Protocol::on_eof`]; by default: everything queued is sent, then FIN, then close |
+//! | [`Context::finish`] | everything written is sent, then FIN; input is discarded until the peer's FIN or a linger limit; close |
+//! | [`Context::shutdown_write`] | everything written is sent, then FIN; input still comes until the peer's FIN |
+//! | no byte for the idle timeout | [`Protocol::on_timeout`]; by default: as `finish` |
+//! | [`Handle::drain`] | what peers had sent is dealt with, then [`Protocol::on_drain`]; by default: as `finish` |
+//! | the peer takes no byte of the queued output | after the write timeout: reset, so that no truncated reply looks whole |
+//! | [`Context::abort`], [`Handle::abort`], a panic | reset |
+//!
+//! All limits are in [`Config`], what happened is in [`Stats`].
+//!
+//! # Features
+//!
+//! `cli` (default): what only the program `echoloop` needs. Without it the library depends on mio, slab, log,
+//! socket2 and, on Unix, rustix.
+
+mod address;
+mod close_reason;
+mod config;
+mod connection;
+mod connection_id;
+mod connections;
+mod deadlines;
+mod descriptors;
+mod error;
+mod event_loop;
+mod handle;
+mod listener;
+mod protocol;
+mod send_queue;
+mod server;
+mod stats;
+mod transport;
+
+pub use address::Address;
+pub use close_reason::{CloseReason, EndedBy};
+pub use config::Config;
+pub use connection_id::ConnectionId;
+pub use descriptors::raise_descriptor_limit;
+pub use error::Error;
+pub use handle::{Handle, SendError};
+pub use protocol::{Context, Echo, Flow, Input, Origin, Peer, Protocol, Timeout};
+pub use server::{Builder, Server};
+pub use stats::Stats;
+
+/// The layers below the loop, for simulations and benchmarks that bring their own transport and clock. No
+/// promise of stability holds for what is here.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::{
+        connection::{Connection, Drain, Readiness, Shared, State},
+        connections::Connections,
+        deadlines::Deadlines,
+        handle::{Mailbox, Order, Request, Wake, channel},
+        listener::{Accept, Attempt, Listener},
+        protocol::Addresses,
+        send_queue::SendQueue,
+        stats::{Counter, Counters},
+        transport::{Poller, Transport},
+    };
+}

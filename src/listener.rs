@@ -1,0 +1,292 @@
+//! Listening sockets, and what to do when accepting fails.
+
+mod bind;
+
+use std::{
+    io::{self, ErrorKind},
+    time::{Duration, Instant},
+};
+
+pub(crate) use bind::{ListenSocket, bind};
+
+use crate::{Address, stats::Counters};
+
+/// Where connections come from.
+pub trait Accept {
+    /// What is accepted.
+    type Transport;
+
+    /// The next connection that is complete.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none, or what accept(2) says.
+    fn accept(&mut self) -> io::Result<(Self::Transport, Address)>;
+}
+
+/// A listening socket that never spins and never goes deaf.
+///
+/// Readiness is edge-triggered: after a failure that leaves clients in the backlog no event comes
+/// again by itself, so a time to retry is kept.
+#[derive(Debug)]
+pub struct Listener<A> {
+    socket: A,
+    gate: Gate,
+    /// Connections that were lost in a row before they could be accepted.
+    lost_in_row: usize,
+    last_complaint: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// The backlog was empty; an event will come.
+    Waiting,
+    /// There may be clients in the backlog.
+    Ready,
+    /// Accepting failed for want of something; try again then.
+    Retry(Instant),
+}
+
+/// What an attempt to accept came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Attempt<T> {
+    /// A connection and its peer's address.
+    Accepted(T, Address),
+    /// A connection was lost before it could be accepted; there may be others.
+    Lost,
+    /// Not now: the backlog is empty, or accepting has to wait for descriptors.
+    Pause,
+}
+
+/// How long to wait before accepting again when descriptors or memory ran out.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// How often at most a shortage is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Losses in a row that are one client's bad luck each; more look like a fault that stays.
+const LOST_IN_ROW_MAX: usize = 64;
+
+impl<A: Accept> Listener<A> {
+    /// A listener whose backlog may already hold clients.
+    pub const fn new(socket: A) -> Self {
+        Self { socket, gate: Gate::Ready, lost_in_row: 0, last_complaint: None }
+    }
+
+    /// The socket, to be registered with a poller.
+    pub const fn socket_mut(&mut self) -> &mut A {
+        &mut self.socket
+    }
+
+    /// Notes an event, or another cause to look into the backlog.
+    pub fn set_ready(&mut self) {
+        if self.gate == Gate::Waiting {
+            self.gate = Gate::Ready;
+        }
+    }
+
+    /// Notes that something was closed, which may be what accepting waits for.
+    pub fn retry(&mut self) {
+        self.gate = Gate::Ready;
+    }
+
+    /// Whether an attempt is due.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        match self.gate {
+            Gate::Waiting => false,
+            Gate::Ready => true,
+            Gate::Retry(at) => at <= now,
+        }
+    }
+
+    /// When to try again if no event comes before.
+    pub const fn retry_at(&self) -> Option<Instant> {
+        match self.gate {
+            Gate::Retry(at) => Some(at),
+            Gate::Waiting | Gate::Ready => None,
+        }
+    }
+
+    /// Whether the backlog was found empty.
+    pub fn is_drained(&self) -> bool {
+        self.gate == Gate::Waiting
+    }
+
+    /// Tries to accept one connection.
+    pub fn accept(&mut self, now: Instant, counters: &Counters) -> Attempt<A::Transport> {
+        let error = match self.socket.accept() {
+            Ok((transport, address)) => {
+                self.gate = Gate::Ready;
+                self.lost_in_row = 0;
+                return Attempt::Accepted(transport, address);
+            }
+            Err(error) => error,
+        };
+        match triage(&error) {
+            Trouble::Empty => {
+                self.gate = Gate::Waiting;
+                self.lost_in_row = 0;
+                Attempt::Pause
+            }
+            Trouble::Interrupted => Attempt::Lost,
+            Trouble::OneLost if self.lost_in_row < LOST_IN_ROW_MAX => {
+                counters.accept_aborted.add(1);
+                self.lost_in_row += 1;
+                log::trace!("a connection was lost before it could be accepted: {error}");
+                Attempt::Lost
+            }
+            Trouble::OneLost | Trouble::Shortage => {
+                counters.accept_exhausted.add(1);
+                self.lost_in_row = 0;
+                self.gate = now.checked_add(RETRY_AFTER).map_or(Gate::Ready, Gate::Retry);
+                self.complain(&error, now);
+                Attempt::Pause
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error, now: Instant) {
+        let recently = |at: Instant| now.saturating_duration_since(at) < COMPLAIN_EVERY;
+        if !self.last_complaint.is_some_and(recently) {
+            self.last_complaint = Some(now);
+            log::warn!("cannot accept: {error}; clients wait in the backlog");
+        }
+    }
+}
+
+/// What a failed accept(2) means for the listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// No connection is there.
+    Empty,
+    /// A signal came in between.
+    Interrupted,
+    /// This one connection is lost; the next may be fine.
+    OneLost,
+    /// Something has run out, or another fault that may pass.
+    Shortage,
+}
+
+fn triage(error: &io::Error) -> Trouble {
+    let is_one_lost = matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::NotConnected
+            | ErrorKind::TimedOut
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+            // Linux: the firewall forbids this connection.
+            | ErrorKind::PermissionDenied
+    );
+    if error.kind() == ErrorKind::WouldBlock {
+        Trouble::Empty
+    } else if error.kind() == ErrorKind::Interrupted {
+        Trouble::Interrupted
+    } else if is_one_lost || is_network_error(error) {
+        Trouble::OneLost
+    } else {
+        Trouble::Shortage
+    }
+}
+
+/// Errors that were pending on the new connection, which Linux hands to accept(2), and that have no
+/// `ErrorKind` of their own.
+#[cfg(unix)]
+fn is_network_error(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let network = [Errno::PROTO, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::OPNOTSUPP];
+    Errno::from_io_error(error).is_some_and(|errno| network.contains(&errno))
+}
+
+#[cfg(not(unix))]
+fn is_network_error(_: &io::Error) -> bool {
+    false
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Accepts what the script says, then has nothing more.
+    struct Script(VecDeque<io::Result<u32>>);
+
+    impl Accept for Script {
+        type Transport = u32;
+
+        fn accept(&mut self) -> io::Result<(u32, Address)> {
+            let next = self.0.pop_front().unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()));
+            next.map(|n| (n, Address::Unix("peer".into())))
+        }
+    }
+
+    fn listener(script: impl IntoIterator<Item = io::Result<u32>>) -> Listener<Script> {
+        Listener::new(Script(script.into_iter().collect()))
+    }
+
+    /// Accepts until a pause and returns what was accepted.
+    fn accept_all(listener: &mut Listener<Script>, now: Instant, counters: &Counters) -> Vec<u32> {
+        let mut accepted = Vec::new();
+        loop {
+            match listener.accept(now, counters) {
+                Attempt::Accepted(n, _) => accepted.push(n),
+                Attempt::Lost => {}
+                Attempt::Pause => return accepted,
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_lost_before_accept_costs_itself_only() {
+        let lost = || Err(ErrorKind::ConnectionAborted.into());
+        let counters = Counters::default();
+        let mut listener = listener([Ok(1), lost(), lost(), Ok(2)]);
+        assert_eq!(accept_all(&mut listener, Instant::now(), &counters), [1, 2]);
+        assert_eq!(counters.accept_aborted.get(), 2);
+        assert!(listener.is_drained());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn after_a_shortage_it_retries_in_time_and_is_never_deaf() {
+        use rustix::io::Errno;
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let now = Instant::now();
+            let counters = Counters::default();
+            let mut listener = listener([Ok(1), Err(errno.into()), Ok(2)]);
+            assert_eq!(accept_all(&mut listener, now, &counters), [1]);
+            assert!(!listener.is_ready(now), "it must not spin");
+            listener.set_ready();
+            assert!(!listener.is_ready(now), "an event is no cure");
+            let retry_at = listener.retry_at().expect("no event will come");
+            assert_eq!(retry_at, now + RETRY_AFTER);
+            assert!(listener.is_ready(retry_at));
+            assert_eq!(accept_all(&mut listener, retry_at, &counters), [2]);
+            assert_eq!(counters.accept_exhausted.get(), 1);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_close_ends_the_wait_for_descriptors() {
+        let now = Instant::now();
+        let mut listener = listener([Err(rustix::io::Errno::MFILE.into()), Ok(7)]);
+        accept_all(&mut listener, now, &Counters::default());
+        listener.retry();
+        assert!(listener.is_ready(now));
+        assert_eq!(accept_all(&mut listener, now, &Counters::default()), [7]);
+    }
+
+    #[test]
+    fn a_fault_that_stays_is_waited_out() {
+        let now = Instant::now();
+        let lost = std::iter::repeat_with(|| Err(ErrorKind::NetworkDown.into()));
+        let mut listener = listener(lost.take(1000));
+        assert_eq!(accept_all(&mut listener, now, &Counters::default()), [0; 0]);
+        assert!(listener.retry_at().is_some());
+    }
+}

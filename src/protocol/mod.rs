@@ -1,0 +1,118 @@
+//! What is spoken on a connection: the trait to implement, and what its callbacks get.
+
+mod context;
+mod echo;
+mod input;
+
+pub use context::{Addresses, Context, Flow};
+pub(crate) use context::{Ending, Reading, Requests};
+pub use echo::Echo;
+pub use input::Input;
+
+use crate::{Address, CloseReason, ConnectionId};
+
+/// What is spoken on one connection. The loop makes one value per connection, calls it when something
+/// happens, and drops it when the connection has ended.
+///
+/// Callbacks never run inside one another and must not block: all connections of the loop wait
+/// meanwhile. One that panics loses its own connection and no other's.
+///
+/// ```
+/// use echoloop::{Context, Input, Protocol};
+///
+/// /// Sends back each line in upper case.
+/// struct Shout;
+///
+/// impl Protocol for Shout {
+///     type Message = ();
+///
+///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+///         while let Some(end) = input.bytes().iter().position(|&b| b == b'\n') {
+///             cx.write(&input.bytes()[..=end].to_ascii_uppercase());
+///             input.consume(end + 1);
+///         }
+///     }
+/// }
+/// ```
+pub trait Protocol: Sized {
+    /// What other threads and connections can send to this one through a [`Handle`](crate::Handle); `()`
+    /// where unused.
+    type Message: Send + 'static;
+
+    /// The connection is made.
+    fn on_open(&mut self, cx: &mut Context<'_, Self::Message>) {
+        let _ = cx;
+    }
+
+    /// Bytes have come. What is not consumed comes again with more behind it.
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self::Message>);
+
+    /// After [`Flow::Full`]: the queue has fallen to the low-water mark, and more can be written.
+    fn on_writable(&mut self, cx: &mut Context<'_, Self::Message>) {
+        let _ = cx;
+    }
+
+    /// The peer has sent its FIN; `rest` is what was left unconsumed, for the last time. By default
+    /// our side finishes too. A protocol that does otherwise may go on writing.
+    fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, Self::Message>) {
+        let _ = rest;
+        cx.finish();
+    }
+
+    /// A timeout ran out. By default the connection finishes, with everything written so far.
+    /// After an idle timeout that does not finish, the idle time begins anew.
+    fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, Self::Message>) {
+        let _ = which;
+        cx.finish();
+    }
+
+    /// A message from [`Handle::send`](crate::Handle::send) has come.
+    fn on_message(&mut self, message: Self::Message, cx: &mut Context<'_, Self::Message>) {
+        let _ = (message, cx);
+    }
+
+    /// The server drains, and what this peer had sent has been dealt with. By default the connection
+    /// finishes. One that goes on is cut off by the drain timeout.
+    fn on_drain(&mut self, cx: &mut Context<'_, Self::Message>) {
+        cx.finish();
+    }
+
+    /// The connection has ended, for this reason. It is the last call, and the only one where an outbound
+    /// connection could not be made.
+    fn on_close(&mut self, reason: &CloseReason) {
+        let _ = reason;
+    }
+}
+
+/// Which timeout ran out; see [`Protocol::on_timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// No byte moved for [`idle_timeout`](crate::Config::idle_timeout) while nothing was queued.
+    Idle,
+    /// A timer set with [`Context::set_timer`], by its key.
+    Timer(u64),
+}
+
+/// A connection that wants a protocol: what [`Server::run`](crate::Server::run) hands to the factory.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Peer<'a> {
+    /// The name that the connection will have.
+    pub id: ConnectionId,
+    /// Who made the connection.
+    pub origin: Origin,
+    /// The peer's address.
+    pub address: &'a Address,
+}
+
+/// Who made a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// The peer did, through the listener of this position in
+    /// [`Server::local_addrs`](crate::Server::local_addrs).
+    Listener(usize),
+    /// We did, with the label given to [`Handle::connect`](crate::Handle::connect).
+    Connect(u64),
+}

@@ -1,0 +1,225 @@
+//! Putting a server together, and running it.
+
+use std::{fmt, marker::PhantomData, sync::Arc, thread};
+
+use crate::{
+    Address, Config, Error, Handle, Peer, Protocol, Stats, descriptors,
+    event_loop::{EventLoop, Parts, poll_with_waker},
+    handle::{self, Wake},
+    listener::{ListenSocket, bind},
+    stats::Counters,
+};
+
+/// A server that listens and is ready to run.
+///
+/// The steps are those of the tutorial: [`bind`](Builder::bind) creates the sockets, binds them and
+/// listens; [`run`](Self::run) accepts, receives, sends and disconnects, for every client.
+///
+/// ```
+/// use echoloop::{Echo, Server};
+///
+/// let server = Server::builder().bind(["127.0.0.1:0", "127.0.0.1:0"])?;
+/// for address in server.local_addrs() {
+///     println!("listening on {address}");
+/// }
+/// # server.handle().drain();
+/// let stats = server.run(|_peer| Some(Echo))?;
+/// println!("{stats}");
+/// # Ok::<(), echoloop::Error>(())
+/// ```
+pub struct Server<P: Protocol> {
+    parts: Vec<Parts<P::Message>>,
+    handle: Handle<P::Message>,
+    counters: Vec<Arc<Counters>>,
+    addresses: Vec<Address>,
+    protocol: PhantomData<fn() -> P>,
+}
+
+/// Sets up a [`Server`].
+#[derive(Clone, Debug)]
+pub struct Builder<P> {
+    config: Config,
+    protocol: PhantomData<fn() -> P>,
+}
+
+impl<P: Protocol> Builder<P> {
+    /// Sets all the limits at once.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the number of loops; see [`Config::workers`].
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Listens on all the addresses; on every address of a host name. None at all is fine for a server
+    /// that only makes outbound connections.
+    ///
+    /// # Errors
+    ///
+    /// One that says which address or limit is wrong and why. Nothing is left listening then.
+    ///
+    /// ```
+    /// use echoloop::{Echo, Server};
+    ///
+    /// let error = Server::<Echo>::builder().bind(["127.0.0.1"]).unwrap_err();
+    /// assert!(error.to_string().starts_with("address '127.0.0.1': "));
+    /// ```
+    pub fn bind<A>(self, addresses: impl IntoIterator<Item = A>) -> Result<Server<P>, Error>
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let config = self.config;
+        config.validate()?;
+        let mut bound = Vec::new();
+        let mut sockets: Vec<Vec<ListenSocket>> = (0..config.workers).map(|_| Vec::new()).collect();
+        for address in addresses {
+            let address: Address = address.try_into()?;
+            for resolved in address.resolve()? {
+                let (real, per_worker) = bind(&resolved, &config)?;
+                bound.push(real);
+                for (worker, socket) in sockets.iter_mut().zip(per_worker) {
+                    worker.push(socket);
+                }
+            }
+        }
+        Server::assemble(config, bound, sockets)
+    }
+}
+
+impl<P: Protocol> Server<P> {
+    /// Begins with the default limits.
+    #[must_use]
+    pub fn builder() -> Builder<P> {
+        Builder { config: Config::default(), protocol: PhantomData }
+    }
+
+    /// The addresses on which it listens, with the real ports, in the order in which they were given.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// A remote control, for other threads and for the time when it runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle<P::Message> {
+        self.handle.clone()
+    }
+
+    /// Serves until a [`Handle`] says otherwise, or until nothing is left to do: no listener and no connection.
+    /// `factory` is called once for each connection and makes its protocol, or refuses it with `None`.
+    ///
+    /// The first worker runs on the calling thread, each further one on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if the operating system fails a loop; all workers are then aborted.
+    pub fn run<F>(self, factory: F) -> Result<Stats, Error>
+    where
+        F: Fn(&Peer<'_>) -> Option<P> + Sync,
+    {
+        let Self { mut parts, handle, counters, .. } = self;
+        let run_one = |parts: Parts<P::Message>| {
+            let result = EventLoop::new(parts, &factory).and_then(EventLoop::run);
+            if result.is_err() {
+                handle.abort();
+            }
+            result
+        };
+        let others = parts.split_off(1);
+        thread::scope(|scope| {
+            let mut threads = Vec::with_capacity(others.len());
+            for parts in others {
+                let name = format!("echoloop-{}", parts.worker);
+                let spawned = thread::Builder::new().name(name).spawn_scoped(scope, || run_one(parts));
+                match spawned {
+                    Ok(thread) => threads.push(thread),
+                    Err(source) => {
+                        handle.abort();
+                        return Err(Error::Loop { what: "cannot start a worker", source });
+                    }
+                }
+            }
+            let mut result = parts.into_iter().try_for_each(run_one);
+            for thread in threads {
+                result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            result
+        })?;
+        let mut stats = Stats::default();
+        for counters in counters {
+            stats += &counters.snapshot();
+        }
+        Ok(stats)
+    }
+
+    fn assemble(
+        config: Config,
+        addresses: Vec<Address>,
+        sockets: Vec<Vec<ListenSocket>>,
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Loop { what: "cannot create a poller", source };
+        let mut polls = Vec::with_capacity(config.workers);
+        let mut channels: Vec<handle::Worker> = Vec::with_capacity(config.workers);
+        let mut counters = Vec::with_capacity(config.workers);
+        for _ in 0..config.workers {
+            let (poll, waker) = poll_with_waker().map_err(failed)?;
+            let waker: Box<dyn Wake> = Box::new(waker);
+            polls.push(poll);
+            counters.push(Arc::new(Counters::default()));
+            channels.push((waker, Arc::clone(counters.last().expect("one was just pushed"))));
+        }
+        let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
+        let capacity = config.max_connections.unwrap_or_else(descriptors::default_max_connections);
+        let parts = polls.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
+            |(worker, (((poll, listeners), mailbox), counters))| Parts {
+                worker: u32::try_from(worker).expect("there are at most 1024 workers"),
+                poll,
+                listeners,
+                mailbox,
+                handle: handle.clone(),
+                counters: Arc::clone(counters),
+                capacity: share(capacity, config.workers, worker),
+                limits: config.clone(),
+            },
+        );
+        Ok(Self {
+            parts: parts.collect(),
+            handle: handle.clone(),
+            counters,
+            addresses,
+            protocol: PhantomData,
+        })
+    }
+}
+
+/// The part of `total` that falls to one of `workers`, at least 1.
+fn share(total: usize, workers: usize, worker: usize) -> usize {
+    (total / workers + usize::from(worker < total % workers)).max(1)
+}
+
+impl<P: Protocol> fmt::Debug for Server<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_the_workers_add_up() {
+        for (total, workers) in [(10, 3), (9, 3), (1000, 7)] {
+            let sum: usize = (0..workers).map(|worker| share(total, workers, worker)).sum();
+            assert_eq!(sum, total);
+        }
+        assert_eq!(share(1, 4, 3), 1);
+    }
+}

@@ -1,0 +1,177 @@
+//! Counters: written by one loop, read by any thread.
+
+use std::{
+    fmt,
+    ops::AddAssign,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::{CloseReason, close_reason::REASONS};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A snapshot of what a server has counted since it was bound, summed over its workers.
+        ///
+        /// [`Handle::stats`](crate::Handle::stats) takes one at any time,
+        /// [`Server::run`](crate::Server::run) returns the last. Connections that ended are counted by
+        /// reason: [`closed`](Self::closed).
+        ///
+        /// ```
+        /// use echoloop::{CloseReason, Stats};
+        ///
+        /// let stats = Stats::default();
+        /// assert_eq!(stats.accepted, 0);
+        /// assert_eq!(stats.closed(CloseReason::WriteStall), 0);
+        /// ```
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            closed: [u64; REASONS],
+        }
+
+        /// The live counters of one loop. Only that loop writes them.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+            closed: [Counter; REASONS],
+        }
+
+        impl Counters {
+            /// The values of this moment. Counters that change meanwhile may be a step apart.
+            pub fn snapshot(&self) -> Stats {
+                Stats {
+                    $($name: self.$name.get(),)*
+                    closed: std::array::from_fn(|reason| self.closed[reason].get()),
+                }
+            }
+        }
+
+        impl AddAssign<&Self> for Stats {
+            fn add_assign(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+                for (sum, more) in self.closed.iter_mut().zip(other.closed) {
+                    *sum += more;
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted, whether or not the protocol's factory then took them.
+    accepted,
+    /// Accepted connections that the factory refused, or in which it panicked.
+    refused,
+    /// Accepted connections that could not be set up, for example for want of memory.
+    setup_failures,
+    /// Connections that were reset or lost before they could be accepted, as far as the system says.
+    accept_aborted,
+    /// Attempts to accept that failed for want of descriptors or memory.
+    accept_exhausted,
+    /// Outbound connections that were begun.
+    connects,
+    /// Connections open now, including those that linger.
+    open,
+    /// Bytes received, including those discarded.
+    bytes_received,
+    /// Bytes that the operating system took for sending.
+    bytes_sent,
+    /// Bytes received after our end of the connection was finished, and discarded.
+    bytes_discarded,
+    /// Bytes owed to a peer that were lost: after its reset, a deadline, an abort or a panic.
+    bytes_unsent,
+    /// Panics in callbacks of the protocol.
+    panics,
+    /// Messages for connections that were gone when the loop came to deliver them.
+    messages_undeliverable,
+}
+
+impl Stats {
+    /// How many connections ended for this reason. The kind inside
+    /// [`CloseReason::Failed`] and [`CloseReason::ConnectFailed`] does not matter.
+    #[must_use]
+    pub fn closed(&self, reason: CloseReason) -> u64 {
+        self.closed[reason.index()]
+    }
+
+    /// How many connections have ended, for any reason.
+    #[must_use]
+    pub fn closed_total(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+
+    /// Every reason for which at least one connection ended, with the number.
+    pub fn close_reasons(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        CloseReason::ALL.into_iter().zip(self.closed).filter(|&(_, count)| count > 0)
+    }
+}
+
+impl fmt::Display for Stats {
+    /// One line, as `echoloop serve` prints it when it ends.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} connections, {} bytes received, {} bytes sent, {} bytes unsent",
+            self.closed_total() + self.open,
+            self.bytes_received,
+            self.bytes_sent,
+            self.bytes_unsent,
+        )?;
+        for (position, (reason, count)) in self.close_reasons().enumerate() {
+            let separator = if position == 0 { "; " } else { ", " };
+            write!(f, "{separator}{} {count}", reason.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl Counters {
+    /// Counts a connection that ended.
+    pub fn count_closed(&self, reason: CloseReason) {
+        self.closed[reason.index()].add(1);
+    }
+}
+
+/// A counter with one writer and any number of readers, as cheap as a plain integer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the one loop that owns the counter may call this.
+    pub fn add(&self, n: usize) {
+        self.0.store(self.get().wrapping_add(n as u64), Ordering::Relaxed);
+    }
+
+    /// Sets the value, for a quantity that also goes down.
+    pub fn set(&self, n: usize) {
+        self.0.store(n as u64, Ordering::Relaxed);
+    }
+
+    /// The value of this moment.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_holds_what_was_counted_and_sums_add_up() {
+        let counters = Counters::default();
+        counters.accepted.add(3);
+        counters.count_closed(CloseReason::Idle);
+        counters.count_closed(CloseReason::Failed(std::io::ErrorKind::TimedOut));
+        let mut sum = counters.snapshot();
+        sum += &counters.snapshot();
+        assert_eq!(sum.accepted, 6);
+        assert_eq!(sum.closed(CloseReason::Failed(std::io::ErrorKind::Other)), 2);
+        assert_eq!(sum.closed_total(), 4);
+        assert_eq!(
+            sum.to_string(),
+            "4 connections, 0 bytes received, 0 bytes sent, 0 bytes unsent; idle 2, failed 2"
+        );
+    }
+}

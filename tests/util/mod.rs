@@ -1,0 +1,241 @@
+//! What the tests share: servers in this process or as a program, clients, and waiting for a state.
+#![allow(dead_code, reason = "every test uses a part of it")]
+#![allow(clippy::disallowed_methods, reason = "tests wait for states, with deadlines by the real clock")]
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use echoloop::{Address, Config, Echo, Handle, Peer, Protocol, Server, Stats};
+
+/// How long a test waits for a state before it fails. Far more than is needed.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `state` holds.
+#[track_caller]
+pub fn eventually(what: &str, state: impl FnMut() -> bool) {
+    assert!(holds_within(DEADLINE, state), "waited in vain: {what}");
+}
+
+/// Whether `state` comes to hold within `limit`.
+pub fn holds_within(limit: Duration, mut state: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    loop {
+        if state() {
+            return true;
+        }
+        if begin.elapsed() > limit {
+            return false;
+        }
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// A server on a thread of this process. Dropping it aborts the server.
+pub struct Running<P: Protocol> {
+    pub addresses: Vec<Address>,
+    pub handle: Handle<P::Message>,
+    thread: Option<JoinHandle<Stats>>,
+}
+
+impl Running<Echo> {
+    /// An echo server on a free port of 127.0.0.1.
+    pub fn echo(config: Config) -> Self {
+        Self::start(config, &["127.0.0.1:0"], |_| Some(Echo))
+    }
+}
+
+impl<P: Protocol + 'static> Running<P> {
+    pub fn start<F>(config: Config, addresses: &[&str], factory: F) -> Self
+    where
+        F: Fn(&Peer<'_>) -> Option<P> + Send + Sync + 'static,
+    {
+        let server = Server::builder().config(config).bind(addresses.iter().copied()).expect("bind");
+        let (addresses, handle) = (server.local_addrs().to_vec(), server.handle());
+        let thread = thread::spawn(move || server.run(factory).expect("run"));
+        Self { addresses, handle, thread: Some(thread) }
+    }
+
+    /// The first listener's address.
+    pub fn address(&self) -> SocketAddr {
+        match self.addresses[0] {
+            Address::Ip(address) => address,
+            ref other => panic!("{other} is not an IP address"),
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.handle.stats()
+    }
+
+    /// A client that is connected and known to the server.
+    pub fn connect(&self) -> TcpStream {
+        connect(self.address())
+    }
+
+    /// Waits until no connection is open.
+    #[track_caller]
+    pub fn wait_until_idle(&self) {
+        eventually("no connection is open", || self.stats().open == 0);
+    }
+
+    /// Waits until the server has ended by itself or by an earlier request.
+    pub fn join(mut self) -> Stats {
+        self.thread.take().expect("joined once").join().expect("the server does not panic")
+    }
+
+    pub fn drain(self) -> Stats {
+        self.handle.drain();
+        self.join()
+    }
+}
+
+impl<P: Protocol> Drop for Running<P> {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.handle.abort();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A client socket. Reads and writes that take longer than `DEADLINE` fail.
+#[track_caller]
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(DEADLINE)).expect("set_read_timeout");
+    stream.set_write_timeout(Some(DEADLINE)).expect("set_write_timeout");
+    stream.set_nodelay(true).expect("set_nodelay");
+    stream
+}
+
+/// Sends `bytes` and reads as many back.
+#[track_caller]
+pub fn ping(mut stream: &TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).expect("ping");
+    let mut echo = vec![0; bytes.len()];
+    stream.read_exact(&mut echo).expect("pong");
+    assert!(echo == bytes, "the echo differs");
+}
+
+/// Reads to the end of the stream; an error, such as a reset, fails the test.
+#[track_caller]
+pub fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).expect("a clean end");
+    all
+}
+
+/// The documented client side of the disconnect: FIN, then receive to the end.
+#[track_caller]
+pub fn finish(stream: &TcpStream) -> Vec<u8> {
+    stream.shutdown(Shutdown::Write).expect("shutdown");
+    read_to_end(stream)
+}
+
+/// Closes so that the peer gets a reset.
+pub fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    drop(stream);
+}
+
+/// `length` bytes that no shift or swap maps onto themselves; `seed` tells streams apart.
+pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
+}
+
+/// The program `echoloop`, run by a test. Dropping it kills it.
+pub struct Program {
+    pub child: Child,
+    /// The lines of its stdout, as they come.
+    pub stdout: Receiver<String>,
+}
+
+impl Program {
+    /// `echoloop ARGS…` with its stdout piped to this test and its stderr inherited.
+    pub fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
+        command.args(args);
+        Self::spawn(command)
+    }
+
+    /// The same under `ulimit -n`, for the soft and the hard limit.
+    pub fn start_with_descriptors(limit: u32, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+        command.arg(env!("CARGO_BIN_EXE_echoloop")).args(args);
+        Self::spawn(command)
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("spawn");
+        let stdout = lines(child.stdout.take().expect("piped"));
+        Self { child, stdout }
+    }
+
+    /// The next line of stdout.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        self.stdout.recv_timeout(DEADLINE).expect("a line on stdout")
+    }
+
+    /// The address in the next `listening on ADDR` line.
+    #[track_caller]
+    pub fn listening(&self) -> SocketAddr {
+        let line = self.line();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("unexpected: {line}"));
+        address.parse().expect("an IP address")
+    }
+
+    /// Sends a signal by its name, as `TERM`.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Waits until the program has ended, at most `limit`.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let mut status = None;
+        let ended = holds_within(limit, || {
+            status = self.child.try_wait().expect("wait");
+            status.is_some()
+        });
+        assert!(ended, "the program has not ended within {limit:?}");
+        status.expect("it has ended")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Prints why a test is skipped.
+pub fn skip(why: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+}
