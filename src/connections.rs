@@ -99,8 +99,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// When a connection must be looked at if nothing happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let cut = self.shared.drain.and_then(|drain| drain.deadline);
-        [self.deadlines.earliest(), cut].into_iter().flatten().min()
+        let cut = self.shared.drain.and_then(|drain| drain.deadline).filter(|_| !self.is_empty());
+        [self.deadlines.earliest(), cut, self.shared.trim_at()].into_iter().flatten().min()
     }
 
     /// Whether a drain is going on.
@@ -114,34 +114,36 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         deadline.is_some_and(|deadline| deadline <= self.shared.now)
     }
 
-    /// The name that the next connection will have.
-    pub fn next_id(&self) -> ConnectionId {
+    /// A name for the next connection that is added. If none comes of it, the name is never used.
+    pub fn next_id(&mut self) -> ConnectionId {
         let index = u32::try_from(self.slots.vacant_key()).expect("capacity is below 2^32");
-        ConnectionId { generation: self.next_generation, worker: self.worker, index }
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        ConnectionId { generation, worker: self.worker, index }
     }
 
-    /// Adds a connection in the state `Reading` or `Connecting` and tells its protocol if it is made.
+    /// Adds the connection of the latest [`next_id`](Self::next_id), in the state `Reading` or `Connecting`,
+    /// and tells its protocol if it is made.
     ///
     /// # Errors
     ///
     /// What the poller says; the connection is then dropped.
     pub fn add(
         &mut self,
+        id: ConnectionId,
         state: State,
         mut transport: T,
         protocol: P,
         poller: &mut impl Poller<T>,
-    ) -> io::Result<ConnectionId> {
-        let id = self.next_id();
+    ) -> io::Result<()> {
         let interest = match state {
             State::Connecting => Interest::READABLE | Interest::WRITABLE,
             State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => Interest::READABLE,
         };
         poller.register(&mut transport, id.token(), interest)?;
-        self.next_generation += 1;
         let connection = Connection::new(id, state, transport, protocol, self.shared.now);
         let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest });
-        debug_assert_eq!(slot, id.index as usize);
+        assert_eq!(slot, id.index as usize, "the name is for the next vacant slot");
         self.count_open();
         let connection = &mut self.slots[slot].connection;
         if state == State::Reading {
@@ -151,7 +153,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             connection.begin_drain();
         }
         self.follow_up(id.index, poller);
-        Ok(id)
+        Ok(())
     }
 
     /// Notes an event. One for a connection that is gone is ignored.
@@ -192,6 +194,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             }
             self.follow_up(index, poller);
         }
+        self.shared.trim();
         if self.is_past_drain() {
             self.close_all(CloseReason::DrainTimeout, poller);
         }

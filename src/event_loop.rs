@@ -51,7 +51,7 @@ pub(crate) struct EventLoop<'a, P: Protocol> {
     factory: &'a dyn Fn(&Peer<'_>) -> Option<P>,
     counters: Arc<Counters>,
     limits: Config,
-    /// How many connections each listener may still accept in a drain, and all of them otherwise.
+    /// How many connections may still be accepted.
     accepts_left: u64,
     now: Instant,
     mailbox_has_more: bool,
@@ -206,10 +206,12 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         log::info!("draining {} connections", self.connections.len());
         self.connections.begin_drain();
         // Clients that are in the backlog now are served. Those that come later are not counted on.
-        self.accepts_left = self.accepts_left.min(u64::from(self.limits.backlog) + 1);
+        let mut in_backlogs = 0;
         for listener in self.listeners.iter_mut().flatten() {
             listener.retry();
+            in_backlogs += u64::from(self.limits.backlog) + 1;
         }
+        self.accepts_left = self.accepts_left.min(in_backlogs);
     }
 
     fn abort(&mut self) {
@@ -282,8 +284,8 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
                 return;
             }
         };
-        match self.connections.add(state, stream, protocol, &mut self.poll.registry()) {
-            Ok(id) => log::debug!("{id}: {address}, {origin:?}"),
+        match self.connections.add(id, state, stream, protocol, &mut self.poll.registry()) {
+            Ok(()) => log::debug!("{id}: {address}, {origin:?}"),
             Err(error) => {
                 self.counters.setup_failures.add(1);
                 log::debug!("{address}: cannot be watched: {error}");

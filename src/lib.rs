@@ -74,9 +74,10 @@
 //! # Features
 //!
 //! `cli` (default): what only the program `echoloop` needs. Without it the library depends on mio, slab, log,
-//! socket2 and, on Unix, rustix.
+//! socket2, memmap2 and, on Unix, rustix.
 
 mod address;
+mod buffers;
 mod close_reason;
 mod config;
 mod connection;
@@ -110,6 +111,7 @@ pub use stats::Stats;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::{
+        buffers::{Buffer, Buffers},
         connection::{Connection, Drain, Readiness, Shared, State},
         connections::Connections,
         deadlines::Deadlines,

@@ -1,81 +1,93 @@
 //! Output that the socket has not taken yet, in order.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{io::IoSlice, time::Instant};
 
-/// Bytes waiting to be sent. It owns memory only while it holds bytes.
+use crate::buffers::{Buffer, Buffers};
+
+/// Bytes waiting to be sent, in a ring. It owns a buffer only while it holds bytes.
 #[derive(Debug, Default)]
 pub struct SendQueue {
-    bytes: VecDeque<u8>,
+    buffer: Option<Buffer>,
+    /// Where the first byte is.
+    head: usize,
+    len: usize,
 }
-
-/// The smallest buffer that is worth allocating.
-const MIN_CAPACITY: usize = 4 << 10;
 
 impl SendQueue {
     /// The number of bytes waiting.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
-    /// Appends `more`. The buffer grows by doubling, but not past `high_water` before it must, so that
-    /// a queue that respects the mark never takes more memory than the mark.
-    pub fn push(&mut self, more: &[u8], high_water: usize) {
-        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
-        let needed = len + more.len();
-        if needed > capacity {
-            let doubled = capacity.saturating_mul(2).max(MIN_CAPACITY);
-            let roomy = if needed <= high_water { doubled.min(high_water) } else { doubled };
-            self.bytes.reserve_exact(roomy.max(needed) - len);
+    /// Appends `more`. A queue within the usual size of `buffers` takes one of them; one that outgrows it
+    /// grows by doubling.
+    pub fn push(&mut self, more: &[u8], buffers: &mut Buffers) {
+        if more.is_empty() {
+            return;
         }
-        self.bytes.extend(more);
+        self.reserve(more.len(), buffers);
+        let buffer = self.buffer.as_deref_mut().expect("it was just reserved");
+        let capacity = buffer.len();
+        let tail = (self.head + self.len) % capacity;
+        let (before_wrap, after_wrap) = more.split_at(more.len().min(capacity - tail));
+        buffer[tail..tail + before_wrap.len()].copy_from_slice(before_wrap);
+        buffer[..after_wrap.len()].copy_from_slice(after_wrap);
+        self.len += more.len();
     }
 
-    /// The bytes waiting, first to last, as at most two slices for one gathering write of at most `limit` bytes.
+    /// The bytes waiting, first to last, as two slices for one gathering write of at most `limit` bytes.
     pub fn slices(&self, limit: usize) -> [IoSlice<'_>; 2] {
-        let (front, back) = self.bytes.as_slices();
-        let front = &front[..front.len().min(limit)];
-        let back = &back[..back.len().min(limit - front.len())];
-        [IoSlice::new(front), IoSlice::new(back)]
+        let Some(buffer) = self.buffer.as_deref() else { return [IoSlice::new(&[]); 2] };
+        let len = self.len.min(limit);
+        let front = len.min(buffer.len() - self.head);
+        [IoSlice::new(&buffer[self.head..self.head + front]), IoSlice::new(&buffer[..len - front])]
     }
 
     /// Removes the first `n` bytes, which were sent.
-    pub fn consume(&mut self, n: usize) {
-        debug_assert!(n <= self.len(), "more was sent than was queued");
-        if n >= self.bytes.len() {
-            self.bytes = VecDeque::new();
-        } else {
-            self.bytes.drain(..n);
+    pub fn consume(&mut self, n: usize, buffers: &mut Buffers, now: Instant) {
+        assert!(n <= self.len, "more was sent than was queued");
+        self.len -= n;
+        if self.len > 0 {
+            self.head = (self.head + n) % self.capacity();
+            return;
+        }
+        self.head = 0;
+        if let Some(buffer) = self.buffer.take() {
+            buffers.give_back(buffer, now);
         }
     }
 
-    /// Memory owned, in bytes.
-    #[cfg(test)]
     fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
+    fn reserve(&mut self, more: usize, buffers: &mut Buffers) {
+        let needed = self.len + more;
+        let capacity = self.capacity();
+        if needed <= capacity {
+            return;
+        }
+        let mut larger = buffers.take(needed.max(capacity.saturating_mul(2)));
+        let [front, back] = self.slices(usize::MAX);
+        larger[..front.len()].copy_from_slice(&front);
+        larger[front.len()..self.len].copy_from_slice(&back);
+        self.head = 0;
+        self.buffer = Some(larger);
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 mod tests {
     use super::*;
 
-    fn contents(queue: &SendQueue) -> Vec<u8> {
-        queue.slices(usize::MAX).concat()
-    }
-
-    trait Concat {
-        fn concat(&self) -> Vec<u8>;
-    }
-
-    impl Concat for [IoSlice<'_>; 2] {
-        fn concat(&self) -> Vec<u8> {
-            self.iter().flat_map(|slice| slice.to_vec()).collect()
-        }
+    fn contents(queue: &SendQueue, limit: usize) -> Vec<u8> {
+        queue.slices(limit).iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
     #[test]
@@ -83,40 +95,46 @@ mod tests {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
+        let (mut buffers, now) = (Buffers::new(8192), Instant::now());
         let (mut queue, mut model) = (SendQueue::default(), Vec::new());
         for _ in 0..10_000 {
             if random.bool() {
                 let more: Vec<u8> = (0..random.usize(..3000)).map(|_| random.u8(..)).collect();
-                queue.push(&more, 8192);
+                queue.push(&more, &mut buffers);
                 model.extend(more);
             } else {
                 let sent = random.usize(..=model.len());
-                queue.consume(sent);
+                queue.consume(sent, &mut buffers, now);
                 model.drain(..sent);
             }
             assert_eq!(queue.len(), model.len());
             assert_eq!(queue.is_empty(), model.is_empty());
-            assert_eq!(contents(&queue), model);
             let limit = random.usize(..=model.len() + 1);
-            assert_eq!(queue.slices(limit).concat(), model[..limit.min(model.len())]);
+            assert_eq!(contents(&queue, limit), model[..limit.min(model.len())]);
+            assert_eq!(contents(&queue, usize::MAX), model);
         }
     }
 
     #[test]
     fn it_owns_no_memory_when_empty() {
+        let mut buffers = Buffers::new(4096);
         let mut queue = SendQueue::default();
         assert_eq!(queue.capacity(), 0);
-        queue.push(&[7; 100_000], 1000);
-        queue.consume(100_000);
+        queue.push(&[7; 100_000], &mut buffers);
+        queue.consume(100_000, &mut buffers, Instant::now());
         assert_eq!(queue.capacity(), 0);
     }
 
     #[test]
-    fn filling_it_to_the_mark_takes_no_more_memory_than_the_mark() {
+    fn within_the_usual_size_it_takes_no_more() {
+        let mut buffers = Buffers::new(64 << 10);
         let mut queue = SendQueue::default();
-        while queue.len() < 64 << 10 {
-            queue.push(&[0; 1 << 10], 64 << 10);
+        for _ in 0..64 {
+            queue.push(&[0; 1 << 10], &mut buffers);
         }
+        queue.consume(1000, &mut buffers, Instant::now());
+        queue.push(&[0; 1000], &mut buffers);
         assert_eq!(queue.capacity(), 64 << 10);
+        assert_eq!(queue.len(), 64 << 10);
     }
 }

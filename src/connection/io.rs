@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Connection, InputSide, OutputSide, Readiness, Shared, State};
-use crate::{CloseReason, Config, Input, Protocol, transport::Transport};
+use crate::{CloseReason, Config, Input, Protocol, send_queue::SendQueue, transport::Transport};
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Does all that can be done without blocking, up to the budget.
@@ -90,14 +90,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    fn write_queue(&mut self, budget: &mut usize, shared: &Shared<P::Message>) {
+    fn write_queue(&mut self, budget: &mut usize, shared: &mut Shared<P::Message>) {
         while self.ready.has(Readiness::WRITE) && *budget > 0 {
             let Some(extra) = self.extra.as_deref_mut().filter(|extra| !extra.queue.is_empty()) else {
                 return;
             };
             let result = write_slices(&mut self.transport, extra.queue.slices(*budget));
             if let Ok(n) = result {
-                extra.queue.consume(n);
+                extra.queue.consume(n, &mut shared.buffers, shared.now);
                 extra.queue_progress = shared.now;
                 *budget -= n;
                 if extra.queue.is_empty() {
@@ -137,7 +137,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Queues what the socket did not take.
-    fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &Shared<P::Message>) {
+    fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message>) {
         let unsent = first.len() + second.len();
         if self.fault.is_some() || self.state.is_closed() {
             shared.counters.bytes_unsent.add(unsent);
@@ -148,8 +148,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if extra.queue.is_empty() {
             extra.queue_progress = now;
         }
-        extra.queue.push(first, limits.high_water_bytes);
-        extra.queue.push(second, limits.high_water_bytes);
+        extra.queue.push(first, &mut shared.buffers);
+        extra.queue.push(second, &mut shared.buffers);
         let queued = extra.queue.len();
         self.throttled |= queued >= limits.high_water_bytes;
         if self.state != State::Echoing {
@@ -182,7 +182,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.fault.get_or_insert(fault);
         shared.counters.bytes_unsent.add(unsent);
         if let Some(extra) = &mut self.extra {
-            extra.queue.consume(unsent);
+            extra.queue = SendQueue::default();
         }
         if self.state == State::Echoing {
             self.set_state(self.state.flushed());

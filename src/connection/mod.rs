@@ -20,6 +20,7 @@ use std::{
 pub use self::{deadline::Drain, readiness::Readiness, state::State};
 use crate::{
     CloseReason, Config, ConnectionId, Context, Handle, Protocol,
+    buffers::Buffers,
     protocol::{Ending, Reading, Requests},
     send_queue::SendQueue,
     stats::Counters,
@@ -111,6 +112,8 @@ pub struct Shared<M> {
     pub handle: Handle<M>,
     /// The drain that is going on.
     pub drain: Option<Drain>,
+    /// Memory for the send queues.
+    buffers: Buffers,
     /// Where input is read into.
     buffer: Vec<u8>,
     /// Where a callback's output is gathered.
@@ -124,7 +127,18 @@ impl<M> Shared<M> {
     /// For connections with these limits and counters.
     pub fn new(now: Instant, limits: Config, counters: Arc<Counters>, handle: Handle<M>) -> Self {
         let buffer = vec![0; limits.read_buffer_bytes];
-        Self { now, limits, counters, handle, drain: None, buffer, output: Vec::new() }
+        let buffers = Buffers::new(limits.high_water_bytes);
+        Self { now, limits, counters, handle, drain: None, buffers, buffer, output: Vec::new() }
+    }
+
+    /// When [`trim`](Self::trim) has something to do.
+    pub fn trim_at(&self) -> Option<Instant> {
+        self.buffers.trim_at()
+    }
+
+    /// Gives memory that was not needed for a while back to the system.
+    pub fn trim(&mut self) {
+        self.buffers.trim(self.now);
     }
 }
 

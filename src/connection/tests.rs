@@ -1,1 +1,1037 @@
+//! Every rule of the disconnect, on a fake transport and in virtual time.
 
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io::{self, ErrorKind, Read, Write},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mio::{Interest, Token};
+
+use super::*;
+use crate::{
+    Address, Echo, Flow, Input, Stats, Timeout,
+    connections::Connections,
+    handle::{Wake, channel},
+    protocol::Addresses,
+    transport::Poller,
+};
+
+/// What the fake kernel holds of one socket, shared with the test.
+#[derive(Debug, Default)]
+struct Wire {
+    /// What reads give, in order. When there is nothing they would block.
+    incoming: VecDeque<Incoming>,
+    /// How many bytes writes take before they would block.
+    room: usize,
+    /// Errors of the next writes.
+    write_errors: VecDeque<ErrorKind>,
+    shutdown_error: Option<ErrorKind>,
+    pending_error: Option<ErrorKind>,
+    connecting: bool,
+    sent: Vec<u8>,
+    /// What was called, in order: `read N`, `write N`, `shutdown`, `reset`, `close`; would-blocks left out.
+    calls: Vec<String>,
+    reads: usize,
+    writes: usize,
+    interest: Option<Interest>,
+}
+
+#[derive(Clone, Debug)]
+enum Incoming {
+    Bytes(Vec<u8>),
+    Fin,
+    Error(ErrorKind),
+}
+
+#[derive(Clone, Debug)]
+struct Fake(Rc<RefCell<Wire>>);
+
+impl Read for Fake {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wire = &mut *self.0.borrow_mut();
+        wire.reads += 1;
+        match wire.incoming.pop_front() {
+            None => Err(ErrorKind::WouldBlock.into()),
+            Some(Incoming::Error(kind)) => Err(kind.into()),
+            Some(Incoming::Fin) => {
+                wire.incoming.push_front(Incoming::Fin);
+                wire.calls.push("read 0".to_owned());
+                Ok(0)
+            }
+            Some(Incoming::Bytes(mut bytes)) => {
+                let n = bytes.len().min(buffer.len());
+                let rest = bytes.split_off(n);
+                buffer[..n].copy_from_slice(&bytes);
+                if !rest.is_empty() {
+                    wire.incoming.push_front(Incoming::Bytes(rest));
+                }
+                wire.calls.push(format!("read {n}"));
+                Ok(n)
+            }
+        }
+    }
+}
+
+impl Write for Fake {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let wire = &mut *self.0.borrow_mut();
+        wire.writes += 1;
+        if let Some(kind) = wire.write_errors.pop_front() {
+            return Err(kind.into());
+        }
+        if wire.room == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let n = bytes.len().min(wire.room);
+        wire.room -= n;
+        wire.sent.extend_from_slice(&bytes[..n]);
+        wire.calls.push(format!("write {n}"));
+        Ok(n)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        self.write(&all)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Addresses for Fake {
+    fn peer_addr(&self) -> io::Result<Address> {
+        if self.0.borrow().connecting { Err(ErrorKind::NotConnected.into()) } else { self.local_addr() }
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(Address::Unix("fake".into()))
+    }
+}
+
+impl Transport for Fake {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let mut wire = self.0.borrow_mut();
+        wire.calls.push("shutdown".to_owned());
+        wire.shutdown_error.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(self.0.borrow_mut().pending_error.take().map(io::Error::from))
+    }
+
+    fn reset_on_close(&mut self) {
+        self.0.borrow_mut().calls.push("reset".to_owned());
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.0.borrow_mut().calls.push("close".to_owned());
+    }
+}
+
+/// Keeps what each socket is watched for.
+struct FakePoller;
+
+impl Poller<Fake> for FakePoller {
+    fn register(&mut self, transport: &mut Fake, _: Token, interest: Interest) -> io::Result<()> {
+        transport.0.borrow_mut().interest = Some(interest);
+        Ok(())
+    }
+
+    fn reregister(&mut self, transport: &mut Fake, _: Token, interest: Interest) -> io::Result<()> {
+        transport.0.borrow_mut().interest = Some(interest);
+        Ok(())
+    }
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The connections of a loop, without the loop.
+struct World<P: Protocol> {
+    connections: Connections<P, Fake>,
+    counters: Arc<Counters>,
+    now: Instant,
+}
+
+/// One client of the world.
+struct Peer {
+    id: ConnectionId,
+    wire: Rc<RefCell<Wire>>,
+}
+
+const READ: Readiness = Readiness::READ;
+const WRITE: Readiness = Readiness::WRITE;
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// 10 bytes of high water, 4 of low water, and the default deadlines.
+fn small() -> Config {
+    Config { high_water_bytes: 10, low_water_bytes: 4, ..Config::default() }
+}
+
+impl World<Echo> {
+    fn echo(limits: Config) -> Self {
+        Self::new(limits)
+    }
+
+    /// An echo connection whose socket takes `room` bytes.
+    fn with_one(limits: Config, room: usize) -> (Self, Peer) {
+        let mut world = Self::echo(limits);
+        let peer = world.accept(Echo, room);
+        (world, peer)
+    }
+}
+
+impl<P: Protocol> World<P> {
+    #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+    fn new(limits: Config) -> Self {
+        let now = Instant::now();
+        let counters = Arc::new(Counters::default());
+        let waker: Box<dyn Wake> = Box::new(NoWake);
+        let (handle, _) = channel(1, vec![(waker, Arc::clone(&counters))]);
+        let connections = Connections::new(0, 1000, now, limits, Arc::clone(&counters), handle);
+        Self { connections, counters, now }
+    }
+
+    fn accept(&mut self, protocol: P, room: usize) -> Peer {
+        self.add(protocol, State::Reading, Wire { room, ..Wire::default() })
+    }
+
+    fn add(&mut self, protocol: P, state: State, wire: Wire) -> Peer {
+        let wire = Rc::new(RefCell::new(wire));
+        let id = self.connections.next_id();
+        self.connections.add(id, state, Fake(Rc::clone(&wire)), protocol, &mut FakePoller).unwrap();
+        Peer { id, wire }
+    }
+
+    /// Notes an event and lets everyone work until nobody has anything to do.
+    fn event(&mut self, peer: &Peer, ready: Readiness) {
+        self.connections.notice(peer.id.token(), ready);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.connections.has_work() {
+                self.connections.reap();
+                return;
+            }
+            self.connections.run_ready(&mut FakePoller);
+        }
+        panic!("the connections never come to rest");
+    }
+
+    /// Bytes come from the peer.
+    fn data(&mut self, peer: &Peer, bytes: &[u8]) {
+        peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(bytes.to_vec()));
+        self.event(peer, READ);
+    }
+
+    /// The peer's FIN comes.
+    fn fin(&mut self, peer: &Peer) {
+        peer.wire.borrow_mut().incoming.push_back(Incoming::Fin);
+        self.event(peer, READ);
+    }
+
+    /// The peer's side takes `n` more bytes.
+    fn make_room(&mut self, peer: &Peer, n: usize) {
+        peer.wire.borrow_mut().room += n;
+        self.event(peer, WRITE);
+    }
+
+    /// Time passes, from deadline to deadline, as the loop would do it.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(next) = self.connections.next_deadline().filter(|&next| next <= until) {
+            self.now = self.now.max(next);
+            self.connections.set_now(self.now);
+            self.connections.run_deadlines(&mut FakePoller);
+            self.settle();
+        }
+        self.now = until;
+        self.connections.set_now(until);
+    }
+
+    fn begin_drain(&mut self) {
+        self.connections.begin_drain();
+        self.settle();
+    }
+
+    fn stats(&self) -> Stats {
+        self.counters.snapshot()
+    }
+
+    /// The one connection has ended for this reason, and only that.
+    #[track_caller]
+    fn assert_ended(&self, reason: CloseReason) {
+        let reasons: Vec<_> = self.stats().close_reasons().collect();
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        assert_eq!((reasons[0].0.name(), reasons[0].1), (reason.name(), 1));
+        assert!(self.connections.is_empty());
+    }
+
+    #[track_caller]
+    fn assert_open(&self) {
+        assert_eq!(self.stats().closed_total(), 0);
+        assert_eq!(self.connections.len(), 1);
+    }
+}
+
+impl Peer {
+    fn sent(&self) -> Vec<u8> {
+        self.wire.borrow().sent.clone()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.wire.borrow_mut().calls)
+    }
+
+    fn is_watched_for_writing(&self) -> bool {
+        self.wire.borrow().interest.is_some_and(Interest::is_writable)
+    }
+}
+
+// ---- the disconnect ----
+
+#[test]
+fn reading_data_all_sent_goes_out_in_one_write() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    world.data(&peer, b"this is a test");
+    assert_eq!(peer.calls(), ["read 14", "write 14"]);
+    assert!(!peer.is_watched_for_writing());
+    world.assert_open();
+}
+
+#[test]
+fn reading_fin_shuts_down_then_closes() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    world.data(&peer, b"abc");
+    world.fin(&peer);
+    assert_eq!(peer.calls(), ["read 3", "write 3", "read 0", "shutdown", "close"]);
+    world.assert_ended(CloseReason::Peer);
+}
+
+#[test]
+fn data_and_fin_in_one_event_are_both_taken() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"abc".to_vec()));
+    world.fin(&peer);
+    assert_eq!(peer.sent(), b"abc");
+    world.assert_ended(CloseReason::Peer);
+}
+
+#[test]
+fn reading_data_partly_sent_queues_the_tail_and_waits_for_room() {
+    let (mut world, peer) = World::with_one(Config::default(), 4);
+    world.data(&peer, b"0123456789");
+    assert_eq!(peer.sent(), b"0123");
+    assert!(peer.is_watched_for_writing());
+    world.make_room(&peer, 100);
+    assert_eq!(peer.sent(), b"0123456789");
+    assert!(!peer.is_watched_for_writing());
+}
+
+#[test]
+fn echoing_fin_waits_for_the_flush() {
+    let (mut world, peer) = World::with_one(Config::default(), 4);
+    world.data(&peer, b"0123456789");
+    world.fin(&peer);
+    world.assert_open();
+    world.make_room(&peer, 3);
+    world.assert_open();
+    world.make_room(&peer, 3);
+    let calls = peer.calls();
+    assert_eq!(calls, ["read 10", "write 4", "read 0", "write 3", "write 3", "shutdown", "close"]);
+    assert_eq!(peer.sent(), b"0123456789");
+    world.assert_ended(CloseReason::Peer);
+}
+
+#[test]
+fn half_closed_input_is_discarded_until_the_peers_fin() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(OneReply, 100);
+    world.data(&peer, b"first");
+    assert_eq!(peer.calls(), ["read 5", "write 5", "shutdown"]);
+    world.data(&peer, b"more");
+    world.data(&peer, b"and more");
+    world.assert_open();
+    world.fin(&peer);
+    assert_eq!(peer.calls(), ["read 4", "read 8", "read 0", "close"]);
+    assert_eq!(world.stats().bytes_discarded, 12);
+    world.assert_ended(CloseReason::Finished);
+}
+
+#[test]
+fn half_closed_waits_for_the_linger_timeout_in_all() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(OneReply, 100);
+    world.data(&peer, b"x");
+    for _ in 0..9 {
+        world.pass(seconds(3));
+        world.data(&peer, b"drip");
+    }
+    world.assert_open();
+    world.pass(seconds(3));
+    world.assert_ended(CloseReason::LingerTimeout);
+    assert!(!peer.calls().contains(&"reset".to_owned()), "everything was sent");
+}
+
+#[test]
+fn half_closed_waits_for_the_linger_silence() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(OneReply, 100);
+    world.data(&peer, b"x");
+    world.pass(Duration::from_millis(4999));
+    world.assert_open();
+    world.pass(Duration::from_millis(1));
+    world.assert_ended(CloseReason::LingerSilence);
+}
+
+#[test]
+fn half_closed_discards_up_to_the_cap() {
+    let mut world = World::new(Config { linger_limit_bytes: 10, ..Config::default() });
+    let peer = world.accept(OneReply, 100);
+    world.data(&peer, b"x");
+    world.data(&peer, b"0123456789");
+    world.assert_open();
+    world.data(&peer, b"!");
+    world.assert_ended(CloseReason::LingerBytes);
+}
+
+#[test]
+fn a_flush_that_makes_progress_is_never_cut_by_the_linger_clock() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(OneReply, 0);
+    world.data(&peer, &[7; 100]);
+    for _ in 0..100 {
+        world.pass(seconds(50));
+        world.make_room(&peer, 1);
+    }
+    assert_eq!(peer.sent(), [7; 100]);
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Finished);
+}
+
+#[test]
+fn input_behind_finish_is_discarded_while_the_reply_is_flushed() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(OneReply, 0);
+    world.data(&peer, b"question");
+    world.data(&peer, &[0; 100_000]);
+    assert_eq!(world.stats().bytes_discarded, 100_000);
+    world.make_room(&peer, 100);
+    assert_eq!(peer.sent(), b"question");
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Finished);
+}
+
+#[test]
+fn echoing_without_progress_is_a_write_stall_and_reset() {
+    let (mut world, peer) = World::with_one(Config::default(), 4);
+    world.data(&peer, b"0123456789");
+    world.pass(seconds(59));
+    world.make_room(&peer, 1);
+    world.pass(seconds(59));
+    world.assert_open();
+    world.pass(seconds(1));
+    world.assert_ended(CloseReason::WriteStall);
+    assert_eq!(world.stats().bytes_unsent, 5);
+    assert!(peer.calls().ends_with(&["reset".to_owned(), "close".to_owned()]));
+}
+
+#[test]
+fn a_peer_that_is_gone_at_shutdown_is_counted_as_reset() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    peer.wire.borrow_mut().shutdown_error = Some(ErrorKind::NotConnected);
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Reset);
+}
+
+#[test]
+fn a_shutdown_that_fails_closes_the_socket() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    peer.wire.borrow_mut().shutdown_error = Some(ErrorKind::Other);
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Failed(ErrorKind::Other));
+    assert_eq!(peer.calls(), ["read 0", "shutdown", "close"]);
+}
+
+// ---- errors ----
+
+#[test]
+fn on_an_error_event_what_came_before_is_read_first() {
+    let mut world = World::new(Config::default());
+    let received = Rc::default();
+    let peer = world.accept(Sink(Rc::clone(&received)), 100);
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"last words".to_vec()));
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Error(ErrorKind::ConnectionReset));
+    world.event(&peer, READ | WRITE | Readiness::ERROR);
+    assert_eq!(*received.borrow(), b"last words");
+    world.assert_ended(CloseReason::Reset);
+}
+
+#[test]
+fn after_a_failed_write_the_end_of_input_is_no_clean_end() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    peer.wire.borrow_mut().write_errors.push_back(ErrorKind::BrokenPipe);
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"abc".to_vec()));
+    world.fin(&peer);
+    world.assert_ended(CloseReason::ResetUnsent);
+    assert_eq!(world.stats().bytes_unsent, 3);
+    assert!(!peer.calls().contains(&"shutdown".to_owned()));
+}
+
+#[test]
+fn after_a_failed_write_what_the_peer_had_sent_is_still_handed_over() {
+    let mut world = World::new(small());
+    let received = Rc::default();
+    let peer = world.accept(Sink(Rc::clone(&received)), 0);
+    peer.wire.borrow_mut().write_errors.push_back(ErrorKind::ConnectionReset);
+    for piece in [b"one", b"two", b"six"] {
+        peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(piece.to_vec()));
+    }
+    world.event(&peer, READ);
+    assert_eq!(*received.borrow(), b"onetwosix");
+    world.assert_ended(CloseReason::ResetUnsent);
+}
+
+#[test]
+fn a_reset_that_no_read_would_show_is_found() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(Pausing, 100);
+    world.data(&peer, b"x");
+    peer.wire.borrow_mut().pending_error = Some(ErrorKind::ConnectionReset);
+    world.event(&peer, READ | WRITE | Readiness::ERROR);
+    world.assert_ended(CloseReason::Reset);
+}
+
+#[test]
+fn a_reset_while_output_is_queued_loses_it_and_says_so() {
+    let (mut world, peer) = World::with_one(small(), 0);
+    world.data(&peer, b"0123456789");
+    peer.wire.borrow_mut().pending_error = Some(ErrorKind::ConnectionReset);
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Fin);
+    world.event(&peer, READ | WRITE | Readiness::ERROR);
+    world.assert_ended(CloseReason::ResetUnsent);
+    assert_eq!(world.stats().bytes_unsent, 10);
+}
+
+#[test]
+fn interrupted_calls_are_tried_again() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Error(ErrorKind::Interrupted));
+    peer.wire.borrow_mut().write_errors.push_back(ErrorKind::Interrupted);
+    world.data(&peer, b"abc");
+    assert_eq!(peer.sent(), b"abc");
+    world.assert_open();
+}
+
+#[test]
+fn another_error_keeps_its_name() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Error(ErrorKind::TimedOut));
+    world.event(&peer, READ);
+    world.assert_ended(CloseReason::Failed(ErrorKind::TimedOut));
+}
+
+// ---- rules of the loop ----
+
+#[test]
+fn spurious_events_do_nothing() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    for _ in 0..3 {
+        world.event(&peer, READ | WRITE | Readiness::ERROR);
+    }
+    world.assert_open();
+    assert_eq!(peer.calls(), [""; 0]);
+}
+
+#[test]
+fn an_event_never_reaches_the_connection_that_took_over_the_slot() {
+    let (mut world, old) = World::with_one(Config::default(), 100);
+    world.fin(&old);
+    let new = world.accept(Echo, 100);
+    assert_eq!(new.id.index, old.id.index, "the slot is used again");
+    new.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"new".to_vec()));
+    world.event(&old, READ);
+    assert_eq!(new.wire.borrow().reads, 0);
+    world.event(&new, READ);
+    assert_eq!(new.sent(), b"new");
+}
+
+#[test]
+fn a_slot_is_not_used_again_before_the_batch_is_over() {
+    let (mut world, old) = World::with_one(Config::default(), 100);
+    old.wire.borrow_mut().incoming.push_back(Incoming::Fin);
+    world.connections.notice(old.id.token(), READ);
+    world.connections.run_ready(&mut FakePoller);
+    assert!(!world.connections.is_empty());
+    assert_ne!(world.accept(Echo, 100).id.index, old.id.index);
+    assert!(world.connections.reap());
+}
+
+#[test]
+fn above_the_high_water_mark_reading_stops_until_the_low_water_mark() {
+    let (mut world, peer) = World::with_one(small(), 0);
+    world.data(&peer, &[1; 25]);
+    assert_eq!(peer.calls(), ["read 10"], "no more is read than may be queued");
+    world.make_room(&peer, 5);
+    assert_eq!(peer.calls(), ["write 5"], "5 are queued: still above the low-water mark");
+    world.make_room(&peer, 1);
+    assert_eq!(peer.calls(), ["write 1", "read 6"], "4 are queued: reading starts again");
+    world.make_room(&peer, 100);
+    assert_eq!(peer.sent(), [1; 25]);
+}
+
+#[test]
+fn a_connection_with_much_to_do_lets_others_have_their_turn() {
+    let limits = Config { turn_budget_bytes: 100, ..Config::default() };
+    let mut world = World::echo(limits);
+    let (hog, other) = (world.accept(Echo, 1 << 20), world.accept(Echo, 100));
+    hog.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![0; 10_000]));
+    other.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"ping".to_vec()));
+    world.connections.notice(hog.id.token(), READ);
+    world.connections.notice(other.id.token(), READ);
+    world.connections.run_ready(&mut FakePoller);
+    assert_eq!(other.sent(), b"ping");
+    assert!(hog.sent().len() <= 100);
+    assert!(world.connections.has_work(), "no event will come for what was left unread");
+    world.settle();
+    assert_eq!(hog.sent().len(), 10_000);
+}
+
+#[test]
+fn no_heap_buffer_stays_with_an_idle_connection() {
+    let (mut world, peer) = World::with_one(small(), 0);
+    world.data(&peer, &[1; 10]);
+    world.make_room(&peer, 10);
+    let size = size_of::<Connection<Echo, crate::transport::Stream>>();
+    assert!(size <= 80, "a connection takes {size} bytes");
+    let mut connection: Connection<Echo, Fake> =
+        Connection::new(peer.id, State::Reading, Fake(Rc::clone(&peer.wire)), Echo, world.now);
+    connection.extra_mut(world.now);
+    connection.drop_unneeded();
+    assert!(connection.extra.is_none());
+}
+
+// ---- deadlines ----
+
+#[test]
+fn idle_connections_are_ended_the_documented_way() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    world.pass(seconds(599));
+    world.data(&peer, b"x");
+    world.pass(seconds(599));
+    world.assert_open();
+    world.pass(seconds(1));
+    assert_eq!(peer.calls(), ["read 1", "write 1", "shutdown"]);
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Idle);
+}
+
+#[test]
+fn a_peer_whose_bytes_wait_unread_is_not_idle() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    // The loop was held up: the bytes are there, the event was not taken yet.
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"in time".to_vec()));
+    world.pass(seconds(600));
+    assert_eq!(peer.sent(), b"in time");
+    world.pass(seconds(599));
+    world.assert_open();
+}
+
+#[test]
+fn timeouts_that_are_off_or_past_the_clock_never_come() {
+    for timeout in [None, Some(Duration::MAX)] {
+        let limits = Config { idle_timeout: timeout, write_timeout: timeout, ..Config::default() };
+        let (mut world, peer) = World::with_one(limits, 0);
+        world.pass(seconds(1 << 30));
+        world.data(&peer, b"x");
+        world.pass(seconds(1 << 30));
+        world.assert_open();
+    }
+}
+
+#[test]
+fn a_protocol_may_live_on_after_an_idle_timeout() {
+    let mut world = World::new(Config::default());
+    let log: Rc<RefCell<Vec<Timeout>>> = Rc::default();
+    let _peer = world.accept(Ticking { log: Rc::clone(&log), rearm: None }, 100);
+    world.pass(seconds(1800));
+    assert_eq!(*log.borrow(), [Timeout::Idle; 3]);
+    world.assert_open();
+}
+
+#[test]
+fn timers_fire_once_in_order_and_may_be_set_again() {
+    let mut world = World::new(Config { idle_timeout: None, ..Config::default() });
+    let log: Rc<RefCell<Vec<Timeout>>> = Rc::default();
+    let peer = world.accept(Ticking { log: Rc::clone(&log), rearm: Some(seconds(7)) }, 100);
+    world.data(&peer, b"\x05\x02\x09");
+    world.pass(seconds(6));
+    assert_eq!(*log.borrow(), [2, 5].map(Timeout::Timer));
+    world.pass(seconds(6));
+    assert_eq!(*log.borrow(), [2, 5, 9, 2, 5].map(Timeout::Timer));
+}
+
+#[test]
+fn a_timer_set_for_now_in_its_own_callback_does_not_hold_up_the_loop() {
+    let mut world = World::new(Config { idle_timeout: None, ..Config::default() });
+    let log: Rc<RefCell<Vec<Timeout>>> = Rc::default();
+    let peer = world.accept(Ticking { log: Rc::clone(&log), rearm: Some(Duration::ZERO) }, 100);
+    world.data(&peer, b"\x01");
+    world.now += seconds(1);
+    world.connections.set_now(world.now);
+    for round in 1..=3 {
+        world.connections.run_deadlines(&mut FakePoller);
+        assert_eq!(log.borrow().len(), round);
+    }
+}
+
+// ---- drain ----
+
+#[test]
+fn a_drain_echoes_what_has_arrived_then_ends() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    world.pass(seconds(10));
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"unannounced".to_vec()));
+    world.begin_drain();
+    assert_eq!(peer.sent(), b"unannounced");
+    world.pass(Duration::from_millis(250));
+    assert_eq!(peer.calls(), ["read 11", "write 11", "shutdown"]);
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Drained);
+}
+
+#[test]
+fn a_drain_ends_a_silent_connection_without_delay() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    world.pass(seconds(10));
+    world.begin_drain();
+    world.pass(Duration::ZERO);
+    assert_eq!(peer.calls(), ["shutdown"]);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_ever_for_a_peer_that_sends_for_ever() {
+    let (mut world, peer) = World::with_one(Config::default(), usize::MAX);
+    world.begin_drain();
+    for _ in 0..150 {
+        world.data(&peer, b"x");
+        world.pass(Duration::from_millis(100));
+    }
+    assert!(peer.calls().contains(&"shutdown".to_owned()));
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Drained);
+}
+
+#[test]
+fn the_drain_deadline_cuts_off_what_cannot_be_flushed() {
+    let (mut world, peer) = World::with_one(Config::default(), 4);
+    world.data(&peer, b"0123456789");
+    world.begin_drain();
+    world.pass(Duration::from_millis(29_999));
+    world.assert_open();
+    world.pass(Duration::from_millis(1));
+    world.assert_ended(CloseReason::DrainTimeout);
+    assert!(peer.calls().contains(&"reset".to_owned()));
+}
+
+#[test]
+fn at_the_drain_deadline_a_connection_that_only_lingers_is_not_cut_off() {
+    let limits = Config { drain_timeout: Some(seconds(1)), ..Config::default() };
+    let (mut world, peer) = World::with_one(limits, 100);
+    world.data(&peer, b"x");
+    world.begin_drain();
+    world.pass(seconds(1));
+    world.assert_ended(CloseReason::LingerTimeout);
+    assert!(peer.calls().contains(&"shutdown".to_owned()));
+}
+
+#[test]
+fn a_connection_accepted_during_a_drain_is_served() {
+    let mut world = World::echo(Config::default());
+    world.begin_drain();
+    let peer = world.accept(Echo, 100);
+    world.data(&peer, b"from the backlog");
+    assert_eq!(peer.sent(), b"from the backlog");
+    world.pass(seconds(1));
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Drained);
+}
+
+// ---- outbound ----
+
+#[test]
+fn connecting_succeeds_when_writable_without_error() {
+    let mut world = World::echo(Config::default());
+    let peer = world.add(Echo, State::Connecting, Wire { room: 100, connecting: true, ..Wire::default() });
+    assert!(peer.is_watched_for_writing());
+    world.event(&peer, WRITE);
+    assert_eq!(peer.wire.borrow().reads, 0, "a spurious event: it is still being made");
+    peer.wire.borrow_mut().connecting = false;
+    world.event(&peer, WRITE);
+    assert!(!peer.is_watched_for_writing());
+    world.data(&peer, b"abc");
+    assert_eq!(peer.sent(), b"abc");
+}
+
+#[test]
+fn connecting_may_fail_or_time_out() {
+    let mut world = World::echo(Config::default());
+    let wire = Wire { pending_error: Some(ErrorKind::ConnectionRefused), ..Wire::default() };
+    let peer = world.add(Echo, State::Connecting, wire);
+    world.event(&peer, READ | WRITE | Readiness::ERROR);
+    world.assert_ended(CloseReason::ConnectFailed(ErrorKind::ConnectionRefused));
+
+    let mut world = World::echo(Config::default());
+    world.add(Echo, State::Connecting, Wire { connecting: true, ..Wire::default() });
+    world.pass(seconds(10));
+    world.assert_ended(CloseReason::ConnectTimeout);
+}
+
+// ---- protocols ----
+
+/// Sends the first input back and finishes.
+struct OneReply;
+
+impl Protocol for OneReply {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        cx.forward(input);
+        cx.finish();
+    }
+}
+
+/// Keeps what comes, and writes a byte for each input.
+struct Sink(Rc<RefCell<Vec<u8>>>);
+
+impl Protocol for Sink {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        self.0.borrow_mut().extend_from_slice(input.take());
+        cx.write(b".");
+    }
+}
+
+/// Takes one byte, then pauses; resumes on a message.
+struct Pausing;
+
+impl Protocol for Pausing {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        cx.write(&input.bytes()[..1]);
+        input.consume(1);
+        cx.pause_reading();
+    }
+
+    fn on_message(&mut self, (): (), cx: &mut Context<'_>) {
+        cx.resume_reading();
+    }
+}
+
+/// Sets a timer of so many seconds, with that key, for each byte, and again when one fires.
+struct Ticking {
+    log: Rc<RefCell<Vec<Timeout>>>,
+    rearm: Option<Duration>,
+}
+
+impl Protocol for Ticking {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        for &byte in input.take() {
+            cx.set_timer(byte.into(), seconds(byte.into()));
+        }
+    }
+
+    fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_>) {
+        self.log.borrow_mut().push(which);
+        if let (Timeout::Timer(key), Some(delay)) = (which, self.rearm) {
+            cx.set_timer(key, delay);
+        }
+    }
+}
+
+/// Panics when it sees an exclamation mark.
+struct Nervous;
+
+impl Protocol for Nervous {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        assert!(!input.bytes().contains(&b'!'), "as the test wants it");
+        cx.forward(input);
+    }
+}
+
+/// Writes 5 bytes at a time while it may.
+struct Generator(Rc<Cell<usize>>);
+
+impl Generator {
+    fn generate(&self, cx: &mut Context<'_>) {
+        while self.0.get() > 0 {
+            self.0.set(self.0.get() - 1);
+            if cx.write(b"12345") != Flow::Open {
+                return;
+            }
+        }
+        cx.finish();
+    }
+}
+
+impl Protocol for Generator {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        self.generate(cx);
+    }
+
+    fn on_data(&mut self, input: &mut Input<'_>, _: &mut Context<'_>) {
+        input.take();
+    }
+
+    fn on_writable(&mut self, cx: &mut Context<'_>) {
+        self.generate(cx);
+    }
+}
+
+/// Waits for four bytes, then sends them back.
+struct Fours;
+
+impl Protocol for Fours {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        while let Some(four) = input.bytes().get(..4) {
+            cx.write(four);
+            input.consume(4);
+        }
+    }
+}
+
+/// Half-closes at the first input, and keeps what comes after.
+struct HalfCloser(Rc<RefCell<Vec<u8>>>);
+
+impl Protocol for HalfCloser {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        self.0.borrow_mut().extend_from_slice(input.take());
+        cx.write(b"bye");
+        cx.shutdown_write();
+    }
+}
+
+#[test]
+fn a_protocol_that_pauses_gets_the_rest_when_it_resumes() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(Pausing, 100);
+    world.data(&peer, b"abc");
+    world.data(&peer, b"def");
+    assert_eq!(peer.sent(), b"a");
+    for expected in [&b"ab"[..], b"abc", b"abcd", b"abcde"] {
+        assert!(world.connections.message(peer.id, (), &mut FakePoller));
+        world.settle();
+        assert_eq!(peer.sent(), expected);
+    }
+}
+
+#[test]
+fn a_panic_costs_its_own_connection_only() {
+    let mut world = World::new(Config::default());
+    let (nervous, calm) = (world.accept(Nervous, 100), world.accept(Nervous, 100));
+    world.data(&nervous, b"!");
+    assert_eq!(world.stats().closed(CloseReason::Panicked), 1);
+    assert_eq!(world.stats().panics, 1);
+    assert_eq!(nervous.calls(), ["read 1", "reset", "close"]);
+    world.data(&calm, b"fine");
+    assert_eq!(calm.sent(), b"fine");
+}
+
+#[test]
+fn a_protocol_writes_as_the_queue_has_room() {
+    let mut world = World::new(small());
+    let left = Rc::new(Cell::new(1000));
+    let peer = world.accept(Generator(Rc::clone(&left)), 0);
+    assert_eq!(left.get(), 998, "it stops at the high-water mark");
+    while left.get() > 0 {
+        let before = left.get();
+        world.make_room(&peer, 7);
+        assert!(before - left.get() <= 4);
+    }
+    world.make_room(&peer, 100);
+    world.fin(&peer);
+    assert_eq!(peer.sent(), b"12345".repeat(1000));
+    world.assert_ended(CloseReason::Finished);
+}
+
+#[test]
+fn a_generator_with_all_the_room_in_the_world_is_bounded_by_its_turn() {
+    let mut world = World::new(Config { turn_budget_bytes: 100, ..small() });
+    let left = Rc::new(Cell::new(1000));
+    let peer = world.accept(Generator(Rc::clone(&left)), usize::MAX);
+    world.connections.run_ready(&mut FakePoller);
+    assert!(left.get() > 900);
+    world.settle();
+    assert_eq!(peer.sent().len(), 5000);
+}
+
+#[test]
+fn what_is_left_unconsumed_comes_again_with_more_behind_it() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(Fours, 100);
+    for piece in [&b"a"[..], b"bc", b"defg", b"hij", b"k"] {
+        world.data(&peer, piece);
+    }
+    assert_eq!(peer.sent(), b"abcdefgh");
+}
+
+#[test]
+fn input_left_unconsumed_is_limited() {
+    let mut world = World::new(Config { input_limit_bytes: 3, ..Config::default() });
+    let peer = world.accept(Fours, 100);
+    world.data(&peer, b"abcd");
+    world.assert_ended(CloseReason::InputLimit);
+}
+
+#[test]
+fn after_shutdown_write_input_still_comes() {
+    let mut world = World::new(Config::default());
+    let received = Rc::default();
+    let peer = world.accept(HalfCloser(Rc::clone(&received)), 100);
+    world.data(&peer, b"one");
+    world.pass(seconds(60));
+    world.data(&peer, b"two");
+    world.fin(&peer);
+    assert_eq!(*received.borrow(), b"onetwo");
+    assert_eq!(peer.sent(), b"bye");
+    world.assert_ended(CloseReason::Finished);
+}
+
+#[test]
+fn a_message_for_a_connection_that_is_gone_is_not_delivered() {
+    let mut world = World::new(Config::default());
+    let old = world.accept(Pausing, 100);
+    world.fin(&old);
+    let new = world.accept(Pausing, 100);
+    assert_eq!(new.id.index, old.id.index);
+    assert!(!world.connections.message(old.id, (), &mut FakePoller));
+}
