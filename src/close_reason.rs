@@ -173,7 +173,7 @@ impl CloseReason {
     /// Whether the socket, still alive, is to be reset rather than closed, so that no peer takes a
     /// truncated stream for a whole one.
     pub(crate) const fn needs_reset(self) -> bool {
-        !self.is_complete() && !matches!(self.ended_by(), EndedBy::Peer | EndedBy::System)
+        !self.is_complete() && !matches!(self.ended_by(), EndedBy::Peer)
     }
 }
 

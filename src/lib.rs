@@ -123,3 +123,8 @@ pub mod internals {
         transport::{Poller, Transport},
     };
 }
+
+/// The README's code is tested like that of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

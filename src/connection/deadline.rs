@@ -63,7 +63,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.turn(shared);
         if self.is_due(shared) {
             self.end_by_deadline(shared);
-            self.fire_timers(shared);
+            if self.fire_timers(shared) {
+                // What they set going counts as activity.
+                self.turn(shared);
+            }
             self.end_by_idleness(shared);
             self.tell_drain(shared);
             self.settle(shared);
@@ -92,14 +95,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.close(reason, shared);
     }
 
-    fn fire_timers(&mut self, shared: &mut Shared<P::Message>) {
-        // Only those that are due now: one that a callback sets anew waits for the next turn.
-        for key in self.due_timers(shared.now) {
+    /// Whether there were any. Only those that are due now: one that a callback sets anew waits for the next turn.
+    fn fire_timers(&mut self, shared: &mut Shared<P::Message>) -> bool {
+        let due = self.due_timers(shared.now);
+        for &key in &due {
             if self.remove_timer(key) {
                 let requests = self.call(shared, |protocol, cx| protocol.on_timeout(Timeout::Timer(key), cx));
                 self.obey(shared, requests, &[], CloseReason::Finished);
             }
         }
+        !due.is_empty()
     }
 
     fn end_by_idleness(&mut self, shared: &mut Shared<P::Message>) {

@@ -467,7 +467,7 @@ fn a_shutdown_that_fails_closes_the_socket() {
     peer.wire.borrow_mut().shutdown_error = Some(ErrorKind::Other);
     world.fin(&peer);
     world.assert_ended(CloseReason::Failed(ErrorKind::Other));
-    assert_eq!(peer.calls(), ["read 0", "shutdown", "close"]);
+    assert_eq!(peer.calls(), ["read 0", "shutdown", "reset", "close"]);
 }
 
 // ---- errors ----

@@ -1,0 +1,225 @@
+//! The clients: what they do is decided by the seed.
+
+use std::{cell::RefCell, rc::Rc};
+
+use fastrand::Rng;
+
+use super::kernel::{Rearm, Socket};
+
+/// What a client is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// Sends, half-closes, reads to the end, closes.
+    Proper,
+    /// The same, but reads only after it has sent everything or can send no more.
+    LateReader,
+    /// Ends only when everything that it sent has come back.
+    Waiting,
+    /// Sends a part, resets.
+    Resetter,
+    /// Closes without reading what comes.
+    Careless,
+    /// Sends as much as it can and never reads.
+    NeverReads,
+    /// Sends a part and then nothing more, not even FIN; reads.
+    Silent,
+    /// Reads, and sends for ever.
+    Endless,
+}
+
+pub const MANNERS: [Manner; 8] = [
+    Manner::Proper,
+    Manner::LateReader,
+    Manner::Waiting,
+    Manner::Resetter,
+    Manner::Careless,
+    Manner::NeverReads,
+    Manner::Silent,
+    Manner::Endless,
+];
+
+/// How the server's end looked to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Seen {
+    Open,
+    Fin,
+    Reset,
+}
+
+/// Bytes that are for ever to a client of a schedule, beyond those that it wants to send.
+const FOR_EVER: u64 = 5000;
+
+#[derive(Debug)]
+pub struct Client {
+    pub manner: Manner,
+    pub socket: Rc<RefCell<Socket>>,
+    pub to_send: u64,
+    pub sent: u64,
+    pub received: u64,
+    pub seen: Seen,
+    /// It has closed its socket.
+    pub gone: bool,
+    /// It has sent FIN.
+    pub finished: bool,
+    key: u64,
+}
+
+impl Client {
+    pub fn new(manner: Manner, socket: Rc<RefCell<Socket>>, to_send: u64, key: u64) -> Self {
+        Self {
+            manner,
+            socket,
+            to_send,
+            sent: 0,
+            received: 0,
+            seen: Seen::Open,
+            gone: false,
+            finished: false,
+            key,
+        }
+    }
+
+    /// The byte at this place of its stream.
+    fn byte(&self, at: u64) -> u8 {
+        let mixed = (at ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed.to_le_bytes()[7] ^ mixed.to_le_bytes()[3]
+    }
+
+    /// Does the next thing. True if it did anything.
+    pub fn act(&mut self, random: &mut Rng, rearm: Rearm, calm: bool) -> Result<bool, String> {
+        if self.gone {
+            return Ok(false);
+        }
+        let read = if self.wants_to_read() { self.read(random, rearm, calm)? } else { false };
+        if self.seen != Seen::Open && self.manner != Manner::NeverReads {
+            return Ok(self.leave(rearm) || read);
+        }
+        let sent = self.send(random, rearm, calm);
+        Ok(self.end(random, rearm) || sent || read)
+    }
+
+    fn wants_to_read(&self) -> bool {
+        match self.manner {
+            Manner::Proper | Manner::Waiting | Manner::Silent | Manner::Endless | Manner::Resetter => true,
+            Manner::LateReader => {
+                let socket = self.socket.borrow();
+                self.finished || socket.closed || socket.room_in() == 0
+            }
+            Manner::Careless | Manner::NeverReads => false,
+        }
+    }
+
+    fn read(&mut self, random: &mut Rng, rearm: Rearm, calm: bool) -> Result<bool, String> {
+        if self.seen != Seen::Open {
+            return Ok(false);
+        }
+        let socket = Rc::clone(&self.socket);
+        let mut socket = socket.borrow_mut();
+        if socket.outbound.is_empty() {
+            self.seen = if socket.reset_by_server || socket.reset_by_client {
+                Seen::Reset
+            } else if socket.outbound_fin {
+                Seen::Fin
+            } else {
+                return Ok(false);
+            };
+            return Ok(true);
+        }
+        let available = socket.outbound.len();
+        let n = if calm { available } else { random.usize(1..=available) };
+        for _ in 0..n {
+            let byte = socket.outbound.pop_front().ok_or("counted")?;
+            if byte != self.byte(self.received) {
+                return Err(format!("byte {} came back wrong", self.received));
+            }
+            self.received += 1;
+            if self.received > self.sent {
+                return Err("more came back than was sent".to_owned());
+            }
+        }
+        if !socket.closed {
+            socket.edge_write(rearm);
+        }
+        Ok(true)
+    }
+
+    fn send(&mut self, random: &mut Rng, rearm: Rearm, calm: bool) -> bool {
+        let limit = if self.sends_for_ever() { self.to_send + FOR_EVER } else { self.to_send };
+        if self.finished || self.sent >= limit {
+            return false;
+        }
+        let socket = Rc::clone(&self.socket);
+        let mut socket = socket.borrow_mut();
+        if socket.closed {
+            // Whatever is sent to a socket that is closed is answered with a reset.
+            let had_output = !socket.outbound.is_empty();
+            if !socket.reset_by_server {
+                socket.reset_by_server = true;
+                socket.outbound.clear();
+            }
+            return had_output;
+        }
+        let room = socket.room_in();
+        let most = usize::try_from(limit - self.sent).unwrap_or(usize::MAX).min(room);
+        if most == 0 {
+            return false;
+        }
+        let n = if calm { most } else { random.usize(1..=most) };
+        for _ in 0..n {
+            let byte = self.byte(self.sent);
+            socket.inbound.push_back(byte);
+            self.sent += 1;
+        }
+        socket.edge_read(rearm);
+        true
+    }
+
+    fn sends_for_ever(&self) -> bool {
+        matches!(self.manner, Manner::NeverReads | Manner::Endless)
+    }
+
+    /// Once everything is sent: ends in its manner.
+    fn end(&mut self, random: &mut Rng, rearm: Rearm) -> bool {
+        if self.sent < self.to_send || self.finished {
+            return false;
+        }
+        match self.manner {
+            Manner::Waiting if self.received < self.sent => false,
+            Manner::Proper | Manner::LateReader | Manner::Waiting => {
+                let mut socket = self.socket.borrow_mut();
+                socket.inbound_fin = true;
+                if !socket.closed {
+                    socket.edge_read(rearm);
+                }
+                self.finished = true;
+                true
+            }
+            Manner::Resetter => {
+                if random.u8(..4) == 0 {
+                    self.socket.borrow_mut().reset(rearm);
+                    self.gone = true;
+                }
+                true
+            }
+            Manner::Careless => self.leave(rearm),
+            Manner::NeverReads | Manner::Silent | Manner::Endless => false,
+        }
+    }
+
+    /// Closes its socket: FIN, or a reset if there is something it has not read.
+    fn leave(&mut self, rearm: Rearm) -> bool {
+        let mut socket = self.socket.borrow_mut();
+        self.gone = true;
+        socket.client_closed = true;
+        if socket.closed {
+            return true;
+        }
+        if socket.outbound.is_empty() {
+            socket.inbound_fin = true;
+            socket.edge_read(rearm);
+        } else {
+            socket.reset(rearm);
+        }
+        true
+    }
+}

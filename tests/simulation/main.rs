@@ -1,0 +1,79 @@
+//! The core driven through schedules that a seed decides: what clients do, what the kernel answers, in which order
+//! events come, how time passes. After every step the invariants are checked.
+//!
+//! `ECHOLOOP_SEED=N` replays one schedule with its trace, `ECHOLOOP_SCHEDULES=N` runs so many:
+//!
+//! ```sh
+//! ECHOLOOP_SCHEDULES=1000000 cargo test --release --test simulation -- --nocapture
+//! ECHOLOOP_SEED=42 cargo test --test simulation schedules -- --nocapture
+//! ```
+
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations, reason = "a test")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the enums of the library may grow")]
+
+mod client;
+mod kernel;
+mod protocol;
+mod world;
+
+use std::{
+    env,
+    panic::{self, AssertUnwindSafe},
+};
+
+use protocol::Planned;
+use world::{Outcome, Plan, World};
+
+/// Schedules of an ordinary run: fewer where the code is not optimized.
+const SCHEDULES: u64 = if cfg!(debug_assertions) { 1_500 } else { 10_000 };
+
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// Panics that are part of the simulation are not reported.
+fn hush_planned_panics() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if info.payload().downcast_ref::<Planned>().is_none() {
+            report(info);
+        }
+    }));
+}
+
+fn run(seed: u64, is_verbose: bool) -> Outcome {
+    let schedule = AssertUnwindSafe(|| World::new(Plan::from_seed(seed), is_verbose).run());
+    match panic::catch_unwind(schedule) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => panic!("seed {seed}: {failure} (replay it with ECHOLOOP_SEED={seed})"),
+        Err(_) => panic!("seed {seed}: a panic, see above (replay it with ECHOLOOP_SEED={seed})"),
+    }
+}
+
+#[test]
+fn random_schedules_break_no_invariant() {
+    hush_planned_panics();
+    if let Some(seed) = number("ECHOLOOP_SEED") {
+        println!("{:#?}", Plan::from_seed(seed));
+        run(seed, true);
+        return;
+    }
+    let schedules = number("ECHOLOOP_SCHEDULES").unwrap_or(SCHEDULES);
+    let first = number("ECHOLOOP_FIRST_SEED").unwrap_or(0);
+    let (mut echoed, mut calls) = (0, 0);
+    for seed in first..first + schedules {
+        let outcome = run(seed, false);
+        echoed += outcome.echoed;
+        calls += outcome.calls;
+    }
+    println!("{schedules} schedules, {calls} calls, {echoed} bytes echoed");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    hush_planned_panics();
+    for seed in 0..100 {
+        assert_eq!(run(seed, false), run(seed, false), "seed {seed}");
+    }
+}

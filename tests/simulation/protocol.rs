@@ -1,0 +1,223 @@
+//! What the simulated server speaks: echo, with every way to end.
+
+use std::{cell::RefCell, rc::Rc};
+
+use echoloop::{CloseReason, Context, Flow, Input, Protocol, Timeout};
+
+/// What a connection's protocol does beside echoing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Habit {
+    /// Echoes, and ends when the peer ends.
+    Echo,
+    /// Finishes after so many bytes.
+    FinishAfter(u64),
+    /// Shuts its writing side after so many bytes.
+    ShutdownAfter(u64),
+    /// Aborts after so many bytes.
+    AbortAfter(u64),
+    /// Panics after so many bytes.
+    PanicAfter(u64),
+    /// Consumes half, pauses, and comes back to the rest when a timer fires.
+    Hesitant,
+    /// Keeps what comes to itself and writes it when a timer fires or a message comes.
+    Deferring,
+    /// Copies instead of forwarding, in pieces, and stops when told that the queue is full.
+    Piecewise,
+}
+
+/// What a connection's protocol has seen, kept by the test.
+#[derive(Debug, Default)]
+pub struct Record {
+    pub opened: u32,
+    /// Bytes that were given to the context to be sent.
+    pub echoed: u64,
+    pub eof: bool,
+    /// It finished because of idleness.
+    pub was_idle: bool,
+    pub closed: Option<CloseReason>,
+    pub callbacks: u64,
+    /// The queue's size when the last callback ended.
+    pub queued: usize,
+    pub violations: Vec<String>,
+}
+
+pub type SharedRecord = Rc<RefCell<Record>>;
+
+#[derive(Debug)]
+pub struct Simulated {
+    pub habit: Habit,
+    pub record: SharedRecord,
+    /// What messages for this connection say.
+    number: u8,
+    inside: bool,
+    is_full: bool,
+    kept: Vec<u8>,
+}
+
+impl Simulated {
+    pub fn new(habit: Habit, record: SharedRecord, number: u8) -> Self {
+        Self { habit, record, number, inside: false, is_full: false, kept: Vec::new() }
+    }
+
+    fn enter(&mut self) {
+        let mut record = self.record.borrow_mut();
+        record.callbacks += 1;
+        if self.inside {
+            record.violations.push("a callback inside another".to_owned());
+        }
+        if record.closed.is_some() {
+            record.violations.push("a callback after on_close".to_owned());
+        }
+        self.inside = true;
+    }
+
+    fn leave(&mut self, cx: &Context<'_, u8>) {
+        self.inside = false;
+        self.record.borrow_mut().queued = cx.queued();
+    }
+
+    fn echo(&self, input: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+        let n = input.bytes().len() as u64;
+        if cx.forward(input) != Flow::Closed {
+            self.record.borrow_mut().echoed += n;
+        }
+    }
+
+    fn copy(&mut self, n: usize, input: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+        match cx.write(&input.bytes()[..n]) {
+            Flow::Closed => {}
+            flow => {
+                self.record.borrow_mut().echoed += n as u64;
+                self.is_full = flow == Flow::Full;
+            }
+        }
+        input.consume(n);
+    }
+
+    fn write_kept(&mut self, cx: &mut Context<'_, u8>) {
+        let kept = std::mem::take(&mut self.kept);
+        if cx.write(&kept) != Flow::Closed {
+            self.record.borrow_mut().echoed += kept.len() as u64;
+        }
+    }
+
+    fn echoed(&self) -> u64 {
+        self.record.borrow().echoed
+    }
+}
+
+impl Protocol for Simulated {
+    type Message = u8;
+
+    fn on_open(&mut self, cx: &mut Context<'_, u8>) {
+        self.enter();
+        self.record.borrow_mut().opened += 1;
+        self.leave(cx);
+    }
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+        self.enter();
+        match self.habit {
+            Habit::Echo => self.echo(input, cx),
+            Habit::FinishAfter(n) => {
+                self.echo(input, cx);
+                if self.echoed() >= n {
+                    cx.finish();
+                }
+            }
+            Habit::ShutdownAfter(n) => {
+                self.echo(input, cx);
+                if self.echoed() >= n {
+                    cx.shutdown_write();
+                }
+            }
+            Habit::AbortAfter(n) => {
+                self.echo(input, cx);
+                if self.echoed() >= n {
+                    cx.abort();
+                }
+            }
+            Habit::PanicAfter(n) => {
+                if self.echoed() + input.bytes().len() as u64 > n {
+                    self.inside = false;
+                    std::panic::panic_any(Planned);
+                }
+                self.echo(input, cx);
+            }
+            Habit::Hesitant => {
+                let n = input.bytes().len().div_ceil(2);
+                self.copy(n, input, cx);
+                if !input.bytes().is_empty() {
+                    cx.pause_reading();
+                    cx.set_timer(1, std::time::Duration::from_millis(5));
+                }
+            }
+            Habit::Deferring => {
+                self.kept.extend_from_slice(input.take());
+                if self.kept.len() > 50 {
+                    cx.pause_reading();
+                }
+                cx.set_timer(1, std::time::Duration::from_millis(5));
+            }
+            Habit::Piecewise => {
+                while !input.bytes().is_empty() && !self.is_full {
+                    self.copy(input.bytes().len().min(3), input, cx);
+                }
+                if self.is_full {
+                    cx.pause_reading();
+                }
+            }
+        }
+        self.leave(cx);
+    }
+
+    fn on_writable(&mut self, cx: &mut Context<'_, u8>) {
+        self.enter();
+        if self.habit == Habit::Piecewise {
+            self.is_full = false;
+            cx.resume_reading();
+        }
+        self.leave(cx);
+    }
+
+    fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+        self.enter();
+        self.record.borrow_mut().eof = true;
+        self.write_kept(cx);
+        self.echo(rest, cx);
+        cx.finish();
+        self.leave(cx);
+    }
+
+    fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, u8>) {
+        self.enter();
+        match which {
+            Timeout::Timer(_) => {
+                self.write_kept(cx);
+                cx.resume_reading();
+            }
+            _ => {
+                self.record.borrow_mut().was_idle = true;
+                cx.finish();
+            }
+        }
+        self.leave(cx);
+    }
+
+    fn on_message(&mut self, message: u8, cx: &mut Context<'_, u8>) {
+        self.enter();
+        if message != self.number {
+            self.record.borrow_mut().violations.push(format!("a message for {message}"));
+        }
+        self.write_kept(cx);
+        self.leave(cx);
+    }
+
+    fn on_close(&mut self, reason: &CloseReason) {
+        self.enter();
+        self.record.borrow_mut().closed = Some(*reason);
+    }
+}
+
+/// The payload of the panics that are part of the simulation.
+pub struct Planned;

@@ -1,0 +1,688 @@
+//! The simulated world: a loop in the order of the real one, clients, time, and what must always hold.
+
+use std::{
+    cell::RefCell,
+    collections::{VecDeque, hash_map::DefaultHasher},
+    fmt::Debug,
+    hash::{Hash, Hasher},
+    io::{self, ErrorKind},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use echoloop::{
+    Address, CloseReason, Config, ConnectionId,
+    internals::{Accept, Attempt, Connections, Counters, Listener, Readiness, State, Wake, channel},
+};
+use fastrand::Rng;
+use mio::Token;
+
+use super::{
+    client::{Client, MANNERS, Manner, Seen},
+    kernel::{FakePoller, FakeTransport, Faults, Kernel, Planned, Rearm, SharedKernel, Socket},
+    protocol::{Habit, Record, SharedRecord, Simulated},
+};
+
+/// A timeout of years is as good as none.
+const FAR: Duration = Duration::from_secs(1 << 30);
+
+/// Why a schedule fails.
+pub type Failure = String;
+
+/// A schedule: everything that the seed decides before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub clients: usize,
+    pub steps: usize,
+    pub limits: Config,
+    pub rearm: Rearm,
+    pub faults: Faults,
+    pub accept_faults: u8,
+    pub capacity: usize,
+    pub manners: Vec<Manner>,
+    pub habits: Vec<Habit>,
+    pub planned: Option<Planned>,
+}
+
+impl Plan {
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let random = &mut random;
+        let faults = match random.u8(..4) {
+            0 => Faults::default(),
+            1 => Faults { partial: 50, would_block: 10, interrupted: 5, error: 0 },
+            2 => Faults { partial: 90, would_block: 30, interrupted: 20, error: 0 },
+            _ => Faults { partial: 30, would_block: 10, interrupted: 5, error: 1 },
+        };
+        Self {
+            seed,
+            clients: random.usize(1..=8),
+            steps: random.usize(20..400),
+            limits: limits(random),
+            rearm: if random.bool() { Rearm::EveryEdge } else { Rearm::AfterWouldBlock },
+            faults,
+            accept_faults: if random.bool() { 0 } else { 30 },
+            capacity: random.usize(1..=8),
+            manners: if random.u8(..3) == 0 {
+                vec![Manner::Proper, Manner::LateReader, Manner::Waiting]
+            } else {
+                MANNERS.to_vec()
+            },
+            habits: habits(random),
+            planned: None,
+        }
+    }
+}
+
+/// Sizes from 1 byte up, and timeouts from a millisecond to never.
+fn limits(random: &mut Rng) -> Config {
+    let mut size = |most: usize| match random.u8(..4) {
+        0 => 1,
+        1 => random.usize(1..=8.min(most)),
+        _ => random.usize(1..=most),
+    };
+    let mut config = Config::default();
+    config.read_buffer_bytes = size(300);
+    config.high_water_bytes = size(300);
+    config.low_water_bytes = random.usize(..config.high_water_bytes);
+    config.queue_limit_bytes = config.high_water_bytes + 2000;
+    config.input_limit_bytes = random.usize(8..300);
+    config.turn_budget_bytes = if random.bool() { 1 } else { random.usize(1..1000) };
+    config.accept_burst = random.usize(1..4);
+    config.event_batch = random.usize(1..4);
+    let mut timeout = |most: u64| match random.u8(..6) {
+        0 => None,
+        1 => Some(Duration::MAX),
+        _ => Some(Duration::from_millis(random.u64(1..most))),
+    };
+    config.idle_timeout = timeout(5000);
+    config.write_timeout = timeout(5000);
+    config.linger_timeout = timeout(5000);
+    config.linger_silence_timeout = timeout(2000);
+    config.linger_limit_bytes = random.u64(1..1000);
+    config.drain_timeout = Some(Duration::from_millis(random.u64(1..5000)));
+    config.drain_silence = Duration::from_millis(random.u64(..300));
+    config
+}
+
+fn habits(random: &mut Rng) -> Vec<Habit> {
+    if random.bool() {
+        return vec![Habit::Echo];
+    }
+    let n = random.u64(..500);
+    vec![
+        Habit::Echo,
+        Habit::FinishAfter(n),
+        Habit::ShutdownAfter(n),
+        Habit::AbortAfter(n),
+        Habit::PanicAfter(n),
+        Habit::Hesitant,
+        Habit::Deferring,
+        Habit::Piecewise,
+    ]
+}
+
+/// The listening socket: a queue of clients, and failures.
+struct Backlog {
+    waiting: Rc<RefCell<VecDeque<usize>>>,
+    kernel: SharedKernel,
+    failures: Rc<RefCell<u8>>,
+}
+
+impl Accept for Backlog {
+    type Transport = usize;
+
+    fn accept(&mut self) -> io::Result<(usize, Address)> {
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.calls += 1;
+        let percent = *self.failures.borrow();
+        if percent > 0 && kernel.random.u8(..100) < percent {
+            let errors = [ErrorKind::ConnectionAborted, ErrorKind::Interrupted, ErrorKind::OutOfMemory];
+            return Err(errors[kernel.random.usize(..errors.len())].into());
+        }
+        match self.waiting.borrow_mut().pop_front() {
+            Some(client) => {
+                kernel.progress += 1;
+                Ok((client, Address::Unix("client".into())))
+            }
+            None => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One client with what is known of its connection.
+struct Pair {
+    client: Client,
+    record: SharedRecord,
+    habit: Habit,
+    id: Option<ConnectionId>,
+    /// It has come out of the backlog.
+    accepted: bool,
+}
+
+pub struct World {
+    plan: Plan,
+    random: Rng,
+    kernel: SharedKernel,
+    poller: FakePoller,
+    connections: Connections<Simulated, FakeTransport>,
+    counters: Arc<Counters>,
+    listener: Option<Listener<Backlog>>,
+    waiting: Rc<RefCell<VecDeque<usize>>>,
+    accept_failures: Rc<RefCell<u8>>,
+    pairs: Vec<Pair>,
+    old_tokens: Vec<Token>,
+    now: Instant,
+    begin: Instant,
+    trace: DefaultHasher,
+    is_verbose: bool,
+    calm: bool,
+}
+
+/// What a schedule came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub trace: u64,
+    pub calls: u64,
+    pub echoed: u64,
+}
+
+impl World {
+    #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+    pub fn new(plan: Plan, is_verbose: bool) -> Self {
+        let begin = Instant::now();
+        let mut random = Rng::with_seed(plan.seed ^ 0x5eed);
+        let kernel = Rc::new(RefCell::new(Kernel {
+            random: random.fork(),
+            faults: plan.faults,
+            rearm: plan.rearm,
+            calls: 0,
+            planned: plan.planned,
+            open: 0,
+            progress: 0,
+        }));
+        let counters = Arc::new(Counters::default());
+        let waker: Box<dyn Wake> = Box::new(NoWake);
+        let (handle, _) = channel(1, vec![(waker, Arc::clone(&counters))]);
+        let limits = plan.limits.clone();
+        let waiting = Rc::new(RefCell::new(VecDeque::new()));
+        let accept_failures = Rc::new(RefCell::new(plan.accept_faults));
+        let listener = Listener::new(Backlog {
+            waiting: Rc::clone(&waiting),
+            kernel: Rc::clone(&kernel),
+            failures: Rc::clone(&accept_failures),
+        });
+        Self {
+            connections: Connections::new(0, plan.capacity, begin, limits, Arc::clone(&counters), handle),
+            poller: FakePoller { kernel: Rc::clone(&kernel) },
+            random,
+            kernel,
+            counters,
+            listener: Some(listener),
+            waiting,
+            accept_failures,
+            pairs: Vec::new(),
+            old_tokens: Vec::new(),
+            now: begin,
+            begin,
+            trace: DefaultHasher::new(),
+            is_verbose,
+            calm: false,
+            plan,
+        }
+    }
+
+    /// The whole schedule: first hostile, then calm.
+    pub fn run(mut self) -> Result<Outcome, Failure> {
+        for _ in 0..self.plan.steps {
+            self.step()?;
+        }
+        self.calm_down()?;
+        self.check_end()?;
+        let echoed = self.pairs.iter().map(|pair| pair.client.received).sum();
+        Ok(Outcome { trace: self.trace.finish(), calls: self.kernel.borrow().calls, echoed })
+    }
+
+    fn note(&mut self, what: impl Debug + Hash) {
+        what.hash(&mut self.trace);
+        if self.is_verbose {
+            println!("{:>10?} {what:?}", self.now - self.begin);
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Failure> {
+        match self.random.u8(..100) {
+            0..10 => self.connect(),
+            10..50 => self.client_acts()?,
+            50..85 => self.turn()?,
+            85..95 => self.time_passes(),
+            95..97 => self.spurious_event(),
+            97..99 => self.message(),
+            _ => {
+                if self.random.u8(..8) == 0 {
+                    self.begin_drain();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) {
+        if self.pairs.len() >= self.plan.clients {
+            return;
+        }
+        let number = self.pairs.len();
+        let mut size = || if self.random.u8(..3) == 0 { 1 } else { self.random.usize(1..200) };
+        let socket = Rc::new(RefCell::new(Socket::new(size(), size())));
+        let manner = self.plan.manners[self.random.usize(..self.plan.manners.len())];
+        let habit = self.plan.habits[self.random.usize(..self.plan.habits.len())];
+        let to_send = if self.random.u8(..4) == 0 { self.random.u64(..3) } else { self.random.u64(..2000) };
+        self.note(("connect", number, manner, habit, to_send));
+        let client = Client::new(manner, socket, to_send, self.random.u64(..));
+        let record = Rc::new(RefCell::new(Record::default()));
+        self.pairs.push(Pair { client, record, habit, id: None, accepted: false });
+        self.waiting.borrow_mut().push_back(number);
+        if let Some(listener) = &mut self.listener {
+            listener.set_ready();
+        }
+    }
+
+    fn client_acts(&mut self) -> Result<(), Failure> {
+        if self.pairs.is_empty() {
+            return Ok(());
+        }
+        let number = self.random.usize(..self.pairs.len());
+        let calm = self.calm;
+        let client = &mut self.pairs[number].client;
+        client.act(&mut self.random, self.plan.rearm, calm)?;
+        let state = (client.sent, client.received, client.seen, client.gone);
+        self.note(("client", number, state));
+        Ok(())
+    }
+
+    /// Noted without a cause, or for a connection that is gone.
+    fn spurious_event(&mut self) {
+        if let Some(&token) = self.random.choice(&self.old_tokens) {
+            self.note(("spurious", token.0));
+            self.connections.notice(token, Readiness::READ | Readiness::WRITE | Readiness::ERROR);
+        }
+    }
+
+    fn message(&mut self) {
+        if self.pairs.is_empty() {
+            return;
+        }
+        let number = self.random.usize(..self.pairs.len());
+        if let Some(id) = self.pairs[number].id {
+            let message = u8::try_from(number).expect("few clients");
+            let delivered = self.connections.message(id, message, &mut self.poller);
+            self.note(("message", number, delivered));
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if !self.connections.is_draining() {
+            self.note("drain");
+            self.connections.begin_drain();
+            if let Some(listener) = &mut self.listener {
+                listener.retry();
+            }
+        }
+    }
+
+    fn time_passes(&mut self) {
+        let ahead = match self.random.u8(..20) {
+            // The loop is held up.
+            0 => Duration::from_millis(self.random.u64(..20_000)),
+            1..5 => match self.connections.next_deadline() {
+                Some(at) => at.saturating_duration_since(self.now),
+                None => Duration::ZERO,
+            },
+            _ => Duration::from_millis(self.random.u64(..20)),
+        };
+        self.advance(ahead);
+    }
+
+    fn advance(&mut self, ahead: Duration) {
+        if ahead < FAR {
+            self.now += ahead;
+            self.note(("time", ahead));
+        }
+    }
+
+    /// One turn of the loop, in the order of the real one.
+    fn turn(&mut self) -> Result<(), Failure> {
+        self.connections.set_now(self.now);
+        self.deliver_events();
+        self.connections.run_ready(&mut self.poller);
+        self.connections.run_deadlines(&mut self.poller);
+        self.accept();
+        if self.connections.reap()
+            && let Some(listener) = &mut self.listener
+            && listener.retry_at().is_some()
+        {
+            listener.retry();
+        }
+        let state = (self.connections.len(), self.kernel.borrow().calls, self.connections.has_work());
+        self.note(("turn", state));
+        self.check()
+    }
+
+    fn deliver_events(&mut self) {
+        let mut places: Vec<usize> = (0..self.pairs.len()).collect();
+        self.random.shuffle(&mut places);
+        let mut left = self.plan.limits.event_batch;
+        let rearm = self.plan.rearm;
+        for number in places {
+            if !self.calm && self.random.bool() {
+                continue;
+            }
+            let (token, ready) = {
+                let mut socket = self.pairs[number].client.socket.borrow_mut();
+                if socket.closed {
+                    continue;
+                }
+                socket.pay_owed(rearm);
+                (socket.token, std::mem::replace(&mut socket.events, Readiness::NONE))
+            };
+            if let (Some(token), true) = (token, ready != Readiness::NONE) {
+                self.connections.notice(token, ready);
+                left -= 1;
+                if left == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..self.plan.limits.accept_burst {
+            let Some(listener) = &mut self.listener else { return };
+            if !self.connections.has_room() || !listener.is_ready(self.now) {
+                break;
+            }
+            match listener.accept(self.now, &self.counters) {
+                Attempt::Accepted(number, _) => self.admit(number),
+                Attempt::Lost => {}
+                Attempt::Pause => break,
+            }
+        }
+        let is_drained = self.listener.as_ref().is_some_and(Listener::is_drained);
+        if self.connections.is_draining() && (is_drained || self.connections.is_past_drain()) {
+            self.listener = None;
+        }
+    }
+
+    fn admit(&mut self, number: usize) {
+        let pair = &mut self.pairs[number];
+        pair.accepted = true;
+        let transport = FakeTransport::new(Rc::clone(&pair.client.socket), Rc::clone(&self.kernel));
+        let message = u8::try_from(number).expect("few clients");
+        let protocol = Simulated::new(pair.habit, Rc::clone(&pair.record), message);
+        let id = self.connections.next_id();
+        let added = self.connections.add(id, State::Reading, transport, protocol, &mut self.poller);
+        if added.is_ok() {
+            pair.id = Some(id);
+            self.old_tokens.push(id.token());
+        }
+        let added = added.is_ok();
+        self.note(("accept", number, added));
+    }
+
+    /// What must hold at any time.
+    fn check(&self) -> Result<(), Failure> {
+        for (number, pair) in self.pairs.iter().enumerate() {
+            let socket = pair.client.socket.borrow();
+            let record = pair.record.borrow();
+            if let Some(violation) = socket.violations.first().or(record.violations.first()) {
+                return Err(format!("client {number}: {violation}"));
+            }
+            let limits = &self.plan.limits;
+            // What a protocol holds back and then writes at once comes on top of the mark.
+            let held_back = limits.input_limit_bytes.max(50 + limits.read_buffer_bytes);
+            let most = limits.high_water_bytes + held_back + 3;
+            if record.queued > most {
+                return Err(format!("client {number}: {} bytes are queued", record.queued));
+            }
+            if pair.client.seen == Seen::Fin && pair.client.received != record.echoed {
+                return Err(format!(
+                    "client {number}: a clean end after {} of {} bytes owed",
+                    pair.client.received, record.echoed
+                ));
+            }
+        }
+        let (open, live) = (self.kernel.borrow().open, self.connections.len());
+        if open != live {
+            return Err(format!("{open} descriptors are open for {live} connections"));
+        }
+        Ok(())
+    }
+
+    /// Faults stop. Everything must come to its end, and proper clients without waiting for any deadline.
+    fn calm_down(&mut self) -> Result<(), Failure> {
+        self.calm = true;
+        self.note("calm");
+        self.kernel.borrow_mut().faults = Faults::default();
+        self.kernel.borrow_mut().planned = None;
+        *self.accept_failures.borrow_mut() = 0;
+        while self.pairs.len() < self.plan.clients && self.listener.is_some() {
+            self.connect();
+        }
+        for pair in &mut self.pairs {
+            if pair.client.manner == Manner::Endless {
+                pair.client.manner = Manner::Proper;
+                pair.client.to_send = pair.client.sent;
+            }
+        }
+        let patient: Vec<usize> = (0..self.pairs.len()).filter(|&n| self.is_patient(n)).collect();
+        self.settle()?;
+        if let Some(at) = self.listener.as_ref().and_then(Listener::retry_at) {
+            self.advance(at.saturating_duration_since(self.now));
+            self.settle()?;
+        }
+        self.check_proper_clients()?;
+        self.pass_deadlines()?;
+        self.check_deadlines_passed()?;
+        self.check_patient(&patient)?;
+        self.begin_drain();
+        self.settle()?;
+        self.pass_deadlines()?;
+        if self.connections.is_empty() && self.listener.is_none() {
+            return Ok(());
+        }
+        Err("the connections do not come to their ends".to_owned())
+    }
+
+    /// From deadline to deadline until none is left.
+    fn pass_deadlines(&mut self) -> Result<(), Failure> {
+        for _ in 0..10_000 {
+            let retry = self.listener.as_ref().and_then(Listener::retry_at);
+            let next = [self.connections.next_deadline(), retry].into_iter().flatten().min();
+            let Some(ahead) = next.map(|next| next.saturating_duration_since(self.now)) else {
+                return Ok(());
+            };
+            if ahead > FAR {
+                return Ok(());
+            }
+            self.advance(ahead);
+            self.settle()?;
+        }
+        Err("deadlines come for ever".to_owned())
+    }
+
+    /// Whether this client and its protocol take their time, but will come to a proper end if nothing intervenes.
+    fn is_patient(&self, number: usize) -> bool {
+        let pair = &self.pairs[number];
+        let (socket, record) = (pair.client.socket.borrow(), pair.record.borrow());
+        let limits = &self.plan.limits;
+        let is_ample =
+            |timeout: Option<Duration>| timeout.is_none_or(|timeout| timeout > Duration::from_millis(100));
+        matches!(pair.habit, Habit::Hesitant | Habit::Deferring)
+            && matches!(pair.client.manner, Manner::Proper | Manner::Waiting)
+            && self.plan.faults.error == 0
+            && pair.id.is_some()
+            && !self.connections.is_draining()
+            && !record.was_idle
+            && record.closed.is_none()
+            && !socket.closed
+            && is_ample(limits.idle_timeout)
+            && is_ample(limits.write_timeout)
+    }
+
+    fn check_patient(&self, patient: &[usize]) -> Result<(), Failure> {
+        for &number in patient {
+            let (closed, manner) =
+                (self.pairs[number].record.borrow().closed, self.pairs[number].client.manner);
+            if !matches!(closed, Some(CloseReason::Peer | CloseReason::InputLimit)) {
+                return Err(format!("client {number}, {manner:?}: {closed:?} though it was served slowly"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where every timeout is on, no connection is left when they have passed, whatever its client is like.
+    fn check_deadlines_passed(&self) -> Result<(), Failure> {
+        let limits = &self.plan.limits;
+        let all_on =
+            [limits.idle_timeout, limits.write_timeout, limits.linger_timeout, limits.linger_silence_timeout];
+        if all_on.iter().all(|timeout| timeout.is_some_and(|timeout| timeout < FAR))
+            && !self.connections.is_empty()
+        {
+            return Err(format!("{} connections outlive their deadlines", self.connections.len()));
+        }
+        Ok(())
+    }
+
+    /// Lets everyone act until nobody has anything to do, without any time passing.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let mut idle_turns = 0;
+        for _ in 0..200_000 {
+            let before = self.kernel.borrow().progress;
+            let mut acted = false;
+            for number in 0..self.pairs.len() {
+                let client = &mut self.pairs[number].client;
+                acted |= client.act(&mut self.random, self.plan.rearm, true)?;
+            }
+            self.turn()?;
+            let moved = self.kernel.borrow().progress != before;
+            if acted || moved {
+                idle_turns = 0;
+                continue;
+            }
+            idle_turns += 1;
+            let may_accept = self.connections.has_room()
+                && self.listener.as_ref().is_some_and(|listener| listener.is_ready(self.now));
+            let events = self.pairs.iter().any(|pair| {
+                let socket = pair.client.socket.borrow();
+                !socket.closed && socket.events != Readiness::NONE
+            });
+            if !self.connections.has_work() && !may_accept && !events {
+                return Ok(());
+            }
+            if idle_turns > 50 {
+                return Err("the loop is busy and nothing moves".to_owned());
+            }
+        }
+        Err("the schedule does not settle".to_owned())
+    }
+
+    /// Without faults, an echo to a proper client ends by itself: no wakeup may have been lost.
+    fn check_proper_clients(&self) -> Result<(), Failure> {
+        if self.connections.is_draining() {
+            return Ok(());
+        }
+        if self.connections.has_room() && !self.waiting.borrow().is_empty() {
+            return Err("clients wait in the backlog though there is room".to_owned());
+        }
+        for (number, pair) in self.pairs.iter().enumerate() {
+            let is_proper =
+                matches!(pair.client.manner, Manner::Proper | Manner::LateReader | Manner::Waiting);
+            let ends_by_itself = match pair.habit {
+                Habit::Echo | Habit::Piecewise => true,
+                // These never send back what comes after they have ended.
+                Habit::FinishAfter(_) | Habit::ShutdownAfter(_) => pair.client.manner != Manner::Waiting,
+                Habit::AbortAfter(_) | Habit::PanicAfter(_) | Habit::Hesitant | Habit::Deferring => false,
+            };
+            if pair.id.is_none() || !is_proper || !ends_by_itself {
+                continue;
+            }
+            if !pair.client.gone {
+                return Err(format!("client {number} waits for ever: {:?}", pair.client));
+            }
+            if pair.record.borrow().closed.is_none() {
+                return Err(format!("client {number} is gone, and its connection stays"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What must hold when all is over.
+    fn check_end(&mut self) -> Result<(), Failure> {
+        for pair in &mut self.pairs {
+            while pair.client.act(&mut self.random, self.plan.rearm, true)? {}
+        }
+        self.check()?;
+        let mut added = 0;
+        for (number, pair) in self.pairs.iter().enumerate() {
+            if pair.id.is_none() {
+                continue;
+            }
+            added += 1;
+            let (record, socket) = (pair.record.borrow(), pair.client.socket.borrow());
+            let Some(reason) = record.closed else {
+                return Err(format!("client {number}: on_close was not called"));
+            };
+            if self.plan.faults.error == 0 && self.plan.planned.is_none() && is_unexpected(reason, pair) {
+                return Err(format!(
+                    "client {number}: '{reason}' for {:?}, {:?}",
+                    pair.client.manner, pair.habit
+                ));
+            }
+            if record.opened != 1 {
+                return Err(format!("client {number}: opened {} times", record.opened));
+            }
+            if reason.is_complete() && (socket.taken != record.echoed || !socket.write_shut) {
+                return Err(format!(
+                    "client {number}: '{reason}' after {} of {} bytes owed",
+                    socket.taken, record.echoed
+                ));
+            }
+            if reason == CloseReason::Peer && record.echoed != pair.client.sent && pair.habit == Habit::Echo {
+                return Err(format!(
+                    "client {number}: '{reason}', but {} of {} bytes were echoed",
+                    record.echoed, pair.client.sent
+                ));
+            }
+        }
+        let stats = self.counters.snapshot();
+        if stats.closed_total() != added || stats.open != 0 {
+            return Err(format!("{added} connections, but {stats:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a connection cannot have ended in this way when no call failed by itself.
+fn is_unexpected(reason: CloseReason, pair: &Pair) -> bool {
+    match reason {
+        CloseReason::Failed(_) | CloseReason::ConnectFailed(_) | CloseReason::ConnectTimeout => true,
+        CloseReason::Reset | CloseReason::ResetUnsent => {
+            !matches!(pair.client.manner, Manner::Resetter | Manner::Careless)
+        }
+        CloseReason::Aborted => !matches!(pair.habit, Habit::AbortAfter(_)),
+        CloseReason::Panicked => !matches!(pair.habit, Habit::PanicAfter(_)),
+        CloseReason::InputLimit => pair.habit != Habit::Hesitant,
+        CloseReason::QueueLimit => true,
+        _ => false,
+    }
+}
