@@ -43,7 +43,7 @@ pub enum CloseReason {
     Aborted,
     /// A callback of the protocol panicked.
     Panicked,
-    /// The protocol left more input unconsumed than the input limit.
+    /// The protocol left as much input unconsumed as the input limit allows.
     InputLimit,
     /// The protocol queued more output than the queue limit.
     QueueLimit,

@@ -28,7 +28,7 @@ pub struct Config {
     /// eighth of it, whichever is smaller. Elsewhere than on Unix `None` is 65,536.
     pub max_connections: Option<usize>,
     /// Connections to accept in all before the listeners are closed and the server ends with the last
-    /// of them. Default `None`: no end.
+    /// of them. Only with a single worker. Default `None`: no end.
     pub accept_limit: Option<u64>,
     /// Loops, each a thread of its own with its own listeners and its own share of `max_connections`.
     /// 1 to 1024. Default 1.
@@ -140,6 +140,9 @@ impl Config {
         }
         if !(1..=1024).contains(&self.workers) {
             return Err(Error::Config("workers must be 1 to 1024"));
+        }
+        if self.accept_limit.is_some() && self.workers > 1 {
+            return Err(Error::Config("accept_limit needs a single worker"));
         }
         if self.low_water_bytes >= self.high_water_bytes {
             return Err(Error::Config("low_water_bytes must be below high_water_bytes"));

@@ -1,6 +1,12 @@
 //! The connections of one loop: who is where, whose turn it is, and whose time is up.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 use mio::{Interest, Token};
 use slab::Slab;
@@ -26,10 +32,14 @@ pub struct Connections<P: Protocol, T> {
     /// Those that ended; their slots are freed by `reap`.
     ended: Vec<u32>,
     deadlines: Deadlines,
+    /// Those whose deadline has come: empty but while they are dealt with.
+    due: Vec<u32>,
     shared: Shared<P::Message>,
     capacity: usize,
     worker: u32,
     next_generation: u64,
+    /// Whether more than `SLOTS_KEPT` slots have been in use since the tables were empty.
+    was_crowded: bool,
 }
 
 #[derive(Debug)]
@@ -47,8 +57,13 @@ enum Place {
     Ended,
 }
 
-/// Slots that are kept for later connections when all have ended.
+/// When all connections have ended, tables that have held more than these give their memory back.
 const SLOTS_KEPT: usize = 256;
+
+/// The address space of the table of slots. Memory is taken page by page as slots are used, and the
+/// table is never copied while it grows. An allocation of more than 32 MiB goes back to the system when it is dropped,
+/// whatever the allocator of glibc has seen before; see mallopt(3), M_MMAP_THRESHOLD.
+const TABLE_BYTES: usize = if cfg!(target_os = "linux") { 33 << 20 } else { 0 };
 
 impl<P: Protocol, T: Transport> Connections<P, T> {
     /// No connections yet, and never more than `capacity`.
@@ -61,14 +76,16 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         handle: Handle<P::Message>,
     ) -> Self {
         Self {
-            slots: Slab::new(),
+            slots: table(),
             ready: VecDeque::new(),
             ended: Vec::new(),
             deadlines: Deadlines::new(now),
+            due: Vec::new(),
             shared: Shared::new(now, limits, counters, handle),
             capacity: capacity.min(connection_id::RESERVED_INDEX),
             worker,
             next_generation: 1,
+            was_crowded: false,
         }
     }
 
@@ -144,6 +161,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         let connection = Connection::new(id, state, transport, protocol, self.shared.now);
         let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest });
         assert_eq!(slot, id.index as usize, "the name is for the next vacant slot");
+        self.was_crowded |= slot >= SLOTS_KEPT;
         self.count_open();
         let connection = &mut self.slots[slot].connection;
         if state == State::Reading {
@@ -186,14 +204,16 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Does what is due.
     pub fn run_deadlines(&mut self, poller: &mut impl Poller<T>) {
         // A deadline that is armed anew for now waits for the next turn of the loop.
-        for _ in 0..self.deadlines.len() {
-            let Some(index) = self.deadlines.pop_due(self.shared.now) else { break };
+        let mut due = mem::take(&mut self.due);
+        due.extend(std::iter::from_fn(|| self.deadlines.pop_due(self.shared.now)));
+        for index in due.drain(..) {
             let connection = &mut self.slots[index as usize].connection;
             if !connection.state().is_closed() {
                 connection.expire(&mut self.shared);
             }
             self.follow_up(index, poller);
         }
+        self.due = due;
         self.shared.trim();
         if self.is_past_drain() {
             self.close_all(CloseReason::DrainTimeout, poller);
@@ -229,8 +249,9 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Closes every connection now. One whose output is all sent, with our FIN behind it, does not count as
     /// cut off by a drain: its linger time is over, no more.
     pub fn close_all(&mut self, reason: CloseReason, poller: &mut impl Poller<T>) {
-        for index in 0..self.slots.capacity() {
-            let Some(slot) = self.slots.get_mut(index) else { continue };
+        let open: Vec<usize> = self.slots.iter().map(|(index, _)| index).collect();
+        for index in open {
+            let slot = &mut self.slots[index];
             let reason = match (slot.connection.state(), reason) {
                 (State::HalfClosed, CloseReason::DrainTimeout) => CloseReason::LingerTimeout,
                 _ => reason,
@@ -249,13 +270,19 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         for index in self.ended.drain(..) {
             self.deadlines.disarm(index);
-            self.slots.remove(index as usize);
+            let slot = self.slots.remove(index as usize);
+            let id = slot.connection.id();
+            if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {
+                self.shared.counters.panics.add(1);
+                log::error!("{id}: the protocol panicked when it was dropped");
+            }
         }
         self.count_open();
-        if self.slots.is_empty() && self.slots.capacity() > SLOTS_KEPT {
-            self.slots.shrink_to_fit();
+        if self.slots.is_empty() && mem::take(&mut self.was_crowded) {
+            self.slots = table();
             self.ready.shrink_to_fit();
             self.ended.shrink_to_fit();
+            self.due.shrink_to_fit();
             self.deadlines.shrink();
         }
         true
@@ -288,6 +315,11 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     fn count_open(&self) {
         self.shared.counters.open.set(self.slots.len());
     }
+}
+
+/// An empty table of slots.
+fn table<P: Protocol, T>() -> Slab<Slot<P, T>> {
+    Slab::with_capacity(TABLE_BYTES / size_of::<Slot<P, T>>())
 }
 
 /// Watches for room to write only while output waits for it.

@@ -161,7 +161,8 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         let can_accept = self.connections.has_room();
         let accept_is_due =
             can_accept && self.listeners.iter().flatten().any(|listener| listener.is_ready(self.now));
-        if self.connections.has_work() || self.mailbox_has_more || accept_is_due {
+        let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
+        if self.connections.has_work() || has_mail || accept_is_due {
             return Some(Duration::ZERO);
         }
         let retries = self.listeners.iter().flatten().filter(|_| can_accept).filter_map(Listener::retry_at);
@@ -296,8 +297,12 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
     /// Begins an outbound connection. One that fails at once tells its protocol like one that fails later.
     fn connect(&mut self, address: &Address, label: u64) {
         self.counters.connects.add(1);
-        let error = match Stream::connect(address) {
-            Ok(_) if !self.connections.has_room() => io::ErrorKind::QuotaExceeded.into(),
+        let attempt = if self.connections.has_room() {
+            Stream::connect(address)
+        } else {
+            Err(io::ErrorKind::QuotaExceeded.into())
+        };
+        let error = match attempt {
             Ok(stream) => return self.admit(stream, address, Origin::Connect(label)),
             Err(error) => error,
         };

@@ -205,6 +205,12 @@ impl<M> Mailbox<M> {
         self.shared.woken.store(false, Ordering::SeqCst);
     }
 
+    /// Whether someone has woken the loop since it last looked. The wake itself may be lost: mio's poll(2) back end
+    /// clears it when something is registered meanwhile.
+    pub fn is_woken(&self) -> bool {
+        self.shared.woken.load(Ordering::SeqCst)
+    }
+
     /// The next request, if there is one.
     pub fn next(&self) -> Option<Request<M>> {
         self.requests.try_recv().ok()

@@ -97,7 +97,11 @@ fn start_sender(
                     socket.write_all(&buffer[..n]).map_err(SendFailure::Socket)?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(SendFailure::Source(error)),
+                Err(error) => {
+                    // The server ends then, and so does the receiving thread, which will say why.
+                    let _ = socket.shutdown_write();
+                    return Err(SendFailure::Source(error));
+                }
             }
         }
         socket.shutdown_write().map_err(SendFailure::Socket)
@@ -137,7 +141,8 @@ impl Exchange<'_> {
                 Ok(0) => break,
                 Ok(n) => {
                     let equal = self.received.receive(&buffer[..n]);
-                    sink.write_all(&buffer[..n]).map_err(stdout_failed)?;
+                    // At once: someone may be waiting for a line that has no end yet.
+                    sink.write_all(&buffer[..n]).and_then(|()| sink.flush()).map_err(stdout_failed)?;
                     equal.map_err(differs)?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -154,7 +159,6 @@ impl Exchange<'_> {
                 Err(error) => return Err(self.broken(&error)),
             }
         }
-        sink.flush().map_err(stdout_failed)?;
         self.check_end()
     }
 

@@ -98,8 +98,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Whether there were any. Only those that are due now: one that a callback sets anew waits for the next turn.
     fn fire_timers(&mut self, shared: &mut Shared<P::Message>) -> bool {
         let due = self.due_timers(shared.now);
-        for &key in &due {
-            if self.remove_timer(key) {
+        for &(key, at) in &due {
+            // Unless the callback of another has put it off or cancelled it.
+            if self.remove_timer(key, at) {
                 let requests = self.call(shared, |protocol, cx| protocol.on_timeout(Timeout::Timer(key), cx));
                 self.obey(shared, requests, &[], CloseReason::Finished);
             }
@@ -143,7 +144,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn stall_deadline(&self, limits: &Config) -> Option<Instant> {
-        after(self.extra.as_ref()?.queue_progress, limits.write_timeout)
+        after(self.queue.as_ref()?.progress, limits.write_timeout)
     }
 
     fn linger_deadline(&self, limits: &Config) -> Option<Instant> {
@@ -178,29 +179,29 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Sets a timer, replaces it, or with `None` forgets it.
-    pub(super) fn set_timer(&mut self, key: u64, at: Option<Instant>, now: Instant) {
+    pub(super) fn set_timer(&mut self, key: u64, at: Option<Instant>) {
         if self.state.is_closed() {
             return;
         }
-        let timers = &mut self.extra_mut(now).timers;
+        let timers = &mut self.extra.get_or_insert_default().timers;
         timers.retain(|&(known, _)| known != key);
         timers.extend(at.map(|at| (key, at)));
         self.deadline_moved = true;
     }
 
-    /// The keys of the timers that are due, the earliest first.
-    fn due_timers(&self, now: Instant) -> Vec<u64> {
+    /// The timers that are due, the earliest first.
+    fn due_timers(&self, now: Instant) -> Vec<(u64, Instant)> {
         let Some(extra) = &self.extra else { return Vec::new() };
-        let mut due: Vec<_> = extra.timers.iter().filter(|(_, at)| *at <= now).collect();
-        due.sort_by_key(|(_, at)| *at);
-        due.into_iter().map(|&(key, _)| key).collect()
+        let mut due: Vec<_> = extra.timers.iter().copied().filter(|&(_, at)| at <= now).collect();
+        due.sort_by_key(|&(_, at)| at);
+        due
     }
 
     /// Whether there was such a timer.
-    fn remove_timer(&mut self, key: u64) -> bool {
+    fn remove_timer(&mut self, key: u64, at: Instant) -> bool {
         let Some(extra) = &mut self.extra else { return false };
         let before = extra.timers.len();
-        extra.timers.retain(|&(known, _)| known != key);
+        extra.timers.retain(|&timer| timer != (key, at));
         extra.timers.len() < before
     }
 }

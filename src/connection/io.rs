@@ -5,7 +5,7 @@ use std::{
     mem,
 };
 
-use super::{Connection, InputSide, OutputSide, Readiness, Shared, State};
+use super::{Connection, InputSide, OutputSide, Queue, Readiness, Shared, State};
 use crate::{CloseReason, Config, Input, Protocol, send_queue::SendQueue, transport::Transport};
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
@@ -92,15 +92,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     fn write_queue(&mut self, budget: &mut usize, shared: &mut Shared<P::Message>) {
         while self.ready.has(Readiness::WRITE) && *budget > 0 {
-            let Some(extra) = self.extra.as_deref_mut().filter(|extra| !extra.queue.is_empty()) else {
-                return;
-            };
-            let result = write_slices(&mut self.transport, extra.queue.slices(*budget));
+            let Some(queue) = self.queue.as_deref_mut() else { return };
+            let result = write_slices(&mut self.transport, queue.bytes.slices(*budget));
             if let Ok(n) = result {
-                extra.queue.consume(n, &mut shared.buffers, shared.now);
-                extra.queue_progress = shared.now;
+                queue.bytes.consume(n, &mut shared.buffers, shared.now);
+                queue.progress = shared.now;
                 *budget -= n;
-                if extra.queue.is_empty() {
+                if queue.bytes.is_empty() {
+                    self.queue = None;
                     self.set_state(self.state.flushed());
                     self.deadline_moved = true;
                 }
@@ -144,13 +143,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         let (now, limits) = (shared.now, &shared.limits);
-        let extra = self.extra_mut(now);
-        if extra.queue.is_empty() {
-            extra.queue_progress = now;
-        }
-        extra.queue.push(first, &mut shared.buffers);
-        extra.queue.push(second, &mut shared.buffers);
-        let queued = extra.queue.len();
+        let queue =
+            self.queue.get_or_insert_with(|| Box::new(Queue { bytes: SendQueue::default(), progress: now }));
+        queue.bytes.push(first, &mut shared.buffers);
+        queue.bytes.push(second, &mut shared.buffers);
+        let queued = queue.bytes.len();
         self.throttled |= queued >= limits.high_water_bytes;
         if self.state != State::Echoing {
             self.set_state(self.state.queued());
@@ -181,9 +178,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         log::trace!("{}: {error}", self.id);
         self.fault.get_or_insert(fault);
         shared.counters.bytes_unsent.add(unsent);
-        if let Some(extra) = &mut self.extra {
-            extra.queue = SendQueue::default();
-        }
+        self.queue = None;
         if self.state == State::Echoing {
             self.set_state(self.state.flushed());
         }
@@ -285,7 +280,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         let full = held.len() >= shared.limits.input_limit_bytes;
-        self.extra_mut(shared.now).unconsumed = held;
+        self.extra.get_or_insert_default().unconsumed = held;
         if full && self.input == InputSide::Open {
             log::warn!("{}: the protocol left its input limit unconsumed", self.id);
             self.close(CloseReason::InputLimit, shared);

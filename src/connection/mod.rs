@@ -35,6 +35,8 @@ pub struct Connection<P, T> {
     /// restarts its idle time or its linger silence.
     last_activity: Instant,
     transport: T,
+    /// While output waits to be sent.
+    queue: Option<Box<Queue>>,
     /// What most connections have none of most of the time.
     extra: Option<Box<Extra>>,
     state: State,
@@ -58,12 +60,17 @@ pub struct Connection<P, T> {
     protocol: P,
 }
 
-/// What a connection has only while it needs it: no idle connection owns any.
+/// Output that waits, and since when.
 #[derive(Debug)]
+struct Queue {
+    bytes: SendQueue,
+    /// When the socket last took a byte of it, or when it began.
+    progress: Instant,
+}
+
+/// What a connection has only while it needs it: no idle connection owns any.
+#[derive(Debug, Default)]
 struct Extra {
-    queue: SendQueue,
-    /// When the socket last took a byte of the queue, or the queue began.
-    queue_progress: Instant,
     /// Input that the protocol left unconsumed.
     unconsumed: Vec<u8>,
     /// Timers of the protocol, by key.
@@ -149,6 +156,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             id,
             last_activity: now,
             transport,
+            queue: None,
             extra: None,
             state,
             ended_by: None,
@@ -185,7 +193,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Output queued, in bytes.
     pub fn queued(&self) -> usize {
-        self.extra.as_ref().map_or(0, |extra| extra.queue.len())
+        self.queue.as_ref().map_or(0, |queue| queue.bytes.len())
     }
 
     /// Notes what may be ready.
@@ -237,6 +245,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let unsent = self.queued();
         self.set_state(self.state.close(reason));
+        self.queue = None;
         self.extra = None;
         if reason.needs_reset() {
             self.transport.reset_on_close();
@@ -298,7 +307,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.told_full |= requests.told_full;
         self.send(&input[requests.forward], shared);
         for (key, at) in requests.timers {
-            self.set_timer(key, at, shared.now);
+            self.set_timer(key, at);
         }
         match requests.reading {
             Some(Reading::Pause) if self.input == InputSide::Open => self.input = InputSide::Paused,
@@ -385,32 +394,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn begin_linger(&mut self, now: Instant) {
-        let extra = self.extra_mut(now);
+        let extra = self.extra.get_or_insert_default();
         if extra.linger.is_none() {
             extra.linger = Some(Linger { since: now, discarded: 0 });
             self.deadline_moved = true;
         }
     }
 
-    fn extra_mut(&mut self, now: Instant) -> &mut Extra {
-        self.extra.get_or_insert_with(|| {
-            Box::new(Extra {
-                queue: SendQueue::default(),
-                queue_progress: now,
-                unconsumed: Vec::new(),
-                timers: Vec::new(),
-                linger: None,
-            })
-        })
-    }
-
     fn drop_unneeded(&mut self) {
-        let unneeded = |extra: &Extra| {
-            extra.queue.is_empty()
-                && extra.unconsumed.is_empty()
-                && extra.timers.is_empty()
-                && extra.linger.is_none()
-        };
+        let unneeded =
+            |extra: &Extra| extra.unconsumed.is_empty() && extra.timers.is_empty() && extra.linger.is_none();
         if self.extra.as_deref().is_some_and(unneeded) {
             self.extra = None;
         }

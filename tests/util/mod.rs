@@ -1,6 +1,12 @@
 //! What the tests share: servers in this process or as a program, clients, and waiting for a state.
 #![allow(dead_code, reason = "every test uses a part of it")]
+#![allow(unreachable_pub, reason = "the same in every test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait for states, with deadlines by the real clock")]
+
+#[cfg(target_os = "linux")]
+pub mod holder;
+#[cfg(target_os = "linux")]
+pub mod procfs;
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -63,10 +69,10 @@ impl<P: Protocol + 'static> Running<P> {
 
     /// The first listener's address.
     pub fn address(&self) -> SocketAddr {
-        match self.addresses[0] {
-            Address::Ip(address) => address,
-            ref other => panic!("{other} is not an IP address"),
-        }
+        let Address::Ip(address) = self.addresses[0] else {
+            panic!("{} is not an IP address", self.addresses[0]);
+        };
+        address
     }
 
     pub fn stats(&self) -> Stats {
@@ -82,6 +88,11 @@ impl<P: Protocol + 'static> Running<P> {
     #[track_caller]
     pub fn wait_until_idle(&self) {
         eventually("no connection is open", || self.stats().open == 0);
+    }
+
+    /// Whether the server has ended by itself or by an earlier request.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits until the server has ended by itself or by an earlier request.
@@ -233,6 +244,63 @@ fn lines(stdout: ChildStdout) -> Receiver<String> {
         }
     });
     receiver
+}
+
+/// `echoloop ARGS…` with nothing on its stdin, and with the settings under which it tells the most.
+pub fn echoloop(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
+    command.args(args).stdin(Stdio::null()).env_remove("RUST_LOG").env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// How a program that ended by itself ended, and all that it wrote.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Runs a program to its end, within `DEADLINE`.
+    #[track_caller]
+    pub fn run(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+        let stdout = read_all(child.stdout.take().expect("piped"));
+        let stderr = read_all(child.stderr.take().expect("piped"));
+        let status = Program { child, stdout: channel().1 }.wait(DEADLINE);
+        let text = |thread: JoinHandle<String>| thread.join().expect("the reader does not panic");
+        Self { status, stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// What the one line `error: WHAT` on stderr says, of a program that ended with `status`.
+    #[track_caller]
+    pub fn error(&self, status: i32) -> &str {
+        assert_eq!(self.status.code(), Some(status), "{self:?}");
+        let mut errors = self.stderr.lines().filter_map(|line| line.strip_prefix("error: "));
+        let error = errors.next().unwrap_or_else(|| panic!("no error in {self:?}"));
+        assert_eq!(errors.next(), None, "{self:?}");
+        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("backtrace"), "{self:?}");
+        error
+    }
+}
+
+/// Reads to the end on a thread.
+fn read_all(mut source: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        source.read_to_end(&mut all).expect("a pipe");
+        String::from_utf8_lossy(&all).into_owned()
+    })
+}
+
+/// Waits for events, `timeout` at most. Where the process was stopped meanwhile there are none.
+#[track_caller]
+pub fn wait_for_events(poll: &mut mio::Poll, events: &mut mio::Events, timeout: Duration) {
+    match poll.poll(events, Some(timeout)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        result => result.expect("poll"),
+    }
 }
 
 /// Prints why a test is skipped.

@@ -1,0 +1,334 @@
+//! A server that is told to stop ends every client the documented way, and itself in time.
+#![cfg(all(feature = "cli", unix))]
+#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
+
+mod util;
+
+use std::{
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    process::{ChildStderr, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Socket, Type};
+use util::{DEADLINE, Program, connect, eventually, finish, pattern, ping, read_to_end, wait_for_events};
+
+const CLIENTS: usize = if cfg!(mio_unsupported_force_poll_poll) { 200 } else { 1000 };
+
+/// Clients that never read.
+const STUCK: usize = 10;
+
+/// Clients with a full queue at the server that read after the signal.
+const LATE: usize = 5;
+
+/// The default of `--high-water`, and so the least that a stuck client has sent.
+const HIGH_WATER_BYTES: usize = 64 << 10;
+
+const DRAIN: Duration = Duration::from_secs(6);
+
+#[test]
+fn of_clients_mid_transfer_only_those_that_never_read_are_cut_off() {
+    let (mut server, address, mut stderr) = start(&["--drain-timeout", "6s"]);
+    let mut clients = Clients::connect(address, CLIENTS, STUCK);
+    clients.transfer_until_the_stuck_are_stuck();
+    server.signal("TERM");
+    let begin = Instant::now();
+    clients.read_to_the_end();
+    println!("all but the stuck have ended after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < DRAIN, "those that read did not have to wait for those that do not");
+
+    // The promise is 1 s more than the timeout; a machine that is busy gets 5.
+    assert_eq!(server.wait(DRAIN + Duration::from_secs(5)).code(), Some(1));
+    let passed = begin.elapsed();
+    println!("the signal to the end: {passed:?}, with a drain timeout of {DRAIN:?}");
+    assert!(passed >= DRAIN, "{passed:?}");
+    let summary = server.line();
+    assert!(summary.starts_with(&format!("{CLIENTS} connections, ")), "{summary}");
+    let ended = format!("; drained {}, drain timeout {STUCK}", CLIENTS - STUCK);
+    assert!(summary.ends_with(&ended), "{summary}");
+    assert!(!summary.contains(" 0 bytes unsent"), "{summary}");
+    let mut errors = String::new();
+    stderr.read_to_string(&mut errors).unwrap();
+    assert!(errors.ends_with(&format!("error: drain: {STUCK} cut off by the drain timeout\n")), "{errors}");
+}
+
+#[test]
+fn with_nobody_stuck_every_client_mid_transfer_is_ended_in_full() {
+    let (mut server, address, _stderr) = start(&[]);
+    let mut clients = Clients::connect(address, 200, 0);
+    clients.transfer_until_the_stuck_are_stuck();
+    server.signal("TERM");
+    clients.read_to_the_end();
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    let summary = server.line();
+    assert!(summary.starts_with("200 connections, "), "{summary}");
+    assert!(summary.ends_with(" 0 bytes unsent; drained 200"), "{summary}");
+}
+
+#[test]
+fn an_interrupt_drains_likewise() {
+    let (mut server, address, _stderr) = start(&[]);
+    let (ended, open) = (connect(address), connect(address));
+    ping(&ended, b"one");
+    finish(&ended);
+    ping(&open, b"three");
+    server.signal("INT");
+    assert!(read_to_end(&open).is_empty());
+    drop(open);
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    let summary = "2 connections, 8 bytes received, 8 bytes sent, 0 bytes unsent; peer 1, drained 1";
+    assert_eq!(server.line(), summary);
+}
+
+#[test]
+fn clients_in_the_backlog_are_served() {
+    let (mut server, address, _stderr) = start(&[]);
+    server.signal("STOP");
+    let clients: Vec<_> = (0..300).map(|n| connect_and_send(address, n)).collect();
+    server.signal("TERM");
+    server.signal("CONT");
+    assert_served_and_ended(&clients);
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    let summary = server.line();
+    assert!(summary.starts_with("300 connections, "), "{summary}");
+}
+
+#[test]
+fn clients_in_the_backlog_for_want_of_room_are_served() {
+    let (mut server, address, _stderr) = start(&["--max-connections", "8"]);
+    let open: Vec<_> = (0..8).map(|_| connect(address)).collect();
+    open.iter().for_each(|client| ping(client, b"open"));
+    let waiting: Vec<_> = (0..24).map(|n| connect_and_send(address, n)).collect();
+    server.signal("TERM");
+    for client in open {
+        assert!(read_to_end(&client).is_empty());
+    }
+    assert_served_and_ended(&waiting);
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    let summary = server.line();
+    assert!(summary.starts_with("32 connections, "), "{summary}");
+}
+
+#[test]
+fn a_second_signal_ends_the_program_at_once() {
+    for (first, second, status) in [("TERM", "INT", 130), ("INT", "TERM", 143), ("TERM", "TERM", 143)] {
+        // As the client never ends, the drain would linger for 30 s.
+        let (mut server, address, mut stderr) = start(&[]);
+        let mut stuck = Clients::connect(address, 1, 1);
+        stuck.transfer_until_the_stuck_are_stuck();
+        server.signal(first);
+        let mut line = String::new();
+        while !line.contains("draining") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended at the first signal");
+        }
+        server.signal(second);
+        assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(status), "{first}, {second}");
+    }
+}
+
+#[test]
+fn once_serves_one_client_and_ends() {
+    let (mut server, address, _stderr) = start(&["--once"]);
+    let client = connect(address);
+    ping(&client, b"the only one");
+    eventually("nobody listens any more", || TcpStream::connect(address).is_err());
+    ping(&client, b"still served");
+    assert!(finish(&client).is_empty());
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    let summary = "1 connections, 24 bytes received, 24 bytes sent, 0 bytes unsent; peer 1";
+    assert_eq!(server.line(), summary);
+}
+
+/// A server with its address and its stderr.
+fn start(options: &[&str]) -> (Program, SocketAddr, BufReader<ChildStderr>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
+    command.args(["serve", "127.0.0.1:0"]).args(options).env("RUST_LOG", "info").stderr(Stdio::piped());
+    let mut server = Program::spawn(command);
+    let address = server.listening();
+    let stderr = BufReader::new(server.child.stderr.take().unwrap());
+    (server, address, stderr)
+}
+
+fn connect_and_send(address: SocketAddr, seed: u64) -> (TcpStream, Vec<u8>) {
+    let mut client = connect(address);
+    let message = pattern(seed, 5000);
+    client.write_all(&message).unwrap();
+    (client, message)
+}
+
+#[track_caller]
+fn assert_served_and_ended(clients: &[(TcpStream, Vec<u8>)]) {
+    for (n, (client, message)) in clients.iter().enumerate() {
+        let received = read_to_end(client);
+        assert!(received == *message, "client {n} got {} bytes", received.len());
+        // Others may wait for its place.
+        client.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// What a client does until the signal. After it, all but the stuck read to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Sends and reads on and on.
+    Busy,
+    /// Sends as much as goes, and reads nothing.
+    Late,
+    /// The same, and never reads.
+    Stuck,
+}
+
+struct Client {
+    kind: Kind,
+    stream: mio::net::TcpStream,
+    sent: usize,
+    received: usize,
+    last_sent: Instant,
+    ended: bool,
+}
+
+/// Clients in the midst of a transfer, driven by this thread. All send the same endless stream.
+struct Clients {
+    poll: Poll,
+    clients: Vec<Client>,
+    /// Two periods of the stream.
+    stream: Vec<u8>,
+}
+
+/// A prime, so that no buffer's size is a multiple of it.
+const PERIOD: usize = 65_521;
+
+/// What a busy client may have in flight.
+const IN_FLIGHT_MAX: usize = 32 << 10;
+
+impl Clients {
+    fn connect(address: SocketAddr, count: usize, stuck: usize) -> Self {
+        let poll = Poll::new().unwrap();
+        let connect = |n: usize| {
+            let kind = if n < stuck {
+                Kind::Stuck
+            } else if n < stuck + LATE {
+                Kind::Late
+            } else {
+                Kind::Busy
+            };
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+            if kind == Kind::Stuck {
+                socket.set_recv_buffer_size(4096).unwrap();
+                socket.set_send_buffer_size(4096).unwrap();
+            }
+            socket.connect(&address.into()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let mut stream = mio::net::TcpStream::from_std(socket.into());
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            poll.registry().register(&mut stream, Token(n), interest).unwrap();
+            Client { kind, stream, sent: 0, received: 0, last_sent: Instant::now(), ended: false }
+        };
+        let clients = (0..count).map(connect).collect();
+        Self { poll, clients, stream: pattern(1, PERIOD).repeat(2) }
+    }
+
+    /// Until those that do not read could not send a byte for a while.
+    fn transfer_until_the_stuck_are_stuck(&mut self) {
+        let mut events = Events::with_capacity(256);
+        let begin = Instant::now();
+        let is_full = |client: &Client| {
+            client.kind == Kind::Busy
+                || client.sent > HIGH_WATER_BYTES && client.last_sent.elapsed() > Duration::from_secs(1)
+        };
+        let is_under_way = |client: &Client| client.sent > 0;
+        while !(self.clients.iter().all(is_full) && self.clients.iter().all(is_under_way)) {
+            assert!(begin.elapsed() < DEADLINE, "they can send on and on");
+            wait_for_events(&mut self.poll, &mut events, Duration::from_millis(100));
+            for event in &events {
+                let Token(n) = event.token();
+                self.clients[n].go_on(&self.stream);
+            }
+        }
+        let late = self.clients.iter().filter(|client| client.kind == Kind::Late);
+        let late: usize = late.map(|client| client.sent >> 10).sum();
+        println!("{} clients, the late ones have sent {late} KiB", self.clients.len());
+    }
+
+    /// All but the stuck must get all that they sent, and then the end.
+    fn read_to_the_end(&mut self) {
+        let mut events = Events::with_capacity(256);
+        let begin = Instant::now();
+        // The late ones have had their events.
+        self.clients.iter_mut().for_each(|client| client.read_all(&self.stream));
+        while self.clients.iter().any(|client| client.kind != Kind::Stuck && !client.ended) {
+            assert!(begin.elapsed() < DEADLINE, "not all have ended");
+            wait_for_events(&mut self.poll, &mut events, Duration::from_millis(100));
+            for event in &events {
+                let Token(n) = event.token();
+                self.clients[n].read_all(&self.stream);
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Sends, and reads what comes back, until there is nothing more to do.
+    fn go_on(&mut self, stream: &[u8]) {
+        loop {
+            let room = match self.kind {
+                Kind::Busy => IN_FLIGHT_MAX - (self.sent - self.received),
+                Kind::Late | Kind::Stuck => PERIOD,
+            };
+            let at = self.sent % PERIOD;
+            let wrote = match self.stream.write(&stream[at..at + room]) {
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                Err(error) => panic!("{:?} after {} bytes: {error}", self.kind, self.sent),
+            };
+            if wrote > 0 {
+                self.sent += wrote;
+                self.last_sent = Instant::now();
+            }
+            // Once around, then the others have their turn: an event comes when the echo comes.
+            if self.kind == Kind::Busy {
+                self.read(stream, true);
+                return;
+            }
+            if wrote == 0 {
+                return;
+            }
+        }
+    }
+
+    fn read_all(&mut self, stream: &[u8]) {
+        if self.kind != Kind::Stuck && !self.ended {
+            self.read(stream, false);
+        }
+    }
+
+    /// Reads what there is, and checks it.
+    fn read(&mut self, stream: &[u8], is_open: bool) {
+        let mut bytes = [0; 16 << 10];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => {
+                    assert!(!is_open, "ended before the signal");
+                    let (kind, sent, received) = (self.kind, self.sent, self.received);
+                    assert_eq!(received, sent, "{kind:?}: an end after {received} of {sent} bytes");
+                    self.ended = true;
+                    // The server waits for it.
+                    self.stream.shutdown(Shutdown::Write).unwrap();
+                    return;
+                }
+                Ok(n) => {
+                    let at = self.received % PERIOD;
+                    assert!(bytes[..n] == stream[at..at + n], "other bytes came than were sent");
+                    self.received += n;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    panic!("{:?}: {} of {} bytes, then {error}", self.kind, self.received, self.sent)
+                }
+            }
+        }
+    }
+}
