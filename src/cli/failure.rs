@@ -2,6 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use clap::error::ErrorKind;
 use echoloop::Error;
 
 /// An error as its user sees it.
@@ -18,12 +19,18 @@ impl Failure {
         Self { message: message.into(), hint: None, status: 1 }
     }
 
-    /// The arguments are wrong: exit status 2. Clap explains in several lines; its first paragraph says it all.
+    /// The arguments are wrong: exit status 2. Clap explains in several lines; what comes before its general advice
+    /// says it all.
     pub(crate) fn usage(error: &clap::Error) -> Self {
         let text = error.render().to_string();
-        let paragraph = text.split("\n\n").next().unwrap_or(&text);
-        let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        let message = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+        let advice = ["\n\nUsage: ", "\n\nFor more information"].map(|start| text.rfind(start));
+        let end = advice.into_iter().flatten().min().unwrap_or(text.len());
+        let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            "a subcommand is missing: serve or client".to_owned()
+        } else {
+            line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+        };
         Self { message, hint: Some("try --help"), status: 2 }
     }
 
