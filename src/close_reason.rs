@@ -169,12 +169,6 @@ impl CloseReason {
         let same = |other: &Self| std::mem::discriminant(other) == std::mem::discriminant(&self);
         Self::ALL.iter().position(same).expect("ALL names every reason")
     }
-
-    /// Whether the socket, still alive, is to be reset rather than closed, so that no peer takes a
-    /// truncated stream for a whole one.
-    pub(crate) const fn needs_reset(self) -> bool {
-        !self.is_complete() && !matches!(self.ended_by(), EndedBy::Peer)
-    }
 }
 
 impl fmt::Display for CloseReason {

@@ -247,7 +247,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.set_state(self.state.close(reason));
         self.queue = None;
         self.extra = None;
-        if reason.needs_reset() {
+        if !reason.is_complete() {
+            // No peer is to take a truncated stream for a whole one.
             self.transport.reset_on_close();
         }
         shared.counters.bytes_unsent.add(unsent);

@@ -62,14 +62,94 @@ pub struct Kernel {
     pub progress: u64,
 }
 
+/// A call that fails: the Nth, with one of the errors of its man page.
 #[derive(Clone, Copy, Debug)]
 pub struct Planned {
     pub call: u64,
-    pub error: ErrorKind,
+    /// Which of the errors; the call does not fail if it has not so many.
+    pub choice: usize,
     pub sticky: bool,
 }
 
+/// The calls that the server makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Read,
+    Write,
+    Shutdown,
+    Accept,
+    Watch,
+}
+
+/// The most errors that a call has.
+pub const CHOICES: usize = 16;
+
+impl Call {
+    /// The errors that recv(2), send(2), shutdown(2), accept(2) and epoll_ctl(2) list, and those that tcp(7) adds.
+    const fn errors(self) -> &'static [ErrorKind] {
+        use ErrorKind as E;
+        match self {
+            Self::Read => &[
+                E::WouldBlock,
+                E::Interrupted,
+                E::ConnectionReset,
+                E::ConnectionRefused,
+                E::TimedOut,
+                E::NotConnected,
+                E::HostUnreachable,
+                E::NetworkUnreachable,
+                E::OutOfMemory,
+                E::InvalidInput,
+                // EBADF, EFAULT, ENOTSOCK and other bugs have no kind of their own.
+                E::Other,
+            ],
+            Self::Write => &[
+                E::WouldBlock,
+                E::Interrupted,
+                E::ConnectionReset,
+                E::BrokenPipe,
+                E::TimedOut,
+                E::NotConnected,
+                E::HostUnreachable,
+                E::NetworkUnreachable,
+                E::NetworkDown,
+                E::OutOfMemory,
+                E::PermissionDenied,
+                E::AddrNotAvailable,
+                E::InvalidInput,
+                E::Unsupported,
+                E::Other,
+            ],
+            Self::Shutdown => &[E::NotConnected, E::InvalidInput, E::Other],
+            // No WouldBlock: it would be a lie while clients wait, and no event would follow.
+            Self::Accept => &[
+                E::Interrupted,
+                E::ConnectionAborted,
+                E::ConnectionReset,
+                E::NotConnected,
+                E::NetworkDown,
+                E::NetworkUnreachable,
+                E::HostUnreachable,
+                E::TimedOut,
+                E::PermissionDenied,
+                E::Unsupported,
+                E::OutOfMemory,
+                E::InvalidInput,
+                // EMFILE, ENFILE, ENOBUFS have no kind of their own.
+                E::Other,
+            ],
+            Self::Watch => &[E::OutOfMemory, E::StorageFull, E::AlreadyExists, E::InvalidInput, E::Other],
+        }
+    }
+}
+
 impl Kernel {
+    /// The error that the plan has for this call, and whether it stays.
+    pub fn planned_error(&self, call: Call) -> Option<(ErrorKind, bool)> {
+        let planned = self.planned.filter(|planned| planned.call == self.calls)?;
+        Some((*call.errors().get(planned.choice)?, planned.sticky))
+    }
+
     fn hits(&mut self, percent: u8) -> bool {
         percent > 0 && self.random.u8(..100) < percent
     }
@@ -234,17 +314,20 @@ impl FakeTransport {
     }
 
     /// The fate of this call, if it is not its own.
-    fn fate(&self, would_block_is: Readiness) -> Result<(), io::Error> {
+    fn fate(&self, call: Call) -> Result<(), io::Error> {
+        let would_block_is = match call {
+            Call::Read => Readiness::READ,
+            Call::Write => Readiness::WRITE,
+            Call::Shutdown | Call::Accept | Call::Watch => Readiness::NONE,
+        };
         let kernel = &mut *self.kernel.borrow_mut();
         let socket = &mut *self.socket.borrow_mut();
         kernel.calls += 1;
         if let Some(kind) = socket.sticky {
             return Err(kind.into());
         }
-        if let Some(planned) = kernel.planned
-            && planned.call == kernel.calls
-        {
-            return Err(fail(socket, planned.error, planned.sticky, would_block_is));
+        if let Some((error, sticky)) = kernel.planned_error(call) {
+            return Err(fail(socket, error, sticky, would_block_is));
         }
         let faults = kernel.faults;
         if kernel.hits(faults.interrupted) {
@@ -294,7 +377,7 @@ fn fail(socket: &mut Socket, error: ErrorKind, sticky: bool, direction: Readines
 
 impl Read for FakeTransport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.fate(Readiness::READ)?;
+        self.fate(Call::Read)?;
         let wanted = {
             let mut socket = self.socket.borrow_mut();
             if socket.closed {
@@ -330,7 +413,7 @@ impl Read for FakeTransport {
 
 impl Write for FakeTransport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.fate(Readiness::WRITE)?;
+        self.fate(Call::Write)?;
         let room = {
             let mut socket = self.socket.borrow_mut();
             if socket.closed {
@@ -389,7 +472,7 @@ impl Addresses for FakeTransport {
 
 impl Transport for FakeTransport {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        match self.fate(Readiness::NONE) {
+        match self.fate(Call::Shutdown) {
             // shutdown(2) neither blocks nor is interrupted.
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             Ok(()) | Err(_) => {}
@@ -451,9 +534,11 @@ impl FakePoller {
     fn fate(&self) -> io::Result<()> {
         let mut kernel = self.kernel.borrow_mut();
         kernel.calls += 1;
-        let is_planned = kernel.planned.is_some_and(|planned| planned.call == kernel.calls);
+        if let Some((error, _)) = kernel.planned_error(Call::Watch) {
+            return Err(error.into());
+        }
         let percent = kernel.faults.error;
-        if is_planned || kernel.hits(percent) { Err(ErrorKind::OutOfMemory.into()) } else { Ok(()) }
+        if kernel.hits(percent) { Err(ErrorKind::OutOfMemory.into()) } else { Ok(()) }
     }
 }
 

@@ -21,7 +21,8 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
-use protocol::Planned;
+use kernel::{CHOICES, Planned};
+use protocol::PlannedPanic;
 use world::{Outcome, Plan, World};
 
 /// Schedules of an ordinary run: fewer where the code is not optimized.
@@ -36,7 +37,7 @@ fn number(name: &str) -> Option<u64> {
 fn hush_planned_panics() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        if info.payload().downcast_ref::<Planned>().is_none() {
+        if info.payload().downcast_ref::<PlannedPanic>().is_none() {
             report(info);
         }
     }));
@@ -68,6 +69,33 @@ fn random_schedules_break_no_invariant() {
         calls += outcome.calls;
     }
     println!("{schedules} schedules, {calls} calls, {echoed} bytes echoed");
+}
+
+/// Scripts of the error sweep of an ordinary run; `ECHOLOOP_SCRIPTS=N` runs so many.
+const SCRIPTS: u64 = if cfg!(debug_assertions) { 2 } else { 8 };
+
+/// Calls of a script that are made to fail, from its first on.
+const CALLS_MAX: u64 = if cfg!(debug_assertions) { 100 } else { 400 };
+
+#[test]
+fn every_error_at_every_call_breaks_no_invariant() {
+    hush_planned_panics();
+    let mut runs = 0;
+    for seed in 0..number("ECHOLOOP_SCRIPTS").unwrap_or(SCRIPTS) {
+        let clean = World::new(Plan::script(seed), false).run();
+        let calls = clean.unwrap_or_else(|failure| panic!("script {seed}: {failure}")).calls;
+        for call in 1..=calls.min(CALLS_MAX) {
+            for (choice, sticky) in (0..CHOICES).flat_map(|choice| [(choice, false), (choice, true)]) {
+                let planned = Some(Planned { call, choice, sticky });
+                let plan = Plan { planned, ..Plan::script(seed) };
+                if let Err(failure) = World::new(plan, false).run() {
+                    panic!("script {seed}, {planned:?}: {failure}");
+                }
+                runs += 1;
+            }
+        }
+    }
+    println!("{runs} runs");
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Protocol for Simulated {
             Habit::PanicAfter(n) => {
                 if self.echoed() + input.bytes().len() as u64 > n {
                     self.inside = false;
-                    std::panic::panic_any(Planned);
+                    std::panic::panic_any(PlannedPanic);
                 }
                 self.echo(input, cx);
             }
@@ -220,4 +220,4 @@ impl Protocol for Simulated {
 }
 
 /// The payload of the panics that are part of the simulation.
-pub struct Planned;
+pub struct PlannedPanic;

@@ -20,7 +20,7 @@ use mio::Token;
 
 use super::{
     client::{Client, MANNERS, Manner, Seen},
-    kernel::{FakePoller, FakeTransport, Faults, Kernel, Planned, Rearm, SharedKernel, Socket},
+    kernel::{Call, FakePoller, FakeTransport, Faults, Kernel, Planned, Rearm, SharedKernel, Socket},
     protocol::{Habit, Record, SharedRecord, Simulated},
 };
 
@@ -72,6 +72,20 @@ impl Plan {
             },
             habits: habits(random),
             planned: None,
+        }
+    }
+}
+
+impl Plan {
+    /// A small schedule in which nothing fails by itself, for the error sweep.
+    pub fn script(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        Self {
+            clients: random.usize(1..=3),
+            steps: random.usize(20..80),
+            faults: Faults { partial: 30, ..Faults::default() },
+            accept_faults: 0,
+            ..Self::from_seed(seed)
         }
     }
 }
@@ -137,6 +151,9 @@ impl Accept for Backlog {
     fn accept(&mut self) -> io::Result<(usize, Address)> {
         let mut kernel = self.kernel.borrow_mut();
         kernel.calls += 1;
+        if let Some((error, _)) = kernel.planned_error(Call::Accept) {
+            return Err(error.into());
+        }
         let percent = *self.failures.borrow();
         if percent > 0 && kernel.random.u8(..100) < percent {
             let errors = [ErrorKind::ConnectionAborted, ErrorKind::Interrupted, ErrorKind::OutOfMemory];
