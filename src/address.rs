@@ -129,7 +129,19 @@ impl fmt::Display for Address {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,40}|[0-9a-f:.\\[\\]]{0,40}|unix:.{0,9}|[a-z.-]{1,9}:[0-9]{1,6}") {
+            if let Ok(address) = text.parse::<Address>() {
+                // What is understood reads back as the same address.
+                prop_assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
+            }
+        }
+    }
 
     #[test]
     fn every_form_reads_back_as_it_is_written() {

@@ -64,7 +64,22 @@ impl fmt::Display for ConnectionId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_token_gives_back_its_slot_and_is_never_reserved(
+            generation: u64,
+            index in 0..u32::try_from(RESERVED_INDEX).unwrap(),
+        ) {
+            let id = ConnectionId { generation, worker: 0, index };
+            prop_assert_eq!(slot(id.token()), index as usize);
+            prop_assert_eq!(reserved(id.token()), None);
+            prop_assert!(id.owns(id.token()));
+        }
+    }
 
     #[test]
     fn tokens_of_one_slot_differ_by_generation() {

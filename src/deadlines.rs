@@ -151,40 +151,58 @@ impl Deadlines {
 mod tests {
     use std::collections::BTreeMap;
 
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
-    #[test]
-    fn it_behaves_like_a_sorted_map() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
-        let start = Instant::now();
-        let mut deadlines = Deadlines::new(start);
-        let mut model: BTreeMap<u32, Instant> = BTreeMap::new();
-        for _ in 0..20_000 {
-            let slot = random.u32(..50);
-            let at = start + Duration::from_nanos(random.u64(..1000));
-            match random.u8(..4) {
-                0 | 1 => {
-                    deadlines.arm(slot, at);
-                    model.entry(slot).and_modify(|known| *known = at.min(*known)).or_insert(at);
-                }
-                2 => {
-                    deadlines.disarm(slot);
-                    model.remove(&slot);
-                }
-                _ => {
-                    let due = deadlines.pop_due(at);
-                    let earliest = model.values().min().copied();
-                    match due {
-                        Some(slot) => assert_eq!(model.remove(&slot), earliest),
-                        None => assert!(earliest.is_none_or(|earliest| earliest > at)),
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Arm(u32, u64),
+        Disarm(u32),
+        PopDue(u64),
+        Shrink,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_u32..50, 0_u64..1000).prop_map(|(slot, at)| Step::Arm(slot, at)),
+            2 => (0_u32..50).prop_map(Step::Disarm),
+            2 => (0_u64..1000).prop_map(Step::PopDue),
+            1 => Just(Step::Shrink),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_behaves_like_a_sorted_map(steps in vec(step(), 1..400)) {
+            let start = Instant::now();
+            let instant = |nanos| start + Duration::from_nanos(nanos);
+            let mut deadlines = Deadlines::new(start);
+            let mut model: BTreeMap<u32, Instant> = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Arm(slot, nanos) => {
+                        let at = instant(nanos);
+                        deadlines.arm(slot, at);
+                        model.entry(slot).and_modify(|known| *known = at.min(*known)).or_insert(at);
                     }
+                    Step::Disarm(slot) => {
+                        deadlines.disarm(slot);
+                        model.remove(&slot);
+                    }
+                    Step::PopDue(nanos) => {
+                        let earliest = model.values().min().copied();
+                        match deadlines.pop_due(instant(nanos)) {
+                            Some(slot) => prop_assert_eq!(model.remove(&slot), earliest),
+                            None => prop_assert!(earliest.is_none_or(|earliest| earliest > instant(nanos))),
+                        }
+                    }
+                    Step::Shrink => deadlines.shrink(),
                 }
+                prop_assert_eq!(deadlines.len(), model.len());
+                prop_assert_eq!(deadlines.is_empty(), model.is_empty());
+                prop_assert_eq!(deadlines.earliest(), model.values().min().copied());
             }
-            assert_eq!(deadlines.len(), model.len());
-            assert_eq!(deadlines.is_empty(), model.is_empty());
-            assert_eq!(deadlines.earliest(), model.values().min().copied());
         }
     }
 

@@ -84,34 +84,47 @@ impl SendQueue {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn contents(queue: &SendQueue, limit: usize) -> Vec<u8> {
         queue.slices(limit).iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
-    #[test]
-    fn it_behaves_like_a_plain_vector_of_bytes() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
-        let (mut buffers, now) = (Buffers::new(8192), Instant::now());
-        let (mut queue, mut model) = (SendQueue::default(), Vec::new());
-        for _ in 0..10_000 {
-            if random.bool() {
-                let more: Vec<u8> = (0..random.usize(..3000)).map(|_| random.u8(..)).collect();
-                queue.push(&more, &mut buffers);
-                model.extend(more);
-            } else {
-                let sent = random.usize(..=model.len());
-                queue.consume(sent, &mut buffers, now);
-                model.drain(..sent);
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Vec<u8>),
+        /// So many thousandths of what is queued.
+        Consume(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![vec(any::<u8>(), 0..3000).prop_map(Step::Push), (0_usize..=1000).prop_map(Step::Consume)]
+    }
+
+    proptest! {
+        #[test]
+        fn it_behaves_like_a_plain_vector_of_bytes(steps in vec(step(), 1..60), limit in 0_usize..10_000) {
+            let (mut buffers, now) = (Buffers::new(8192), Instant::now());
+            let (mut queue, mut model) = (SendQueue::default(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Push(more) => {
+                        queue.push(&more, &mut buffers);
+                        model.extend(more);
+                    }
+                    Step::Consume(thousandths) => {
+                        let sent = model.len() * thousandths / 1000;
+                        queue.consume(sent, &mut buffers, now);
+                        model.drain(..sent);
+                    }
+                }
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.is_empty(), model.is_empty());
+                prop_assert_eq!(contents(&queue, limit), &model[..limit.min(model.len())]);
+                prop_assert_eq!(contents(&queue, usize::MAX), &model[..]);
             }
-            assert_eq!(queue.len(), model.len());
-            assert_eq!(queue.is_empty(), model.is_empty());
-            let limit = random.usize(..=model.len() + 1);
-            assert_eq!(contents(&queue, limit), model[..limit.min(model.len())]);
-            assert_eq!(contents(&queue, usize::MAX), model);
         }
     }
 

@@ -171,7 +171,25 @@ fn server(text: &str) -> Result<Address, echoloop::Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,30}|-?[0-9]{0,25} ?[a-zA-Z]{0,4}") {
+            if let Err(error) = timeout(&text) {
+                prop_assert!(!error.is_empty());
+            }
+            if let Ok(size) = size(&text) {
+                prop_assert!((1..=SIZE_MAX).contains(&size));
+            }
+            if let Ok(number) = at_least_one(&text) {
+                prop_assert!(number >= 1);
+            }
+            let _ = server(&text);
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
