@@ -14,6 +14,7 @@
 mod client;
 mod kernel;
 mod protocol;
+mod real;
 mod world;
 
 use std::{

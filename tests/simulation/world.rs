@@ -270,6 +270,26 @@ impl World {
         Ok(Outcome { trace: self.trace.finish(), calls: self.kernel.borrow().calls, echoed })
     }
 
+    /// One client, no faults: how many bytes it gets back, and how it sees the end.
+    pub fn converse(plan: Plan, manner: Manner, habit: Habit, to_send: u64) -> Result<(u64, Seen), Failure> {
+        let plan = Plan {
+            clients: 1,
+            faults: Faults::default(),
+            accept_faults: 0,
+            manners: vec![manner],
+            habits: vec![habit],
+            ..plan
+        };
+        let mut world = Self::new(plan, false);
+        world.connect();
+        world.pairs[0].client.to_send = to_send;
+        world.calm = true;
+        world.settle()?;
+        world.pass_deadlines()?;
+        let client = &world.pairs[0].client;
+        Ok((client.received, client.seen))
+    }
+
     fn note(&mut self, what: impl Debug + Hash) {
         what.hash(&mut self.trace);
         if self.is_verbose {
