@@ -23,7 +23,7 @@ pub struct Config {
     /// Connections that the kernel completes and queues until the loop accepts them; the system may
     /// cap it (`net.core.somaxconn`). At least 1. Default 4096. See listen(2).
     pub backlog: u32,
-    /// Connections open at once, over all workers; further clients wait in the backlog. At least 1.
+    /// Connections open at once, over all workers; further clients wait in the backlog. At least 1 for each worker.
     /// Default `None`: what the soft descriptor limit (`RLIMIT_NOFILE`) allows, less a reserve of 64 or an
     /// eighth of it, whichever is smaller. Elsewhere than on Unix `None` is 65,536.
     pub max_connections: Option<usize>,
@@ -33,26 +33,26 @@ pub struct Config {
     /// Loops, each a thread of its own with its own listeners and its own share of `max_connections`.
     /// 1 to 1024. Default 1.
     pub workers: usize,
-    /// The read buffer that the connections of a loop share. At least 1. Default 64 KiB.
+    /// The read buffer that the connections of a loop share. 1 byte to 1 GiB. Default 64 KiB.
     pub read_buffer_bytes: usize,
-    /// Queued output of one connection at which its input is read no further. At least 1. Default 64 KiB.
+    /// Queued output of one connection at which its input is read no further. 1 byte to 1 GiB. Default 64 KiB.
     pub high_water_bytes: usize,
     /// Queued output at which reading starts again. Below `high_water_bytes`. Default 16 KiB.
     pub low_water_bytes: usize,
     /// Queued output of one connection that aborts it: a protocol that writes on and on without
     /// regard to [`Flow::Full`](crate::Flow::Full). At least `high_water_bytes`. Default 64 MiB.
     pub queue_limit_bytes: usize,
-    /// Input that a protocol may leave unconsumed, waiting for more behind it. At least 1. Default 64 KiB.
+    /// Input that a protocol may leave unconsumed, waiting for more behind it. 1 byte to 1 GiB. Default 64 KiB.
     pub input_limit_bytes: usize,
     /// Bytes that one connection moves, in and out together, before the others have their turn.
     /// At least 1. Default 256 KiB.
     pub turn_budget_bytes: usize,
     /// Connections that a listener accepts before the connections have their turn. At least 1. Default 64.
     pub accept_burst: usize,
-    /// Readiness events taken from the system at a time. At least 1. Default 1024.
+    /// Readiness events taken from the system at a time. 1 to 1,048,576. Default 1024.
     pub event_batch: usize,
     /// Messages and other requests that may wait for one loop before senders are told that it is
-    /// full. At least 1. Default 1024.
+    /// full. 1 to 1,048,576. Default 1024.
     pub mailbox_capacity: usize,
     /// No byte in either direction while nothing is queued. Default 10 min.
     pub idle_timeout: Option<Duration>,
@@ -144,6 +144,24 @@ impl Config {
         if self.accept_limit.is_some() && self.workers > 1 {
             return Err(Error::Config("accept_limit needs a single worker"));
         }
+        if self.max_connections.is_some_and(|max| max < self.workers) {
+            return Err(Error::Config("max_connections must be at least one for each worker"));
+        }
+        let at_most_a_gibibyte = [
+            (self.read_buffer_bytes, "read_buffer_bytes must be at most 1 GiB"),
+            (self.high_water_bytes, "high_water_bytes must be at most 1 GiB"),
+            (self.input_limit_bytes, "input_limit_bytes must be at most 1 GiB"),
+        ];
+        if let Some((_, why)) = at_most_a_gibibyte.into_iter().find(|&(value, _)| value > 1 << 30) {
+            return Err(Error::Config(why));
+        }
+        let at_most_a_million = [
+            (self.event_batch, "event_batch must be at most 1,048,576"),
+            (self.mailbox_capacity, "mailbox_capacity must be at most 1,048,576"),
+        ];
+        if let Some((_, why)) = at_most_a_million.into_iter().find(|&(value, _)| value > 1 << 20) {
+            return Err(Error::Config(why));
+        }
         if self.low_water_bytes >= self.high_water_bytes {
             return Err(Error::Config("low_water_bytes must be below high_water_bytes"));
         }
@@ -166,7 +184,9 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_named() {
         type Spoil = fn(&mut Config);
-        let spoil: [(Spoil, &str); 5] = [
+        let spoil: [(Spoil, &str); 7] = [
+            (|c| c.high_water_bytes = usize::MAX, "high_water_bytes"),
+            (|c| (c.max_connections, c.workers) = (Some(1), 4), "max_connections"),
             (|c| c.backlog = 0, "backlog"),
             (|c| c.max_connections = Some(0), "max_connections"),
             (|c| c.workers = 0, "workers"),

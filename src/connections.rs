@@ -144,12 +144,12 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     ///
     /// # Errors
     ///
-    /// What the poller says; the connection is then dropped.
+    /// What the poller says. The connection is then dropped; a protocol that waited for it to be made is told.
     pub fn add(
         &mut self,
         id: ConnectionId,
         state: State,
-        mut transport: T,
+        transport: T,
         protocol: P,
         poller: &mut impl Poller<T>,
     ) -> io::Result<()> {
@@ -157,8 +157,15 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             State::Connecting => Interest::READABLE | Interest::WRITABLE,
             State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => Interest::READABLE,
         };
-        poller.register(&mut transport, id.token(), interest)?;
-        let connection = Connection::new(id, state, transport, protocol, self.shared.now);
+        let mut connection = Connection::new(id, state, transport, protocol, self.shared.now);
+        if let Err(error) = poller.register(connection.transport_mut(), id.token(), interest) {
+            if state == State::Connecting {
+                connection.close(CloseReason::ConnectFailed(error.kind()), &self.shared);
+            } else {
+                self.shared.counters.setup_failures.add(1);
+            }
+            return Err(error);
+        }
         let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest });
         assert_eq!(slot, id.index as usize, "the name is for the next vacant slot");
         self.was_crowded |= slot >= SLOTS_KEPT;

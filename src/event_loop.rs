@@ -17,7 +17,7 @@ use crate::{
     handle::{Mailbox, Order, Request, Wake},
     listener::{Attempt, ListenSocket, Listener},
     stats::Counters,
-    transport::Stream,
+    transport::{Stream, Transport},
 };
 
 /// The reserved token of the waker; the listeners' follow.
@@ -55,6 +55,8 @@ pub(crate) struct EventLoop<'a, P: Protocol> {
     accepts_left: u64,
     now: Instant,
     mailbox_has_more: bool,
+    /// The listener that is served first in this turn.
+    first_listener: usize,
 }
 
 /// Wakes a loop from another thread.
@@ -109,25 +111,41 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             limits,
             now,
             mailbox_has_more: false,
+            first_listener: 0,
         })
     }
 
     /// Serves until there is nothing left to do: no listener, no connection and no request.
     pub(crate) fn run(mut self) -> Result<(), Error> {
         self.read_mailbox();
+        let mut result = Ok(());
         while !self.is_finished() {
-            self.wait()?;
+            if let Err(error) = self.wait() {
+                result = Err(error);
+                self.abort();
+            }
             self.connections.run_ready(&mut self.poll.registry());
             self.read_mailbox();
             self.connections.run_deadlines(&mut self.poll.registry());
             self.accept();
             self.reap();
         }
-        Ok(())
+        self.refuse_mail();
+        result
+    }
+
+    /// What was sent while the loop came to its end reaches nobody.
+    fn refuse_mail(&self) {
+        while let Some(request) = self.mailbox.next() {
+            if let Request::Send(..) = request {
+                self.counters.messages_undeliverable.add(1);
+            }
+        }
     }
 
     fn is_finished(&self) -> bool {
-        self.listeners.iter().all(Option::is_none) && self.connections.is_empty() && !self.mailbox_has_more
+        let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
+        self.listeners.iter().all(Option::is_none) && self.connections.is_empty() && !has_mail
     }
 
     /// Waits for events, until the next deadline at most, and notes what is ready.
@@ -223,7 +241,10 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
 
     /// Accepts from each listener, a burst at most, as long as there is room for connections.
     fn accept(&mut self) {
-        for position in 0..self.listeners.len() {
+        let listeners = self.listeners.len();
+        // Another one first each time: none is starved of the last places.
+        self.first_listener = if listeners == 0 { 0 } else { (self.first_listener + 1) % listeners };
+        for position in (self.first_listener..listeners).chain(0..self.first_listener) {
             for _ in 0..self.limits.accept_burst {
                 if !self.connections.has_room() || self.accepts_left == 0 {
                     break;
@@ -248,11 +269,29 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
 
     /// Stops listening when no more clients are to come, or in a drain when the backlog is empty.
     fn close_listener_if_done(&mut self, position: usize) {
+        if self.connections.is_past_drain() {
+            self.cut_off_backlog(position);
+        }
         let Some(listener) = &self.listeners[position] else { return };
-        let is_out_of_time = self.connections.is_draining() && self.connections.is_past_drain();
-        let is_drained = self.connections.is_draining() && listener.is_drained();
-        if is_drained || is_out_of_time || self.accepts_left == 0 {
+        if (self.connections.is_draining() && listener.is_drained()) || self.accepts_left == 0 {
             self.listeners[position] = None;
+        }
+    }
+
+    /// At the drain deadline: the clients that waited for a place get none. They are told, and counted.
+    fn cut_off_backlog(&mut self, position: usize) {
+        let Some(mut listener) = self.listeners[position].take() else { return };
+        for _ in 0..=self.limits.backlog {
+            match listener.accept(self.now, &self.counters) {
+                Attempt::Accepted(mut stream, address) => {
+                    log::debug!("{address}: cut off in the backlog");
+                    self.counters.accepted.add(1);
+                    self.counters.count_closed(CloseReason::DrainTimeout);
+                    stream.reset_on_close();
+                }
+                Attempt::Lost => {}
+                Attempt::Pause => break,
+            }
         }
     }
 
@@ -287,10 +326,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         };
         match self.connections.add(id, state, stream, protocol, &mut self.poll.registry()) {
             Ok(()) => log::debug!("{id}: {address}, {origin:?}"),
-            Err(error) => {
-                self.counters.setup_failures.add(1);
-                log::debug!("{address}: cannot be watched: {error}");
-            }
+            Err(error) => log::debug!("{address}: cannot be watched: {error}"),
         }
     }
 
@@ -316,6 +352,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         }));
         if told.is_err() {
             self.counters.panics.add(1);
+            log::error!("{address}: the factory or the protocol panicked");
         }
         self.counters.count_closed(reason);
     }

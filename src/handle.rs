@@ -37,6 +37,8 @@ pub enum SendError<T> {
     Full(T),
     /// The loop has ended.
     Closed(T),
+    /// The address is a host name, which has to be resolved first: [`Address::resolve`].
+    Unresolved(T),
 }
 
 /// What other threads ask a loop to do.
@@ -84,10 +86,8 @@ pub struct Mailbox<M> {
     shared: Arc<Shared<M>>,
 }
 
-/// What [`channel`] needs of each worker: how to wake it, and what it counts.
-pub(crate) type Worker = (Box<dyn Wake>, Arc<Counters>);
-
-/// A handle for the given workers, and a mailbox for each of them, for at most `capacity` requests.
+/// A handle for workers, each given by how to wake it and what it counts, and a mailbox for each of them, for at
+/// most `capacity` requests.
 pub fn channel<M>(
     capacity: usize,
     workers: Vec<(Box<dyn Wake>, Arc<Counters>)>,
@@ -145,11 +145,10 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send). An address that is a host name is given back as [`SendError::Closed`]: names
-    /// are not looked up on the loop; call [`Address::resolve`] first.
+    /// As [`send`](Self::send), and [`SendError::Unresolved`] for a host name: names are not looked up on the loop.
     pub fn connect(&self, address: Address, label: u64) -> Result<(), SendError<Address>> {
         if matches!(address, Address::Host { .. }) {
-            return Err(SendError::Closed(address));
+            return Err(SendError::Unresolved(address));
         }
         self.workers[0].request(Request::Connect(address, label)).map_err(|error| {
             error.map(|request| match request {
@@ -231,6 +230,7 @@ impl<T> SendError<T> {
         match self {
             Self::Full(value) => SendError::Full(f(value)),
             Self::Closed(value) => SendError::Closed(f(value)),
+            Self::Unresolved(value) => SendError::Unresolved(f(value)),
         }
     }
 }
@@ -239,7 +239,8 @@ impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full(_) => "the mailbox of the loop is full",
-            Self::Closed(_) => "the loop has ended or cannot take this",
+            Self::Closed(_) => "the loop has ended",
+            Self::Unresolved(_) => "the host name is not resolved",
         })
     }
 }

@@ -73,11 +73,6 @@ impl<A: Accept> Listener<A> {
         Self { socket, gate: Gate::Ready, lost_in_row: 0, last_complaint: None }
     }
 
-    /// The socket, to be registered with a poller.
-    pub const fn socket_mut(&mut self) -> &mut A {
-        &mut self.socket
-    }
-
     /// Notes an event, or another cause to look into the backlog.
     pub fn set_ready(&mut self) {
         if self.gate == Gate::Waiting {

@@ -126,11 +126,10 @@ impl<P: Protocol> Server<P> {
     {
         let Self { mut parts, handle, counters, .. } = self;
         let run_one = |parts: Parts<P::Message>| {
-            let result = EventLoop::new(parts, &factory).and_then(EventLoop::run);
-            if result.is_err() {
-                handle.abort();
-            }
-            result
+            let mut others = AbortOthers(Some(&handle));
+            EventLoop::new(parts, &factory).and_then(EventLoop::run)?;
+            others.0 = None;
+            Ok(())
         };
         let others = parts.split_off(1);
         thread::scope(|scope| {
@@ -166,7 +165,7 @@ impl<P: Protocol> Server<P> {
     ) -> Result<Self, Error> {
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
         let mut polls = Vec::with_capacity(config.workers);
-        let mut channels: Vec<handle::Worker> = Vec::with_capacity(config.workers);
+        let mut channels = Vec::with_capacity(config.workers);
         let mut counters = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
             let (poll, waker) = poll_with_waker().map_err(failed)?;
@@ -196,6 +195,17 @@ impl<P: Protocol> Server<P> {
             addresses,
             protocol: PhantomData,
         })
+    }
+}
+
+/// Aborts the other workers unless this one came to a good end.
+struct AbortOthers<'a, M>(Option<&'a Handle<M>>);
+
+impl<M> Drop for AbortOthers<'_, M> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0 {
+            handle.abort();
+        }
     }
 }
 

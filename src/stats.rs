@@ -61,7 +61,7 @@ macro_rules! counters {
 counters! {
     /// Connections accepted, whether or not the protocol's factory then took them.
     accepted,
-    /// Accepted connections that the factory refused, or in which it panicked.
+    /// Connections, accepted or outbound, that the factory refused, or for which it panicked.
     refused,
     /// Accepted connections that could not be set up, for example for want of memory.
     setup_failures,

@@ -113,6 +113,25 @@ fn clients_in_the_backlog_for_want_of_room_are_served() {
 }
 
 #[test]
+fn clients_for_whom_the_drain_had_no_time_are_told_and_counted() {
+    let (mut server, address, mut stderr) = start(&["--max-connections", "1", "--drain-timeout", "1s"]);
+    let lingering = connect(address);
+    ping(&lingering, b"open");
+    let waiting: Vec<_> = (0..3).map(|n| connect_and_send(address, n)).collect();
+    server.signal("TERM");
+    for (mut client, _) in waiting {
+        let error = client.read_to_end(&mut Vec::new()).expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    assert_eq!(server.wait(DEADLINE).code(), Some(1));
+    let summary = server.line();
+    assert!(summary.starts_with("4 connections, ") && summary.ends_with("drain timeout 3"), "{summary}");
+    let mut errors = String::new();
+    stderr.read_to_string(&mut errors).unwrap();
+    assert!(errors.ends_with("error: drain: 3 cut off by the drain timeout\n"), "{errors}");
+}
+
+#[test]
 fn a_second_signal_ends_the_program_at_once() {
     for (first, second, status) in [("TERM", "INT", 130), ("INT", "TERM", 143), ("TERM", "TERM", 143)] {
         // As the client never ends, the drain would linger for 30 s.

@@ -7,7 +7,7 @@ mod util;
 use std::{
     collections::{HashMap, HashSet},
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -18,8 +18,8 @@ use std::{
 };
 
 use echoloop::{
-    Address, CloseReason, Config, ConnectionId, Context, Echo, Flow, Input, Origin, Protocol, SendError,
-    Server, Stats, Timeout,
+    Address, CloseReason, Config, ConnectionId, Context, Echo, Flow, Handle, Input, Origin, Protocol,
+    SendError, Server, Stats, Timeout,
 };
 use util::{DEADLINE, Running, eventually, finish, pattern, ping, read_to_end};
 
@@ -1146,7 +1146,7 @@ fn a_call_that_is_not_answered_ends_at_the_connect_timeout() {
 fn a_host_name_is_not_looked_up_on_the_loop() {
     let server = Running::echo(Config::default());
     let host = Address::Host { name: "localhost".to_owned(), port: 1 };
-    assert_eq!(server.handle.connect(host.clone(), 1), Err(SendError::Closed(host)));
+    assert_eq!(server.handle.connect(host.clone(), 1), Err(SendError::Unresolved(host)));
 }
 
 // Limits of the server.
@@ -1258,4 +1258,118 @@ fn the_smallest_limits_echo_every_byte_all_the_same() {
     }
     let stats = last_stats(server);
     assert_eq!((stats.closed(CloseReason::Peer), stats.bytes_unsent), (3, 0), "{stats}");
+}
+
+/// Connects anew, up to three times in all, when it has ended.
+struct Persistent {
+    handle: Handle<()>,
+    peer: Address,
+    label: u64,
+}
+
+impl Protocol for Persistent {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        cx.set_timer(0, Duration::ZERO);
+    }
+
+    fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+
+    fn on_timeout(&mut self, _: Timeout, cx: &mut Context<'_>) {
+        cx.abort();
+    }
+
+    fn on_close(&mut self, _: &CloseReason) {
+        if self.label < 3 {
+            self.handle.connect(self.peer.clone(), self.label + 1).expect("the mailbox has room");
+        }
+    }
+}
+
+#[test]
+fn a_server_without_listeners_ends_only_when_no_request_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = Address::from(listener.local_addr().unwrap());
+    let server = Server::builder().bind([] as [Address; 0]).unwrap();
+    let handle = server.handle();
+    handle.connect(peer.clone(), 1).unwrap();
+    let (sender, factory_handle) = (peer, handle);
+    let stats = server
+        .run(move |origin| {
+            let Origin::Connect(label) = origin.origin else { panic!("nobody listens") };
+            Some(Persistent { handle: factory_handle.clone(), peer: sender.clone(), label })
+        })
+        .unwrap();
+    assert_eq!(stats.connects, 3);
+    assert_eq!(stats.closed(CloseReason::Aborted), 3);
+}
+
+#[test]
+fn a_full_server_serves_the_clients_of_all_its_listeners() {
+    let mut config = Config::default();
+    config.max_connections = Some(1);
+    let server = Running::start(config, &["127.0.0.1:0", "127.0.0.1:0"], |_| Some(Echo));
+    let Address::Ip(second) = server.addresses[1] else { panic!("an IP address") };
+    let first = server.connect();
+    ping(&first, b"in");
+    let waits = util::connect(second);
+    // There is always one more at the first listener.
+    let mut crowd: Vec<TcpStream> = (0..4).map(|_| server.connect()).collect();
+    crowd.insert(0, first);
+    for client in crowd.drain(..3) {
+        assert!(finish(&client).is_empty());
+    }
+    ping(&waits, b"not last");
+    assert!(finish(&waits).is_empty());
+    for client in crowd {
+        assert!(finish(&client).is_empty());
+    }
+}
+
+/// A message that panics when nobody takes it.
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panic!("as the test wants it");
+        }
+    }
+}
+
+struct TakesNoMessages;
+
+impl Protocol for TakesNoMessages {
+    type Message = Explosive;
+
+    fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Explosive>) {}
+
+    fn on_message(&mut self, message: Explosive, _: &mut Context<'_, Explosive>) {
+        std::mem::forget(message);
+    }
+}
+
+#[test]
+fn a_worker_that_dies_takes_the_others_with_it() {
+    let mut config = Config::default();
+    config.workers = 2;
+    let (ids, id) = channel();
+    let server = Server::builder().config(config).bind(ANYWHERE).unwrap();
+    let Address::Ip(address) = server.local_addrs()[0] else { panic!("an IP address") };
+    let handle = server.handle();
+    let ids = Mutex::new(ids);
+    let running = thread::spawn(move || {
+        server.run(move |peer| {
+            ids.lock().unwrap().send(peer.id).unwrap();
+            Some(TakesNoMessages)
+        })
+    });
+    let client = util::connect(address);
+    let id = id.recv().unwrap();
+    util::reset(client);
+    eventually("the connection is gone", || handle.stats().open == 0 && handle.stats().accepted == 1);
+    assert!(handle.send(id, Explosive).is_ok());
+    eventually("the server has ended", || running.is_finished());
+    assert!(running.join().is_err(), "the panic is handed on");
 }

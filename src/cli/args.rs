@@ -163,7 +163,8 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn server(text: &str) -> Result<Address, echoloop::Error> {
-    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = unbracketed.parse() {
         return Ok(Address::Ip(std::net::SocketAddr::new(ip, DEFAULT_PORT)));
     }
     if text.contains(':') { text.parse() } else { format!("{text}:{DEFAULT_PORT}").parse() }
@@ -219,7 +220,9 @@ mod tests {
         ] {
             assert_eq!(server(text).unwrap().to_string(), address);
         }
-        assert!(server("a b").is_err());
+        for bad in ["a b", "[::1", "::1]", "[[::1]]"] {
+            assert!(server(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -26,6 +26,9 @@ use super::{
 
 const BUFFER: usize = 64 << 10;
 
+/// How often within a timeout the client looks whether anything has moved.
+const LOOKS: u32 = 8;
+
 pub(crate) fn run(args: &ClientArgs, stderr: &Stderr) -> Result<ExitCode, Failure> {
     let streams_stdin = args.message == "-";
     let socket = connect(&args.server, args.connect_timeout.0)?;
@@ -83,35 +86,35 @@ type SendOutcome = Result<(), SendFailure>;
 /// Sends everything that the source gives, then shuts down the sending side.
 fn start_sender(
     mut source: Box<dyn Read + Send>,
-    mut socket: Socket,
+    socket: Socket,
     comparison: Arc<Comparison>,
 ) -> Result<Receiver<SendOutcome>, Failure> {
     let (done, outcome) = sync_channel(1);
-    let mut send = move || {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    comparison.send(&buffer[..n]);
-                    socket.write_all(&buffer[..n]).map_err(SendFailure::Socket)?;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // The server ends then, and so does the receiving thread, which will say why.
-                    let _ = socket.shutdown_write();
-                    return Err(SendFailure::Source(error));
+    let mut send_all = {
+        let mut socket = socket.try_clone()?;
+        move || {
+            let mut buffer = vec![0; BUFFER];
+            loop {
+                match source.read(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(n) => {
+                        comparison.send(&buffer[..n]);
+                        socket.write_all(&buffer[..n]).map_err(SendFailure::Socket)?;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(SendFailure::Source(error)),
                 }
             }
         }
-        socket.shutdown_write().map_err(SendFailure::Socket)
     };
     thread::Builder::new()
         .name("sender".to_owned())
         .spawn(move || {
-            let outcome = send();
-            // The receiving thread may have ended the program meanwhile.
-            let _ = done.send(outcome);
+            // Told before the shutdown: once the server answers that with its own end, the outcome is known. The
+            // receiving thread may have ended the program meanwhile; and a shutdown that fails finds the
+            // server gone, which that thread sees too.
+            let _ = done.send(send_all());
+            let _ = socket.shutdown_write();
         })
         .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
     Ok(outcome)
@@ -133,9 +136,11 @@ impl Exchange<'_> {
         sink: &mut dyn Write,
         timeout: Option<Duration>,
     ) -> Result<(), Failure> {
-        socket.set_read_timeout(timeout)?;
+        // Looks up several times within the timeout whether anything has moved.
+        let look = timeout.map(|timeout| (timeout / LOOKS).max(Duration::from_millis(1)));
+        socket.set_read_timeout(look)?;
         let mut buffer = vec![0; BUFFER];
-        let mut sent_before = 0;
+        let (mut sent_before, mut silent_looks) = (0, 0);
         loop {
             match socket.read(&mut buffer) {
                 Ok(0) => break,
@@ -144,11 +149,13 @@ impl Exchange<'_> {
                     // At once: someone may be waiting for a line that has no end yet.
                     sink.write_all(&buffer[..n]).and_then(|()| sink.flush()).map_err(stdout_failed)?;
                     equal.map_err(differs)?;
+                    silent_looks = 0;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     let sent = self.comparison.sent();
-                    if sent == sent_before && self.is_owed() {
+                    silent_looks = if sent == sent_before && self.is_owed() { silent_looks + 1 } else { 0 };
+                    if silent_looks >= LOOKS {
                         let received = self.received.length();
                         return Err(Failure::new(format!(
                             "the server went silent: {received} of {sent} bytes came back"
@@ -180,10 +187,7 @@ impl Exchange<'_> {
 
     /// The server has ended: was that all?
     fn check_end(&mut self) -> Result<(), Failure> {
-        if !self.sender_has_ended() {
-            // Everything that was sent may be back just before our side is shut; only a moment's difference.
-            self.sent = self.sender.recv_timeout(Duration::from_millis(100)).ok();
-        }
+        self.sender_has_ended();
         let (received, sent) = (self.received.length(), self.comparison.sent());
         match &self.sent {
             Some(Err(SendFailure::Source(error))) => Err(Failure::new(format!("cannot read stdin: {error}"))),

@@ -169,6 +169,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return None;
         }
         match self.state {
+            // It has bytes to come back to, or may have.
+            State::Reading | State::HalfClosed if self.input == InputSide::Paused => drain.finish_by,
             State::Reading | State::HalfClosed => {
                 earliest(after(self.last_activity, Some(shared.limits.drain_silence)), drain.finish_by)
             }

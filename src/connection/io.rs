@@ -83,10 +83,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             self.told_full = false;
             let requests = self.call(shared, |protocol, cx| protocol.on_writable(cx));
-            let sent_before = shared.counters.bytes_sent.get();
-            self.obey(shared, requests, &[], CloseReason::Finished);
-            let sent = shared.counters.bytes_sent.get() - sent_before;
-            *budget = budget.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX));
+            let sent = self.obey(shared, requests, &[], CloseReason::Finished);
+            *budget = budget.saturating_sub(sent);
         }
     }
 
@@ -109,11 +107,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Sends `forward` and then the gathered output: at once as far as the socket takes it, and behind what is
-    /// queued otherwise.
-    pub(super) fn send(&mut self, forward: &[u8], shared: &mut Shared<P::Message>) {
+    /// queued otherwise. Returns how many bytes the socket took.
+    pub(super) fn send(&mut self, forward: &[u8], shared: &mut Shared<P::Message>) -> usize {
         let owed = forward.len() + shared.output.len();
         if owed == 0 {
-            return;
+            return 0;
         }
         let mut output = mem::take(&mut shared.output);
         let mut sent = 0;
@@ -133,6 +131,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if output.capacity() <= super::OUTPUT_CAPACITY_KEPT {
             shared.output = output;
         }
+        sent
     }
 
     /// Queues what the socket did not take.
@@ -177,6 +176,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let fault = reason_of(error, unsent + unqueued > 0);
         log::trace!("{}: {error}", self.id);
         self.fault.get_or_insert(fault);
+        self.ready.insert(Readiness::READ);
         shared.counters.bytes_unsent.add(unsent);
         self.queue = None;
         if self.state == State::Echoing {
@@ -206,7 +206,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
         };
         match result {
-            Ok(0) => self.end_of_input(shared),
+            Ok(0) => match self.fault {
+                // After an error the system says end of input, but it is not the peer's.
+                Some(fault) => self.close(fault, shared),
+                None => self.end_of_input(shared),
+            },
             Ok(n) => {
                 *budget -= n;
                 self.last_activity = shared.now;
@@ -214,10 +218,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 if self.input == InputSide::Discarded {
                     self.discard(n, shared);
                 } else {
-                    let sent_before = shared.counters.bytes_sent.get();
-                    self.deliver(n, shared);
-                    let sent = shared.counters.bytes_sent.get() - sent_before;
-                    *budget = budget.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX));
+                    let sent = self.deliver(n, shared);
+                    *budget = budget.saturating_sub(sent);
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -246,29 +248,33 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    /// Hands the first `n` bytes of the buffer to the protocol, behind what it left unconsumed.
-    fn deliver(&mut self, n: usize, shared: &mut Shared<P::Message>) {
+    /// Hands the first `n` bytes of the buffer to the protocol, behind what it left unconsumed. Returns how many
+    /// bytes it sent at once.
+    fn deliver(&mut self, n: usize, shared: &mut Shared<P::Message>) -> usize {
         let buffer = mem::take(&mut shared.buffer);
         let mut held = self.take_unconsumed();
+        let (consumed, sent);
         if held.is_empty() {
-            let consumed = self.hand_over(&buffer[..n], shared);
+            (consumed, sent) = self.hand_over(&buffer[..n], shared);
             held.extend_from_slice(&buffer[consumed..n]);
         } else {
             held.extend_from_slice(&buffer[..n]);
-            let consumed = self.hand_over(&held, shared);
+            (consumed, sent) = self.hand_over(&held, shared);
             held.drain(..consumed);
         }
         shared.buffer = buffer;
         if !held.is_empty() && matches!(self.input, InputSide::Open | InputSide::Paused) {
             self.keep_unconsumed(held, shared);
         }
+        sent
     }
 
-    fn hand_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message>) -> usize {
+    /// Returns how many of the bytes the protocol consumed, and how many it sent.
+    fn hand_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message>) -> (usize, usize) {
         let mut input = Input::new(bytes);
         let requests = self.call(shared, |protocol, cx| protocol.on_data(&mut input, cx));
-        self.obey(shared, requests, bytes, CloseReason::Finished);
-        input.consumed()
+        let sent = self.obey(shared, requests, bytes, CloseReason::Finished);
+        (input.consumed(), sent)
     }
 
     fn take_unconsumed(&mut self) -> Vec<u8> {
@@ -353,7 +359,7 @@ fn write_slices(transport: &mut impl Transport, [first, second]: [IoSlice<'_>; 2
 }
 
 /// What an error on the socket says about how the connection ended.
-fn reason_of(error: &io::Error, output_queued: bool) -> CloseReason {
+pub(super) fn reason_of(error: &io::Error, output_queued: bool) -> CloseReason {
     let peer_is_gone = matches!(
         error.kind(),
         ErrorKind::ConnectionReset

@@ -11,7 +11,6 @@ mod state;
 mod tests;
 
 use std::{
-    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -294,24 +293,31 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Does what a callback asked for: sends first, then the rest. `input` is what it was given, `reason`
-    /// the reason of the close if this callback is what ends the connection.
+    /// the reason of the close if this callback is what ends the connection. Returns how many bytes were sent.
     fn obey(
         &mut self,
         shared: &mut Shared<P::Message>,
         requests: Option<Requests>,
         input: &[u8],
         reason: CloseReason,
-    ) {
+    ) -> usize {
         let Some(requests) = requests else {
-            return self.close(CloseReason::Panicked, shared);
+            self.close(CloseReason::Panicked, shared);
+            return 0;
         };
+        if self.fault.is_some() {
+            shared.counters.bytes_unsent.add(requests.refused);
+        }
         self.told_full |= requests.told_full;
-        self.send(&input[requests.forward], shared);
+        let sent = self.send(&input[requests.forward], shared);
         for (key, at) in requests.timers {
             self.set_timer(key, at);
         }
         match requests.reading {
-            Some(Reading::Pause) if self.input == InputSide::Open => self.input = InputSide::Paused,
+            Some(Reading::Pause) if self.input == InputSide::Open => {
+                self.input = InputSide::Paused;
+                self.redeliver = false;
+            }
             Some(Reading::Resume) if self.input == InputSide::Paused => {
                 self.input = InputSide::Open;
                 self.redeliver = self.unconsumed() > 0;
@@ -324,6 +330,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Some(Ending::ShutdownWrite) => self.end_output(reason),
             None => {}
         }
+        sent
     }
 
     /// Nothing more will be written.
@@ -384,12 +391,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 self.last_activity = shared.now;
                 self.deadline_moved = true;
             }
-            Err(error) if error.kind() == ErrorKind::NotConnected => {
-                self.close(CloseReason::Reset, shared);
-            }
             Err(error) => {
                 log::debug!("{}: shutdown failed: {error}", self.id);
-                self.close(CloseReason::Failed(error.kind()), shared);
+                self.close(io::reason_of(&error, false), shared);
             }
         }
     }
@@ -398,6 +402,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let extra = self.extra.get_or_insert_default();
         if extra.linger.is_none() {
             extra.linger = Some(Linger { since: now, discarded: 0 });
+            self.last_activity = now;
             self.deadline_moved = true;
         }
     }

@@ -64,6 +64,8 @@ pub(crate) struct Requests {
     pub(crate) told_full: bool,
     /// Nothing more can be written.
     pub(crate) output_closed: bool,
+    /// How many bytes were written all the same.
+    pub(crate) refused: usize,
     pub(crate) reading: Option<Reading>,
     pub(crate) ending: Option<Ending>,
     /// Timers to set, or to cancel where there is no instant.
@@ -88,7 +90,7 @@ impl<M> Context<'_, M> {
     /// Sends `bytes`, behind everything written before.
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
         if self.requests.output_closed {
-            return Flow::Closed;
+            return self.refuse(bytes);
         }
         self.output.extend_from_slice(bytes);
         self.flow()
@@ -100,7 +102,7 @@ impl<M> Context<'_, M> {
         let start = input.consumed();
         let bytes = input.take();
         if self.requests.output_closed {
-            return Flow::Closed;
+            return self.refuse(bytes);
         }
         if self.output.is_empty() && self.requests.forward.is_empty() {
             self.requests.forward = start..start + bytes.len();
@@ -195,6 +197,11 @@ impl<M> Context<'_, M> {
     fn end(&mut self, ending: Ending) {
         self.requests.output_closed = true;
         self.requests.ending = self.requests.ending.max(Some(ending));
+    }
+
+    fn refuse(&mut self, bytes: &[u8]) -> Flow {
+        self.requests.refused += bytes.len();
+        Flow::Closed
     }
 
     fn flow(&mut self) -> Flow {
