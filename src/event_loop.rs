@@ -242,8 +242,6 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
     /// Accepts from each listener, a burst at most, as long as there is room for connections.
     fn accept(&mut self) {
         let listeners = self.listeners.len();
-        // Another one first each time: none is starved of the last places.
-        self.first_listener = if listeners == 0 { 0 } else { (self.first_listener + 1) % listeners };
         for position in (self.first_listener..listeners).chain(0..self.first_listener) {
             for _ in 0..self.limits.accept_burst {
                 if !self.connections.has_room() || self.accepts_left == 0 {
@@ -257,6 +255,8 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
                     Attempt::Accepted(stream, address) => {
                         self.accepts_left -= 1;
                         self.counters.accepted.add(1);
+                        // The others are first next time: none is starved of the last places.
+                        self.first_listener = (position + 1) % listeners;
                         self.admit(stream, &address, Origin::Listener(position));
                     }
                     Attempt::Lost => {}

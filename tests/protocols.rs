@@ -1313,18 +1313,24 @@ fn a_full_server_serves_the_clients_of_all_its_listeners() {
     let Address::Ip(second) = server.addresses[1] else { panic!("an IP address") };
     let first = server.connect();
     ping(&first, b"in");
-    let waits = util::connect(second);
-    // There is always one more at the first listener.
-    let mut crowd: Vec<TcpStream> = (0..4).map(|_| server.connect()).collect();
-    crowd.insert(0, first);
-    for client in crowd.drain(..3) {
-        assert!(finish(&client).is_empty());
-    }
-    ping(&waits, b"not last");
-    assert!(finish(&waits).is_empty());
-    for client in crowd {
-        assert!(finish(&client).is_empty());
-    }
+    // All wait in the two backlogs while the only place is taken.
+    let crowd = (0..20).map(|_| server.connect());
+    let clients: Vec<TcpStream> = crowd.chain([util::connect(second)]).collect();
+    let served = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for (number, client) in clients.iter().enumerate() {
+            let served = &served;
+            scope.spawn(move || {
+                ping(client, b"served");
+                served.lock().unwrap().push(number);
+                assert!(finish(client).is_empty());
+            });
+        }
+        assert!(finish(&first).is_empty());
+    });
+    let served = served.into_inner().unwrap();
+    let place = served.iter().position(|&number| number == 20).unwrap();
+    assert!(place < 10, "the only client of the second listener was served after {place} others");
 }
 
 /// A message that panics when nobody takes it.
@@ -1355,7 +1361,7 @@ fn a_worker_that_dies_takes_the_others_with_it() {
     let mut config = Config::default();
     config.workers = 2;
     let (ids, id) = channel();
-    let server = Server::builder().config(config).bind(ANYWHERE).unwrap();
+    let server = Server::builder().config(config).bind(["127.0.0.1:0"]).unwrap();
     let Address::Ip(address) = server.local_addrs()[0] else { panic!("an IP address") };
     let handle = server.handle();
     let ids = Mutex::new(ids);
