@@ -38,6 +38,12 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(3);
 /// A machine that holds a thread up for so long may be why a client was timed out.
 const HELD_UP: Duration = Duration::from_millis(500);
 
+/// What is owed comes sooner. A server that forgets something remembers it only at the next deadline.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// More than the kernel takes without anyone reading, which is 3 MiB or so, and then the server has to queue.
+const LARGE: usize = 8 << 20;
+
 /// The length of the stream that all clients send, each from a place of its own and over and over: a prime, so
 /// that no buffer's size is a multiple of it.
 const PERIOD: usize = 1_048_573;
@@ -197,10 +203,10 @@ fn sends_then_reads(soak: &Soak, rng: &mut Rng) {
     let (mut client, size) = (Client::connect(soak, rng), size(rng, 23));
     if size <= CHUNK {
         let sent = client.send(size).and_then(|()| client.fin());
-        let end = client.read_to_end(|| {});
+        let end = client.read_to_end(|_| {});
         client.expect_whole(size, sent.and(end));
     } else {
-        client.transfer(size, || {}, || {});
+        client.transfer(size, || {}, |_| {});
     }
 }
 
@@ -213,7 +219,7 @@ fn pings_and_pongs(soak: &Soak, rng: &mut Rng) {
 fn reads_late(soak: &Soak, rng: &mut Rng) {
     let client = Client::connect(soak, rng);
     let late = millis(rng, 100..1000);
-    client.transfer(size(rng, 23), || pause(late), || {});
+    client.transfer(rng.usize(0..=LARGE), || pause(late), |_| {});
 }
 
 fn resets_idle(soak: &Soak, rng: &mut Rng) {
@@ -310,11 +316,13 @@ fn sends_byte_by_byte(soak: &Soak, rng: &mut Rng) {
     client.finish(result);
 }
 
+/// The server has to queue, and the end finds it with a queue.
 /// Fast enough that some of it goes out within every write timeout.
 fn reads_slowly(soak: &Soak, rng: &mut Rng) {
     let client = Client::connect(soak, rng);
-    let mut pace = rng.fork();
-    client.transfer(size(rng, 22), || {}, move || pause(millis(&mut pace, 2..10)));
+    let bytes_per_ms = rng.u64(4_000..16_000);
+    let pace = |n: usize| pause(Duration::from_micros(n as u64 * 1000 / bytes_per_ms));
+    client.transfer(rng.usize(0..=LARGE), || {}, pace);
 }
 
 fn floods(soak: &Soak, rng: &mut Rng) {
@@ -329,7 +337,7 @@ fn floods(soak: &Soak, rng: &mut Rng) {
             }
             writer.fin()
         });
-        end = client.read_to_end(|| {});
+        end = client.read_to_end(|_| {});
         sender.join().expect("the sender does not panic")
     });
     client.expect_whole(writer.sent, sent.and(end));
@@ -438,7 +446,11 @@ impl<'a> Client<'a> {
     /// Reads once and checks what came, whatever the client has deserved.
     fn read(&mut self, max: usize) -> io::Result<usize> {
         let mut buffer = [0; CHUNK];
+        let asked = Instant::now();
         let n = self.stream.read(&mut buffer[..max.min(CHUNK)])?;
+        let waited = asked.elapsed();
+        let in_time = waited < PATIENCE || self.sent == 0 || self.soak.pulse.missed_since(asked);
+        assert!(in_time, "after {} bytes the next {n} came only after {waited:?}", self.received);
         let (at, expected) = (self.received, self.soak.bytes(self.start + self.received, n));
         assert!(buffer[..n] == *expected, "other bytes came than were sent, from {at} to {}", at + n);
         self.received += n;
@@ -456,17 +468,20 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    fn read_to_end(&mut self, mut between: impl FnMut()) -> io::Result<()> {
-        while self.read(CHUNK)? > 0 {
-            between();
+    /// Tells `between` after each read how much came.
+    fn read_to_end(&mut self, mut between: impl FnMut(usize)) -> io::Result<()> {
+        loop {
+            match self.read(CHUNK)? {
+                0 => return Ok(()),
+                n => between(n),
+            }
         }
-        Ok(())
     }
 
     /// Of a client that is cut off or cuts off: what comes is right as far as it goes.
     fn read_what_came(&mut self) {
         self.stream.set_nonblocking(true).unwrap();
-        match self.read_to_end(|| {}) {
+        match self.read_to_end(|_| {}) {
             Ok(()) => {}
             Err(error) => assert!(error.kind() == ErrorKind::WouldBlock || is_reset(&error), "{error}"),
         }
@@ -479,8 +494,9 @@ impl<'a> Client<'a> {
     }
 
     /// Sends all, then FIN, on a thread of its own, and reads to the end: all of it.
-    fn transfer(mut self, size: usize, before: impl FnOnce(), between: impl FnMut()) {
+    fn transfer(mut self, size: usize, before: impl FnOnce(), between: impl FnMut(usize)) {
         let mut writer = self.writer();
+        self.sent = size;
         let mut end = Ok(());
         let sent = thread::scope(|scope| {
             let sender = scope.spawn(|| writer.send(size).and_then(|()| writer.fin()));
@@ -506,7 +522,8 @@ impl<'a> Client<'a> {
 
     /// The server's FIN, when it is due and not before.
     fn see_idle_timeout(&mut self) {
-        self.read_to_end(|| {}).unwrap_or_else(|error| panic!("no clean end of an idle connection: {error}"));
+        self.read_to_end(|_| {})
+            .unwrap_or_else(|error| panic!("no clean end of an idle connection: {error}"));
         assert_eq!(self.received, 0, "bytes came that were never sent");
         let took = self.begin.elapsed();
         assert!(took >= IDLE_TIMEOUT - Duration::from_millis(100), "idle after {took:?}");
@@ -515,7 +532,7 @@ impl<'a> Client<'a> {
 
     /// FIN, then receive to the end: all that was sent.
     fn finish(mut self, so_far: io::Result<()>) {
-        let end = so_far.and_then(|()| self.fin()).and_then(|()| self.read_to_end(|| {}));
+        let end = so_far.and_then(|()| self.fin()).and_then(|()| self.read_to_end(|_| {}));
         let sent = self.sent;
         self.expect_whole(sent, end);
     }

@@ -254,6 +254,11 @@ impl Socket {
         }
     }
 
+    /// Whether the poller has something to report, now or when it is asked.
+    pub fn has_events_to_come(&self) -> bool {
+        self.events != Readiness::NONE || self.owed != Readiness::NONE
+    }
+
     /// What was said to block though it did not, becomes an event.
     pub fn pay_owed(&mut self, rearm: Rearm) {
         if self.owed.has(Readiness::READ) && self.is_readable() {

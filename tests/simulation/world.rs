@@ -621,7 +621,7 @@ impl World {
                 && self.listener.as_ref().is_some_and(|listener| listener.is_ready(self.now));
             let events = self.pairs.iter().any(|pair| {
                 let socket = pair.client.socket.borrow();
-                !socket.closed && socket.events != Readiness::NONE
+                !socket.closed && socket.has_events_to_come()
             });
             if !self.connections.has_work() && !may_accept && !events {
                 return Ok(());
