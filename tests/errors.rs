@@ -6,7 +6,7 @@
 
 mod util;
 
-use std::{io, net::TcpListener, process::Stdio};
+use std::net::TcpListener;
 
 use util::{Ended, Program, echoloop};
 
@@ -181,19 +181,12 @@ fn the_version_is_that_of_the_package() {
     }
 }
 
-/// A pipe that nobody reads and whose reading end is gone.
-fn broken_pipe() -> Stdio {
-    let (reader, writer) = io::pipe().expect("pipe");
-    drop(reader);
-    writer.into()
-}
-
 #[cfg(unix)]
 mod unix {
     use std::{
         ffi::OsStr,
         fs,
-        io::{Read, Write},
+        io::{self, Read, Write},
         net::Shutdown,
         os::{
             fd::OwnedFd,
@@ -204,7 +197,7 @@ mod unix {
             },
         },
         path::{Path, PathBuf},
-        process::Command,
+        process::{Command, Stdio},
         sync::mpsc::channel,
         time::Duration,
     };
@@ -262,6 +255,13 @@ mod unix {
     fn ends_well_on_sigterm(mut server: Program) {
         server.signal("TERM");
         assert_eq!(server.wait(PROMPTLY).code(), Some(0));
+    }
+
+    /// A pipe that nobody reads and whose reading end is gone.
+    fn broken_pipe() -> Stdio {
+        let (reader, writer) = io::pipe().expect("pipe");
+        drop(reader);
+        writer.into()
     }
 
     /// A program whose stdout this test does not see.
