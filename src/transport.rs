@@ -4,7 +4,6 @@
 use std::{
     io::{self, IoSlice, Read, Write},
     net::Shutdown,
-    path::Path,
     time::Duration,
 };
 
@@ -189,5 +188,5 @@ impl Source for Stream {
 /// The address of a Unix socket; most have no path.
 #[cfg(unix)]
 pub(crate) fn unix_address(address: &std::os::unix::net::SocketAddr) -> Address {
-    Address::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned())
+    Address::Unix(address.as_pathname().map(ToOwned::to_owned).unwrap_or_default())
 }
