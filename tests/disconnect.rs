@@ -444,9 +444,10 @@ fn a_client_that_wakes_up_behind_the_idle_deadline_gets_what_it_was_owed() {
     config.idle_timeout = Some(Duration::from_millis(500));
     let (told, idle) = channel();
     let server = Running::start(config, &["127.0.0.1:0"], move |_| Some(TellsIdle(told.clone())));
-    let mut client = connect(&server.addresses[0]);
-    let bytes = Arc::new(pattern(5, 8 * MIB));
+    // Made before there is a deadline: on a busy machine this takes longer.
+    let bytes = pattern(5, 8 * MIB);
     let (first, rest) = bytes.split_at(64 * KIB);
+    let mut client = connect(&server.addresses[0]);
     client.write_all(first).unwrap();
     idle.recv_timeout(DEADLINE).expect("the idle deadline");
     // Nothing was read so far, and all that follows is too late.

@@ -17,7 +17,9 @@ use std::{
 };
 
 use echoloop::{CloseReason, Config, Context, Input, Protocol, Stats};
-use util::{DEADLINE, Running, connect, eventually, finish, pattern, ping, read_to_end, reset};
+use util::{
+    DEADLINE, Running, connect, eventually, finish, is_wine, pattern, ping, read_to_end, read_to_reset, reset,
+};
 
 /// How long a sender makes no progress before it is taken to be blocked.
 const STUCK: Duration = Duration::from_millis(200);
@@ -88,6 +90,20 @@ fn expect_cost<P: Protocol + 'static>(server: Running<P>, reason: CloseReason, c
     stats
 }
 
+/// `count` connections were reset while nothing was sent, which does not show everywhere.
+#[track_caller]
+fn expect_idle_resets<P: Protocol + 'static>(server: Running<P>, count: u64) -> Stats {
+    if !is_wine() {
+        return expect_cost(server, CloseReason::Reset, count);
+    }
+    server.wait_until_idle();
+    let stats = server.drain();
+    let reasons = [CloseReason::Reset, CloseReason::Peer, CloseReason::Finished];
+    assert_eq!(reasons.map(|reason| stats.closed(reason)).iter().sum::<u64>(), count + 1, "{stats}");
+    assert_eq!(stats.closed_total(), count + 1, "{stats}");
+    stats
+}
+
 /// Sends without reading until nothing goes out any more: the server's queue, its input and all
 /// buffers on the way are full. Returns what was sent.
 fn flood(mut stream: &TcpStream) -> Vec<u8> {
@@ -125,7 +141,7 @@ fn a_reset_of_an_idle_connection_costs_only_itself() {
         }
         eventually("the resets are noticed", || server.stats().open == 1);
     });
-    let stats = expect_cost(server, CloseReason::Reset, 10);
+    let stats = expect_idle_resets(server, 10);
     assert_eq!(stats.bytes_unsent, 0);
 }
 
@@ -166,7 +182,7 @@ fn a_reset_behind_our_fin_costs_only_itself() {
         reset(peer);
         eventually("the reset is noticed", || server.stats().open == 1);
     });
-    let stats = expect_cost(server, CloseReason::Reset, 1);
+    let stats = expect_idle_resets(server, 1);
     assert_eq!(stats.bytes_unsent, 0);
 }
 
@@ -233,12 +249,10 @@ fn a_peer_that_never_reads_is_cut_off_by_the_write_timeout_and_can_tell() {
     config.write_timeout = Some(Duration::from_millis(500));
     let server = start(config);
     beside_a_neighbour(server.address(), || {
-        let mut peer = server.connect();
+        let peer = server.connect();
         let sent = flood(&peer);
         eventually("the write stall", || server.stats().closed(CloseReason::WriteStall) == 1);
-        let mut received = Vec::new();
-        let error = peer.read_to_end(&mut received).expect_err("a truncated stream has no clean end");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let received = read_to_reset(&peer);
         assert!(sent.starts_with(&received), "what came is right as far as it goes");
         assert!(received.len() < sent.len());
     });
@@ -246,7 +260,10 @@ fn a_peer_that_never_reads_is_cut_off_by_the_write_timeout_and_can_tell() {
     assert!(stats.bytes_unsent > 0, "{stats}");
 }
 
-/// Answers with more than the buffers on the way hold.
+/// More than the buffers on the way hold.
+const MUCH: usize = 48 << 20;
+
+/// Answers with so much.
 struct SaysMuch;
 
 impl Protocol for SaysMuch {
@@ -254,7 +271,7 @@ impl Protocol for SaysMuch {
 
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
         input.take();
-        cx.write(&vec![b'x'; 48 << 20]);
+        cx.write(&vec![b'x'; MUCH]);
         cx.finish();
     }
 }
@@ -268,8 +285,7 @@ fn a_truncated_reply_never_looks_whole() {
     let mut peer = server.connect();
     peer.write_all(b"?").unwrap();
     eventually("the write stall", || server.stats().closed(CloseReason::WriteStall) == 1);
-    let error = peer.read_to_end(&mut Vec::new()).expect_err("a truncated stream has no clean end");
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(read_to_reset(&peer).len() < MUCH);
     server.wait_until_idle();
     assert!(server.stats().bytes_unsent > 0);
 }
@@ -320,6 +336,10 @@ fn a_peer_that_floods_behind_our_fin_is_left_at_the_linger_byte_cap() {
     beside_a_neighbour(server.address(), || {
         let mut peer = server.connect();
         be_finished(&peer);
+        if is_wine() {
+            // Which does not always tell one who waits to send of a reset.
+            peer.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        }
         peer.write_all(&pattern(1, 8 << 20)).expect_err("the server does not listen for ever");
         eventually("the linger byte cap", || server.stats().open == 1);
     });

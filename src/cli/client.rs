@@ -260,6 +260,10 @@ impl Socket {
             }
             #[cfg(unix)]
             Address::Unix(path) => Ok(Self::Unix(std::os::unix::net::UnixStream::connect(path)?)),
+            #[cfg(not(unix))]
+            Address::Unix(_) => {
+                Err(io::Error::new(ErrorKind::Unsupported, "Unix sockets are not available on this system"))
+            }
             _ => Err(ErrorKind::Unsupported.into()),
         }
     }

@@ -71,6 +71,9 @@ fn tcp_socket(address: SocketAddr, config: &Config, port_use: PortUse) -> io::Re
         // The same on every system: [::] is IPv6 alone, and 0.0.0.0 can be listened on beside it.
         socket.set_only_v6(true)?;
     }
+    // Not on Windows, where it would let others take the port. SO_EXCLUSIVEADDRUSE is for that, but no safe interface
+    // has it (socket2 0.6, mio 1, rustix 1 and std have not): a program of the same user can still take one address
+    // from a listener on all of them.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -1,6 +1,7 @@
 //! The fake kernel is like the real one: the same clients and protocols on both, and what the clients see is the same.
 
 use std::{
+    env,
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     rc::Rc,
@@ -111,6 +112,11 @@ fn a_client_sees_the_same_of_the_fake_kernel_and_of_the_real_one() {
                 }
                 let (fake, real) =
                     (on_the_fake(manner, habit, to_send), on_the_real(address, manner, to_send));
+                // Wine says of some resets that the stream has ended.
+                let is_wine = cfg!(windows) && env::var_os("WINEPREFIX").is_some();
+                if is_wine && fake.end == Seen::Reset && real.end == Seen::Fin {
+                    continue;
+                }
                 assert_eq!(fake, real, "{habit:?}, {manner:?}, {to_send} bytes");
             }
         }
