@@ -117,10 +117,9 @@ pub mod internals {
         deadlines::Deadlines,
         handle::{Mailbox, Order, Request, Wake, channel},
         listener::{Accept, Attempt, Listener},
-        protocol::Addresses,
         send_queue::SendQueue,
         stats::{Counter, Counters},
-        transport::{Poller, Transport},
+        transport::{Addresses, Poller, Transport},
     };
 }
 

@@ -12,7 +12,24 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token, event::Source, net::TcpStream};
 use socket2::SockRef;
 
-use crate::{Address, protocol::Addresses};
+use crate::Address;
+
+/// Both ends of a connection, asked of the operating system when someone wants to know.
+pub trait Addresses {
+    /// The peer's address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, for example that the peer is gone.
+    fn peer_addr(&self) -> io::Result<Address>;
+
+    /// Our address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn local_addr(&self) -> io::Result<Address>;
+}
 
 /// A non-blocking byte stream whose two directions end separately.
 ///

@@ -16,8 +16,7 @@ use crate::{
     Address, Echo, Flow, Input, Stats, Timeout,
     connections::Connections,
     handle::{Wake, channel},
-    protocol::Addresses,
-    transport::Poller,
+    transport::{Addresses, Poller},
 };
 
 /// What the fake kernel holds of one socket, shared with the test.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Input;
-use crate::{Address, ConnectionId, Handle};
+use crate::{Address, ConnectionId, Handle, transport::Addresses};
 
 /// Whether a connection can take more output now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,23 +36,6 @@ pub struct Context<'a, M = ()> {
     pub(crate) queued: usize,
     pub(crate) high_water: usize,
     pub(crate) requests: Requests,
-}
-
-/// Both ends of a connection, asked of the operating system when someone wants to know.
-pub trait Addresses {
-    /// The peer's address.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says, for example that the peer is gone.
-    fn peer_addr(&self) -> io::Result<Address>;
-
-    /// Our address.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says.
-    fn local_addr(&self) -> io::Result<Address>;
 }
 
 /// What a callback asked for.

@@ -4,7 +4,7 @@ mod context;
 mod echo;
 mod input;
 
-pub use context::{Addresses, Context, Flow};
+pub use context::{Context, Flow};
 pub(crate) use context::{Ending, Reading, Requests};
 pub use echo::Echo;
 pub use input::Input;
