@@ -206,6 +206,8 @@ struct Client {
     sent: usize,
     received: usize,
     last_sent: Instant,
+    /// What the busy clients had got back in all when this one could last send.
+    others_had: usize,
     ended: bool,
 }
 
@@ -244,7 +246,15 @@ impl Clients {
             let mut stream = mio::net::TcpStream::from_std(socket.into());
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut stream, Token(n), interest).unwrap();
-            Client { kind, stream, sent: 0, received: 0, last_sent: Instant::now(), ended: false }
+            Client {
+                kind,
+                stream,
+                sent: 0,
+                received: 0,
+                last_sent: Instant::now(),
+                others_had: 0,
+                ended: false,
+            }
         };
         let clients = (0..count).map(connect).collect();
         Self { poll, clients, stream: pattern(1, PERIOD).repeat(2) }
@@ -254,17 +264,31 @@ impl Clients {
     fn transfer_until_the_stuck_are_stuck(&mut self) {
         let mut events = Events::with_capacity(256);
         let begin = Instant::now();
-        let is_full = |client: &Client| {
+        let busy = self.clients.iter().filter(|client| client.kind == Kind::Busy).count();
+        // So much that the server must have been with each of them: it is not the server that is held up.
+        let all_round = 2 * busy * IN_FLIGHT_MAX;
+        let mut had = 0;
+        let is_full = |client: &Client, had: usize| {
             client.kind == Kind::Busy
-                || client.sent > HIGH_WATER_BYTES && client.last_sent.elapsed() > Duration::from_secs(1)
+                || client.sent > HIGH_WATER_BYTES
+                    && client.last_sent.elapsed() > Duration::from_secs(1)
+                    && had - client.others_had >= all_round
         };
         let is_under_way = |client: &Client| client.sent > 0;
-        while !(self.clients.iter().all(is_full) && self.clients.iter().all(is_under_way)) {
+        while !(self.clients.iter().all(|client| is_full(client, had))
+            && self.clients.iter().all(is_under_way))
+        {
             assert!(begin.elapsed() < DEADLINE, "they can send on and on");
             wait_for_events(&mut self.poll, &mut events, Duration::from_millis(100));
             for event in &events {
                 let Token(n) = event.token();
-                self.clients[n].go_on(&self.stream);
+                let client = &mut self.clients[n];
+                let (sent_before, received_before) = (client.sent, client.received);
+                client.go_on(&self.stream);
+                had += client.received - received_before;
+                if client.sent > sent_before {
+                    client.others_had = had;
+                }
             }
         }
         let late = self.clients.iter().filter(|client| client.kind == Kind::Late);
@@ -293,6 +317,9 @@ impl Client {
     /// Sends, and reads what comes back, until there is nothing more to do.
     fn go_on(&mut self, stream: &[u8]) {
         loop {
+            if self.kind == Kind::Busy {
+                self.read(stream, true);
+            }
             let room = match self.kind {
                 Kind::Busy => IN_FLIGHT_MAX - (self.sent - self.received),
                 Kind::Late | Kind::Stuck => PERIOD,
@@ -308,11 +335,7 @@ impl Client {
                 self.last_sent = Instant::now();
             }
             // Once around, then the others have their turn: an event comes when the echo comes.
-            if self.kind == Kind::Busy {
-                self.read(stream, true);
-                return;
-            }
-            if wrote == 0 {
+            if self.kind == Kind::Busy || wrote == 0 {
                 return;
             }
         }
