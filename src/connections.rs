@@ -319,6 +319,58 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
     }
 
+    /// The connection of this name, if it is still there.
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection<P, T>> {
+        let slot = self.slots.get(id.index as usize)?;
+        Some(&slot.connection).filter(|connection| connection.id() == id)
+    }
+
+    /// Looks at every slot, for simulations, between two calls of the methods above.
+    ///
+    /// # Errors
+    ///
+    /// The first thing found that must never be: a connection that is in the wrong list, or waits for
+    /// something that nobody will tell it.
+    pub fn audit(&self) -> Result<(), String> {
+        for (place, mut list) in
+            [(Place::Ready, Vec::from(self.ready.clone())), (Place::Ended, self.ended.clone())]
+        {
+            list.sort_unstable();
+            let placed = self.slots.iter().filter(|(_, slot)| slot.place == place);
+            if !placed.map(|(_, slot)| slot.connection.id().index).eq(list.iter().copied()) {
+                return Err(format!("the slots that are {place:?} are not those of the list, {list:?}"));
+            }
+        }
+        self.slots.iter().try_for_each(|(index, slot)| {
+            self.audit_slot(index, slot).map_err(|what| format!("{}: {what}", slot.connection.id()))
+        })
+    }
+
+    fn audit_slot(&self, index: usize, slot: &Slot<P, T>) -> Result<(), String> {
+        let (connection, limits) = (&slot.connection, &self.shared.limits);
+        let (state, queued) = (connection.state(), connection.queued());
+        if connection.id().index as usize != index {
+            return Err(format!("it is in slot {index}"));
+        }
+        if (queued > 0) != (state == State::Echoing) || queued > limits.queue_limit_bytes {
+            return Err(format!("{state} with {queued} bytes queued"));
+        }
+        if slot.place != Place::Resting {
+            return Ok(());
+        }
+        if state.is_closed() || connection.has_work(limits) {
+            return Err(format!("{state} with something to do, and in no list"));
+        }
+        if connection.wants_writable() != slot.interest.is_writable() {
+            return Err(format!("{state} but watched for {:?}", slot.interest));
+        }
+        let (due, armed) = (connection.deadline(&self.shared), self.deadlines.of(connection.id().index));
+        if due.is_some_and(|due| armed.is_none_or(|armed| armed > due)) {
+            return Err(format!("{state} with a deadline at {due:?} and an entry at {armed:?}"));
+        }
+        Ok(())
+    }
+
     fn count_open(&self) {
         self.shared.counters.open.set(self.slots.len());
     }

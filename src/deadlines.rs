@@ -87,6 +87,12 @@ impl Deadlines {
         self.epoch.checked_add(Duration::from_nanos(first.at))
     }
 
+    /// When `slot` comes up.
+    pub fn of(&self, slot: u32) -> Option<Instant> {
+        let position = *self.positions.get(slot as usize).filter(|&&position| position != ABSENT)?;
+        self.epoch.checked_add(Duration::from_nanos(self.heap[position as usize].at))
+    }
+
     /// Takes out a slot whose deadline is `now` or before; the earliest first.
     pub fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let first = *self.heap.first()?;

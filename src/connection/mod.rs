@@ -321,6 +321,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Some(Reading::Resume) if self.input == InputSide::Paused => {
                 self.input = InputSide::Open;
                 self.redeliver = self.unconsumed() > 0;
+                // In a drain, one that reads is told earlier.
+                self.deadline_moved = true;
             }
             Some(Reading::Pause | Reading::Resume) | None => {}
         }

@@ -225,6 +225,7 @@ impl<P: Protocol> World<P> {
 
     fn settle(&mut self) {
         for _ in 0..10_000 {
+            self.connections.audit().expect("every connection is where it belongs");
             if !self.connections.has_work() {
                 self.connections.reap();
                 return;
@@ -1127,6 +1128,20 @@ fn a_paused_connection_is_given_half_of_the_drain_to_come_back() {
     assert!(!peer.calls().contains(&"shutdown".to_owned()));
     world.pass(Duration::from_millis(1));
     assert_eq!(peer.calls(), ["shutdown"]);
+}
+
+#[test]
+fn a_paused_connection_that_comes_back_in_a_drain_is_told_when_it_is_silent() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(Pausing, 100);
+    world.data(&peer, b"x");
+    world.begin_drain();
+    world.pass(seconds(2));
+    assert!(world.connections.message(peer.id, (), &mut FakePoller));
+    world.settle();
+    assert!(!peer.calls().contains(&"shutdown".to_owned()));
+    world.pass(Config::default().drain_silence);
+    assert!(peer.calls().contains(&"shutdown".to_owned()));
 }
 
 /// Half-closes at once, and finishes when its timer fires.

@@ -2,9 +2,10 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use fastrand::Rng;
-
-use super::kernel::{Rearm, Socket};
+use super::{
+    choices::Choices,
+    kernel::{Attempt, Rearm, Socket},
+};
 
 /// What a client is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,16 +87,33 @@ impl Client {
     }
 
     /// Does the next thing. True if it did anything.
-    pub fn act(&mut self, random: &mut Rng, rearm: Rearm, calm: bool) -> Result<bool, String> {
-        if self.gone {
+    pub fn act(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> Result<bool, String> {
+        if self.gone || !self.is_connected(choices, rearm, calm) {
             return Ok(false);
         }
-        let read = if self.wants_to_read() { self.read(random, rearm, calm)? } else { false };
+        let read = if self.wants_to_read() { self.read(choices, rearm, calm)? } else { false };
         if self.seen != Seen::Open && self.manner != Manner::NeverReads {
             return Ok(self.leave(rearm) || read);
         }
-        let sent = self.send(random, rearm, calm);
-        Ok(self.end(random, rearm) || sent || read)
+        let sent = self.send(choices, rearm, calm);
+        Ok(self.end(choices, rearm) || sent || read)
+    }
+
+    /// One that the server connects to takes its time, and refuses or stays silent if that is its manner.
+    fn is_connected(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> bool {
+        let mut socket = self.socket.borrow_mut();
+        if socket.attempt == Attempt::Pending && !socket.closed && (calm || choices.bool()) {
+            match self.manner {
+                Manner::Resetter => {
+                    socket.answer(false, rearm);
+                    self.gone = true;
+                    self.seen = Seen::Reset;
+                }
+                Manner::Silent => {}
+                _ => socket.answer(true, rearm),
+            }
+        }
+        socket.attempt == Attempt::Made
     }
 
     fn wants_to_read(&self) -> bool {
@@ -109,7 +127,7 @@ impl Client {
         }
     }
 
-    fn read(&mut self, random: &mut Rng, rearm: Rearm, calm: bool) -> Result<bool, String> {
+    fn read(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> Result<bool, String> {
         if self.seen != Seen::Open {
             return Ok(false);
         }
@@ -126,7 +144,7 @@ impl Client {
             return Ok(true);
         }
         let available = socket.outbound.len();
-        let n = if calm { available } else { random.usize(1..=available) };
+        let n = if calm { available } else { choices.usize(1..=available) };
         for _ in 0..n {
             let byte = socket.outbound.pop_front().ok_or("counted")?;
             if byte != self.byte(self.received) {
@@ -143,7 +161,7 @@ impl Client {
         Ok(true)
     }
 
-    fn send(&mut self, random: &mut Rng, rearm: Rearm, calm: bool) -> bool {
+    fn send(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> bool {
         let limit = if self.sends_for_ever() { self.to_send + FOR_EVER } else { self.to_send };
         if self.finished || self.sent >= limit {
             return false;
@@ -164,7 +182,7 @@ impl Client {
         if most == 0 {
             return false;
         }
-        let n = if calm { most } else { random.usize(1..=most) };
+        let n = if calm { most } else { choices.usize(1..=most) };
         for _ in 0..n {
             let byte = self.byte(self.sent);
             socket.inbound.push_back(byte);
@@ -179,7 +197,7 @@ impl Client {
     }
 
     /// Once everything is sent: ends in its manner.
-    fn end(&mut self, random: &mut Rng, rearm: Rearm) -> bool {
+    fn end(&mut self, choices: &Choices, rearm: Rearm) -> bool {
         if self.sent < self.to_send || self.finished {
             return false;
         }
@@ -195,7 +213,7 @@ impl Client {
                 true
             }
             Manner::Resetter => {
-                if random.u8(..4) == 0 {
+                if choices.u8(..4) == 0 {
                     self.socket.borrow_mut().reset(rearm);
                     self.gone = true;
                 }

@@ -15,8 +15,9 @@ use echoloop::{
     Address,
     internals::{Addresses, Poller, Readiness, Transport},
 };
-use fastrand::Rng;
 use mio::{Interest, Token};
+
+use super::choices::Choices;
 
 /// How the poller arms itself again after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +50,7 @@ const ERRORS: [ErrorKind; 6] = [
 /// What all sockets share.
 #[derive(Debug)]
 pub struct Kernel {
-    pub random: Rng,
+    pub choices: Choices,
     pub faults: Faults,
     pub rearm: Rearm,
     /// Counts the calls, so that the Nth can be made to fail.
@@ -79,13 +80,16 @@ pub enum Call {
     Shutdown,
     Accept,
     Watch,
+    /// getsockopt(2) with `SO_ERROR`, and getpeername(2).
+    Ask,
 }
 
 /// The most errors that a call has.
 pub const CHOICES: usize = 16;
 
 impl Call {
-    /// The errors that recv(2), send(2), shutdown(2), accept(2) and epoll_ctl(2) list, and those that tcp(7) adds.
+    /// The errors that recv(2), send(2), shutdown(2), accept(2), epoll_ctl(2), getsockopt(2) and getpeername(2)
+    /// list, and those that tcp(7) adds.
     const fn errors(self) -> &'static [ErrorKind] {
         use ErrorKind as E;
         match self {
@@ -139,6 +143,8 @@ impl Call {
                 E::Other,
             ],
             Self::Watch => &[E::OutOfMemory, E::StorageFull, E::AlreadyExists, E::InvalidInput, E::Other],
+            // No NotConnected: it would be a lie about a connection that is made.
+            Self::Ask => &[E::OutOfMemory, E::InvalidInput, E::Other],
         }
     }
 }
@@ -150,16 +156,26 @@ impl Kernel {
         Some((*call.errors().get(planned.choice)?, planned.sticky))
     }
 
-    fn hits(&mut self, percent: u8) -> bool {
-        percent > 0 && self.random.u8(..100) < percent
+    fn hits(&self, percent: u8) -> bool {
+        percent > 0 && self.choices.u8(..100) < percent
     }
 }
 
 pub type SharedKernel = Rc<RefCell<Kernel>>;
 
+/// What becomes of an outbound connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attempt {
+    /// Nothing has come back yet.
+    Pending,
+    Made,
+    Refused,
+}
+
 /// One connection as the kernel sees it.
 #[derive(Debug)]
 pub struct Socket {
+    pub attempt: Attempt,
     /// Bytes from the client, and whether its FIN is behind them.
     pub inbound: VecDeque<u8>,
     pub inbound_fin: bool,
@@ -197,6 +213,7 @@ pub struct Socket {
 impl Socket {
     pub fn new(inbound_capacity: usize, outbound_capacity: usize) -> Self {
         Self {
+            attempt: Attempt::Made,
             inbound: VecDeque::new(),
             inbound_fin: false,
             inbound_capacity,
@@ -227,7 +244,7 @@ impl Socket {
     }
 
     fn is_writable(&self) -> bool {
-        self.outbound.len() < self.outbound_capacity
+        (self.attempt == Attempt::Made && self.outbound.len() < self.outbound_capacity)
             || self.pending_error.is_some()
             || self.reset_by_client
             || self.write_shut
@@ -299,6 +316,18 @@ impl Socket {
         self.edge_write(rearm);
     }
 
+    /// The peer of an outbound connection answers.
+    pub fn answer(&mut self, is_taken: bool, rearm: Rearm) {
+        if is_taken {
+            self.attempt = Attempt::Made;
+        } else {
+            self.attempt = Attempt::Refused;
+            self.pending_error = Some(ErrorKind::ConnectionRefused);
+            self.edge_read(rearm);
+        }
+        self.edge_write(rearm);
+    }
+
     /// The client sends: how many of `n` bytes there is room for.
     pub fn room_in(&self) -> usize {
         self.inbound_capacity.saturating_sub(self.inbound.len())
@@ -323,7 +352,7 @@ impl FakeTransport {
         let would_block_is = match call {
             Call::Read => Readiness::READ,
             Call::Write => Readiness::WRITE,
-            Call::Shutdown | Call::Accept | Call::Watch => Readiness::NONE,
+            Call::Shutdown | Call::Accept | Call::Watch | Call::Ask => Readiness::NONE,
         };
         let kernel = &mut *self.kernel.borrow_mut();
         let socket = &mut *self.socket.borrow_mut();
@@ -342,7 +371,11 @@ impl FakeTransport {
             return Err(fail(socket, ErrorKind::WouldBlock, false, would_block_is));
         }
         if kernel.hits(faults.error) {
-            let error = ERRORS[kernel.random.usize(..ERRORS.len())];
+            let error = match kernel.choices.of(&ERRORS).expect("there are some") {
+                // A lie, if the connection is made.
+                ErrorKind::NotConnected if call == Call::Ask => ErrorKind::OutOfMemory,
+                error => error,
+            };
             return Err(fail(socket, error, true, would_block_is));
         }
         Ok(())
@@ -352,7 +385,15 @@ impl FakeTransport {
     fn part(&self, n: usize) -> usize {
         let kernel = &mut *self.kernel.borrow_mut();
         let percent = kernel.faults.partial;
-        if n > 1 && kernel.hits(percent) { kernel.random.usize(1..=n) } else { n }
+        if n > 1 && kernel.hits(percent) { kernel.choices.usize(1..=n) } else { n }
+    }
+
+    /// The fate of a call that neither blocks nor is interrupted.
+    fn ask(&self) -> io::Result<()> {
+        match self.fate(Call::Ask) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn progress(&self) {
@@ -387,6 +428,9 @@ impl Read for FakeTransport {
             let mut socket = self.socket.borrow_mut();
             if socket.closed {
                 socket.violation("read after close");
+            }
+            if socket.attempt != Attempt::Made {
+                socket.violation("read before it is connected");
             }
             if buffer.is_empty() {
                 socket.violation("read of nothing");
@@ -423,6 +467,9 @@ impl Write for FakeTransport {
             let mut socket = self.socket.borrow_mut();
             if socket.closed {
                 socket.violation("write after close");
+            }
+            if socket.attempt != Attempt::Made {
+                socket.violation("write before it is connected");
             }
             if socket.write_shut {
                 socket.violation("write after shutdown");
@@ -467,7 +514,12 @@ impl Write for FakeTransport {
 
 impl Addresses for FakeTransport {
     fn peer_addr(&self) -> io::Result<Address> {
-        self.local_addr()
+        self.ask()?;
+        let socket = self.socket.borrow();
+        if socket.attempt == Attempt::Made && !socket.reset_by_client {
+            return self.local_addr();
+        }
+        Err(ErrorKind::NotConnected.into())
     }
 
     fn local_addr(&self) -> io::Result<Address> {
@@ -499,6 +551,7 @@ impl Transport for FakeTransport {
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        self.ask()?;
         Ok(self.socket.borrow_mut().pending_error.take().map(io::Error::from))
     }
 

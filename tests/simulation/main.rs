@@ -11,6 +11,7 @@
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations, reason = "a test")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "the enums of the library may grow")]
 
+mod choices;
 mod client;
 mod kernel;
 mod protocol;
@@ -22,6 +23,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
+use choices::Choices;
 use kernel::{CHOICES, Planned};
 use protocol::PlannedPanic;
 use world::{Outcome, Plan, World};
@@ -45,7 +47,7 @@ fn hush_planned_panics() {
 }
 
 fn run(seed: u64, is_verbose: bool) -> Outcome {
-    let schedule = AssertUnwindSafe(|| World::new(Plan::from_seed(seed), is_verbose).run());
+    let schedule = AssertUnwindSafe(|| World::from_seed(seed, is_verbose).run());
     match panic::catch_unwind(schedule) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => panic!("seed {seed}: {failure} (replay it with ECHOLOOP_SEED={seed})"),
@@ -57,7 +59,7 @@ fn run(seed: u64, is_verbose: bool) -> Outcome {
 fn random_schedules_break_no_invariant() {
     hush_planned_panics();
     if let Some(seed) = number("ECHOLOOP_SEED") {
-        println!("{:#?}", Plan::from_seed(seed));
+        println!("{:#?}", Plan::new(&Choices::seeded(seed)));
         run(seed, true);
         return;
     }
@@ -83,13 +85,12 @@ fn every_error_at_every_call_breaks_no_invariant() {
     hush_planned_panics();
     let mut runs = 0;
     for seed in 0..number("ECHOLOOP_SCRIPTS").unwrap_or(SCRIPTS) {
-        let clean = World::new(Plan::script(seed), false).run();
+        let clean = World::script(seed, None).run();
         let calls = clean.unwrap_or_else(|failure| panic!("script {seed}: {failure}")).calls;
         for call in 1..=calls.min(CALLS_MAX) {
             for (choice, sticky) in (0..CHOICES).flat_map(|choice| [(choice, false), (choice, true)]) {
                 let planned = Some(Planned { call, choice, sticky });
-                let plan = Plan { planned, ..Plan::script(seed) };
-                if let Err(failure) = World::new(plan, false).run() {
+                if let Err(failure) = World::script(seed, planned).run() {
                     panic!("script {seed}, {planned:?}: {failure}");
                 }
                 runs += 1;

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use echoloop::{CloseReason, Context, Flow, Input, Protocol, Timeout};
+use echoloop::{Address, CloseReason, ConnectionId, Context, Flow, Input, Protocol, Timeout};
 
 /// What a connection's protocol does beside echoing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +23,51 @@ pub enum Habit {
     Deferring,
     /// Copies instead of forwarding, in pieces, and stops when told that the queue is full.
     Piecewise,
+    /// Sends a message to some connection, perhaps itself, from inside its callbacks.
+    Talkative,
+    /// Asks for an outbound connection from inside a callback, once.
+    Dialling,
+    /// Panics in this callback.
+    PanicIn(Callback),
 }
+
+/// Where a protocol can panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Callback {
+    Open,
+    Data,
+    Writable,
+    Eof,
+    Timeout,
+    Message,
+    Drain,
+    Close,
+}
+
+pub const CALLBACKS: [Callback; 8] = [
+    Callback::Open,
+    Callback::Data,
+    Callback::Writable,
+    Callback::Eof,
+    Callback::Timeout,
+    Callback::Message,
+    Callback::Drain,
+    Callback::Close,
+];
+
+/// What all protocols of a world know of each other.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    /// Every connection that was ever opened, and what its messages say.
+    ids: Vec<(ConnectionId, u8)>,
+    /// Messages that the mailbox has taken.
+    pub told: u64,
+}
+
+pub type SharedNeighbours = Rc<RefCell<Neighbours>>;
+
+/// Messages that one talkative protocol sends.
+const MESSAGES_EACH: u8 = 20;
 
 /// What a connection's protocol has seen, kept by the test.
 #[derive(Debug, Default)]
@@ -36,6 +80,7 @@ pub struct Record {
     pub was_idle: bool,
     pub closed: Option<CloseReason>,
     pub callbacks: u64,
+    pub messages: u64,
     /// The queue's size when the last callback ended.
     pub queued: usize,
     pub violations: Vec<String>,
@@ -52,14 +97,39 @@ pub struct Simulated {
     inside: bool,
     is_full: bool,
     kept: Vec<u8>,
+    neighbours: SharedNeighbours,
+    messages_left: u8,
+    has_dialled: bool,
 }
 
 impl Simulated {
-    pub fn new(habit: Habit, record: SharedRecord, number: u8) -> Self {
-        Self { habit, record, number, inside: false, is_full: false, kept: Vec::new() }
+    pub fn new(habit: Habit, record: SharedRecord, number: u8, neighbours: SharedNeighbours) -> Self {
+        Self {
+            habit,
+            record,
+            number,
+            inside: false,
+            is_full: false,
+            kept: Vec::new(),
+            neighbours,
+            messages_left: MESSAGES_EACH,
+            has_dialled: false,
+        }
     }
 
-    fn enter(&mut self) {
+    fn enter(&mut self, callback: Callback) {
+        self.note_entry();
+        self.panic_if_in(callback);
+    }
+
+    fn panic_if_in(&mut self, callback: Callback) {
+        if self.habit == Habit::PanicIn(callback) {
+            self.inside = false;
+            std::panic::panic_any(PlannedPanic);
+        }
+    }
+
+    fn note_entry(&mut self) {
         let mut record = self.record.borrow_mut();
         record.callbacks += 1;
         if self.inside {
@@ -101,6 +171,20 @@ impl Simulated {
         }
     }
 
+    /// Tells some connection something, from inside a callback.
+    fn talk(&mut self, cx: &Context<'_, u8>) {
+        let Some(left) = self.messages_left.checked_sub(1).filter(|_| self.habit == Habit::Talkative) else {
+            return;
+        };
+        self.messages_left = left;
+        let mut neighbours = self.neighbours.borrow_mut();
+        let chosen = usize::from(left) * 7 % neighbours.ids.len();
+        let (id, message) = neighbours.ids[chosen];
+        if cx.handle().send(id, message).is_ok() {
+            neighbours.told += 1;
+        }
+    }
+
     fn echoed(&self) -> u64 {
         self.record.borrow().echoed
     }
@@ -110,15 +194,27 @@ impl Protocol for Simulated {
     type Message = u8;
 
     fn on_open(&mut self, cx: &mut Context<'_, u8>) {
-        self.enter();
         self.record.borrow_mut().opened += 1;
+        self.enter(Callback::Open);
+        self.neighbours.borrow_mut().ids.push((cx.id(), self.number));
         self.leave(cx);
     }
 
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, u8>) {
-        self.enter();
+        self.enter(Callback::Data);
         match self.habit {
-            Habit::Echo => self.echo(input, cx),
+            Habit::Echo | Habit::PanicIn(_) => self.echo(input, cx),
+            Habit::Talkative => {
+                self.echo(input, cx);
+                self.talk(cx);
+            }
+            Habit::Dialling => {
+                self.echo(input, cx);
+                if !std::mem::replace(&mut self.has_dialled, true) {
+                    // A mailbox that is full is as good as a server that does not answer.
+                    let _ = cx.handle().connect(Address::Unix("elsewhere".into()), 0);
+                }
+            }
             Habit::FinishAfter(n) => {
                 self.echo(input, cx);
                 if self.echoed() >= n {
@@ -172,7 +268,7 @@ impl Protocol for Simulated {
     }
 
     fn on_writable(&mut self, cx: &mut Context<'_, u8>) {
-        self.enter();
+        self.enter(Callback::Writable);
         if self.habit == Habit::Piecewise {
             self.is_full = false;
             cx.resume_reading();
@@ -181,7 +277,7 @@ impl Protocol for Simulated {
     }
 
     fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, u8>) {
-        self.enter();
+        self.enter(Callback::Eof);
         self.record.borrow_mut().eof = true;
         self.write_kept(cx);
         self.echo(rest, cx);
@@ -190,7 +286,7 @@ impl Protocol for Simulated {
     }
 
     fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, u8>) {
-        self.enter();
+        self.enter(Callback::Timeout);
         match which {
             Timeout::Timer(_) => {
                 self.write_kept(cx);
@@ -205,17 +301,26 @@ impl Protocol for Simulated {
     }
 
     fn on_message(&mut self, message: u8, cx: &mut Context<'_, u8>) {
-        self.enter();
+        self.record.borrow_mut().messages += 1;
+        self.enter(Callback::Message);
         if message != self.number {
             self.record.borrow_mut().violations.push(format!("a message for {message}"));
         }
         self.write_kept(cx);
+        self.talk(cx);
+        self.leave(cx);
+    }
+
+    fn on_drain(&mut self, cx: &mut Context<'_, u8>) {
+        self.enter(Callback::Drain);
+        cx.finish();
         self.leave(cx);
     }
 
     fn on_close(&mut self, reason: &CloseReason) {
-        self.enter();
+        self.note_entry();
         self.record.borrow_mut().closed = Some(*reason);
+        self.panic_if_in(Callback::Close);
     }
 }
 

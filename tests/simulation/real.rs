@@ -12,8 +12,9 @@ use std::{
 use echoloop::{Config, Server};
 
 use super::{
+    choices::Choices,
     client::{Manner, Seen},
-    protocol::{Habit, Simulated},
+    protocol::{Callback, Habit, Simulated},
     world::{Plan, World},
 };
 
@@ -38,7 +39,7 @@ fn limits() -> Config {
 }
 
 fn on_the_fake(manner: Manner, habit: Habit, to_send: u64) -> Seeing {
-    let mut plan = Plan::from_seed(1);
+    let mut plan = Plan::new(&Choices::seeded(1));
     plan.limits = limits();
     plan.planned = None;
     let (received, end) = World::converse(plan, manner, habit, to_send).expect("no invariant breaks");
@@ -95,13 +96,15 @@ fn a_client_sees_the_same_of_the_fake_kernel_and_of_the_real_one() {
         Habit::Hesitant,
         Habit::Deferring,
         Habit::Piecewise,
+        Habit::PanicIn(Callback::Open),
+        Habit::PanicIn(Callback::Eof),
     ];
     for habit in habits {
         let server = Server::builder().config(limits()).bind(["127.0.0.1:0"]).expect("bind");
         let handle = server.handle();
         let address = server.local_addrs()[0].to_string().parse().expect("an IP address");
         let running = thread::spawn(move || {
-            server.run(|_| Some(Simulated::new(habit, Rc::default(), 0))).expect("run")
+            server.run(|_| Some(Simulated::new(habit, Rc::default(), 0, Rc::default()))).expect("run")
         });
         for manner in [Manner::Proper, Manner::LateReader, Manner::Waiting] {
             for to_send in [0, 1, 14, 99, 100, 101, 2000] {

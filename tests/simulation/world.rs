@@ -12,16 +12,19 @@ use std::{
 };
 
 use echoloop::{
-    Address, CloseReason, Config, ConnectionId,
-    internals::{Accept, Attempt, Connections, Counters, Listener, Readiness, State, Wake, channel},
+    Address, CloseReason, Config, ConnectionId, Handle,
+    internals::{
+        Accept, Attempt, Connections, Counters, Listener, Mailbox, Order, Readiness, Request, State, Wake,
+        channel,
+    },
 };
-use fastrand::Rng;
 use mio::Token;
 
 use super::{
+    choices::Choices,
     client::{Client, MANNERS, Manner, Seen},
-    kernel::{Call, FakePoller, FakeTransport, Faults, Kernel, Planned, Rearm, SharedKernel, Socket},
-    protocol::{Habit, Record, SharedRecord, Simulated},
+    kernel::{self, Call, FakePoller, FakeTransport, Faults, Kernel, Planned, Rearm, SharedKernel, Socket},
+    protocol::{CALLBACKS, Habit, Record, SharedNeighbours, SharedRecord, Simulated},
 };
 
 /// A timeout of years is as good as none.
@@ -30,10 +33,12 @@ const FAR: Duration = Duration::from_secs(1 << 30);
 /// Why a schedule fails.
 pub type Failure = String;
 
-/// A schedule: everything that the seed decides before it begins.
+/// Outbound connections of a schedule, at most.
+const OUTBOUND_MOST: usize = 6;
+
+/// A schedule: everything that is decided before it begins.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub seed: u64,
     pub clients: usize,
     pub steps: usize,
     pub limits: Config,
@@ -41,91 +46,90 @@ pub struct Plan {
     pub faults: Faults,
     pub accept_faults: u8,
     pub capacity: usize,
+    pub mailbox: usize,
+    pub requests_per_turn: usize,
     pub manners: Vec<Manner>,
     pub habits: Vec<Habit>,
     pub planned: Option<Planned>,
 }
 
 impl Plan {
-    pub fn from_seed(seed: u64) -> Self {
-        let mut random = Rng::with_seed(seed);
-        let random = &mut random;
-        let faults = match random.u8(..4) {
+    pub fn new(choices: &Choices) -> Self {
+        let faults = match choices.u8(..4) {
             0 => Faults::default(),
             1 => Faults { partial: 50, would_block: 10, interrupted: 5, error: 0 },
             2 => Faults { partial: 90, would_block: 30, interrupted: 20, error: 0 },
             _ => Faults { partial: 30, would_block: 10, interrupted: 5, error: 1 },
         };
         Self {
-            seed,
-            clients: random.usize(1..=8),
-            steps: random.usize(20..400),
-            limits: limits(random),
-            rearm: if random.bool() { Rearm::EveryEdge } else { Rearm::AfterWouldBlock },
+            clients: choices.usize(1..=8),
+            steps: choices.usize(20..400),
+            limits: limits(choices),
+            rearm: if choices.bool() { Rearm::EveryEdge } else { Rearm::AfterWouldBlock },
             faults,
-            accept_faults: if random.bool() { 0 } else { 30 },
-            capacity: random.usize(1..=8),
-            manners: if random.u8(..3) == 0 {
+            accept_faults: if choices.bool() { 0 } else { 30 },
+            capacity: choices.usize(1..=8),
+            mailbox: choices.usize(1..=5),
+            requests_per_turn: choices.usize(1..=3),
+            manners: if choices.u8(..3) == 0 {
                 vec![Manner::Proper, Manner::LateReader, Manner::Waiting]
             } else {
                 MANNERS.to_vec()
             },
-            habits: habits(random),
+            habits: habits(choices),
             planned: None,
         }
     }
-}
 
-impl Plan {
     /// A small schedule in which nothing fails by itself, for the error sweep.
-    pub fn script(seed: u64) -> Self {
-        let mut random = Rng::with_seed(seed);
+    pub fn script(choices: &Choices) -> Self {
         Self {
-            clients: random.usize(1..=3),
-            steps: random.usize(20..80),
+            clients: choices.usize(1..=3),
+            steps: choices.usize(20..80),
             faults: Faults { partial: 30, ..Faults::default() },
             accept_faults: 0,
-            ..Self::from_seed(seed)
+            ..Self::new(choices)
         }
     }
 }
 
 /// Sizes from 1 byte up, and timeouts from a millisecond to never.
-fn limits(random: &mut Rng) -> Config {
-    let mut size = |most: usize| match random.u8(..4) {
+fn limits(choices: &Choices) -> Config {
+    let size = |most: usize| match choices.u8(..4) {
         0 => 1,
-        1 => random.usize(1..=8.min(most)),
-        _ => random.usize(1..=most),
+        1 => choices.usize(1..=8.min(most)),
+        _ => choices.usize(1..=most),
     };
     let mut config = Config::default();
     config.read_buffer_bytes = size(300);
     config.high_water_bytes = size(300);
-    config.low_water_bytes = random.usize(..config.high_water_bytes);
+    config.low_water_bytes = choices.usize(..config.high_water_bytes);
     config.queue_limit_bytes = config.high_water_bytes + 2000;
-    config.input_limit_bytes = random.usize(8..300);
-    config.turn_budget_bytes = if random.bool() { 1 } else { random.usize(1..1000) };
-    config.accept_burst = random.usize(1..4);
-    config.event_batch = random.usize(1..4);
-    let mut timeout = |most: u64| match random.u8(..6) {
+    config.input_limit_bytes = choices.usize(8..300);
+    config.turn_budget_bytes = if choices.bool() { 1 } else { choices.usize(1..1000) };
+    config.accept_burst = choices.usize(1..4);
+    config.event_batch = choices.usize(1..4);
+    let timeout = |most: u64| match choices.u8(..6) {
         0 => None,
         1 => Some(Duration::MAX),
-        _ => Some(Duration::from_millis(random.u64(1..most))),
+        _ => Some(Duration::from_millis(choices.u64(1..most))),
     };
+    config.connect_timeout = timeout(5000);
     config.idle_timeout = timeout(5000);
     config.write_timeout = timeout(5000);
     config.linger_timeout = timeout(5000);
     config.linger_silence_timeout = timeout(2000);
-    config.linger_limit_bytes = random.u64(1..1000);
-    config.drain_timeout = Some(Duration::from_millis(random.u64(1..5000)));
-    config.drain_silence = Duration::from_millis(random.u64(..300));
+    config.linger_limit_bytes = choices.u64(1..1000);
+    config.drain_timeout = Some(Duration::from_millis(choices.u64(1..5000)));
+    config.drain_silence = Duration::from_millis(choices.u64(..300));
     config
 }
 
-fn habits(random: &mut Rng) -> Vec<Habit> {
-    if random.bool() {
+fn habits(choices: &Choices) -> Vec<Habit> {
+    if choices.bool() {
         return vec![Habit::Echo];
     }
-    let n = random.u64(..500);
+    let n = choices.u64(..500);
     vec![
         Habit::Echo,
         Habit::FinishAfter(n),
@@ -135,6 +139,9 @@ fn habits(random: &mut Rng) -> Vec<Habit> {
         Habit::Hesitant,
         Habit::Deferring,
         Habit::Piecewise,
+        Habit::Talkative,
+        Habit::Dialling,
+        Habit::PanicIn(choices.of(&CALLBACKS).expect("there are some")),
     ]
 }
 
@@ -155,9 +162,9 @@ impl Accept for Backlog {
             return Err(error.into());
         }
         let percent = *self.failures.borrow();
-        if percent > 0 && kernel.random.u8(..100) < percent {
+        if percent > 0 && kernel.choices.u8(..100) < percent {
             let errors = [ErrorKind::ConnectionAborted, ErrorKind::Interrupted, ErrorKind::OutOfMemory];
-            return Err(errors[kernel.random.usize(..errors.len())].into());
+            return Err(kernel.choices.of(&errors).expect("there are some").into());
         }
         match self.waiting.borrow_mut().pop_front() {
             Some(client) => {
@@ -183,13 +190,13 @@ struct Pair {
     record: SharedRecord,
     habit: Habit,
     id: Option<ConnectionId>,
-    /// It has come out of the backlog.
-    accepted: bool,
+    /// The server connects to it, not it to the server.
+    is_outbound: bool,
 }
 
 pub struct World {
     plan: Plan,
-    random: Rng,
+    choices: Choices,
     kernel: SharedKernel,
     poller: FakePoller,
     connections: Connections<Simulated, FakeTransport>,
@@ -197,7 +204,11 @@ pub struct World {
     listener: Option<Listener<Backlog>>,
     waiting: Rc<RefCell<VecDeque<usize>>>,
     accept_failures: Rc<RefCell<u8>>,
+    handle: Handle<u8>,
+    mailbox: Mailbox<u8>,
+    mailbox_has_more: bool,
     pairs: Vec<Pair>,
+    neighbours: SharedNeighbours,
     old_tokens: Vec<Token>,
     now: Instant,
     begin: Instant,
@@ -215,12 +226,26 @@ pub struct Outcome {
 }
 
 impl World {
+    /// A random schedule.
+    pub fn from_seed(seed: u64, is_verbose: bool) -> Self {
+        Self::from_choices(Choices::seeded(seed), is_verbose)
+    }
+
+    pub fn from_choices(choices: Choices, is_verbose: bool) -> Self {
+        Self::new(Plan::new(&choices), choices, is_verbose)
+    }
+
+    /// A schedule in which nothing fails but what is planned.
+    pub fn script(seed: u64, planned: Option<Planned>) -> Self {
+        let choices = Choices::seeded(seed);
+        Self::new(Plan { planned, ..Plan::script(&choices) }, choices, false)
+    }
+
     #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
-    pub fn new(plan: Plan, is_verbose: bool) -> Self {
+    pub fn new(plan: Plan, choices: Choices, is_verbose: bool) -> Self {
         let begin = Instant::now();
-        let mut random = Rng::with_seed(plan.seed ^ 0x5eed);
         let kernel = Rc::new(RefCell::new(Kernel {
-            random: random.fork(),
+            choices: choices.clone(),
             faults: plan.faults,
             rearm: plan.rearm,
             calls: 0,
@@ -230,7 +255,7 @@ impl World {
         }));
         let counters = Arc::new(Counters::default());
         let waker: Box<dyn Wake> = Box::new(NoWake);
-        let (handle, _) = channel(1, vec![(waker, Arc::clone(&counters))]);
+        let (handle, mut mailboxes) = channel(plan.mailbox, vec![(waker, Arc::clone(&counters))]);
         let limits = plan.limits.clone();
         let waiting = Rc::new(RefCell::new(VecDeque::new()));
         let accept_failures = Rc::new(RefCell::new(plan.accept_faults));
@@ -240,15 +265,26 @@ impl World {
             failures: Rc::clone(&accept_failures),
         });
         Self {
-            connections: Connections::new(0, plan.capacity, begin, limits, Arc::clone(&counters), handle),
+            connections: Connections::new(
+                0,
+                plan.capacity,
+                begin,
+                limits,
+                Arc::clone(&counters),
+                handle.clone(),
+            ),
             poller: FakePoller { kernel: Rc::clone(&kernel) },
-            random,
+            choices,
             kernel,
             counters,
             listener: Some(listener),
             waiting,
             accept_failures,
+            handle,
+            mailbox: mailboxes.pop().expect("there is one worker"),
+            mailbox_has_more: false,
             pairs: Vec::new(),
+            neighbours: SharedNeighbours::default(),
             old_tokens: Vec::new(),
             now: begin,
             begin,
@@ -280,7 +316,7 @@ impl World {
             habits: vec![habit],
             ..plan
         };
-        let mut world = Self::new(plan, false);
+        let mut world = Self::new(plan, Choices::seeded(0), false);
         world.connect();
         world.pairs[0].client.to_send = to_send;
         world.calm = true;
@@ -298,50 +334,75 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), Failure> {
-        match self.random.u8(..100) {
+        match self.choices.u8(..100) {
             0..10 => self.connect(),
             10..50 => self.client_acts()?,
             50..85 => self.turn()?,
             85..95 => self.time_passes(),
             95..97 => self.spurious_event(),
-            97..99 => self.message(),
-            _ => {
-                if self.random.u8(..8) == 0 {
-                    self.begin_drain();
-                }
-            }
+            97 => self.message(),
+            98 => self.ask_to_connect(),
+            _ => match self.choices.u8(..32) {
+                0 => self.abort(),
+                1..4 => self.drain(),
+                _ => {}
+            },
         }
         Ok(())
     }
 
     fn connect(&mut self) {
-        if self.pairs.len() >= self.plan.clients {
+        if self.inbound() >= self.plan.clients {
             return;
         }
-        let number = self.pairs.len();
-        let mut size = || if self.random.u8(..3) == 0 { 1 } else { self.random.usize(1..200) };
-        let socket = Rc::new(RefCell::new(Socket::new(size(), size())));
-        let manner = self.plan.manners[self.random.usize(..self.plan.manners.len())];
-        let habit = self.plan.habits[self.random.usize(..self.plan.habits.len())];
-        let to_send = if self.random.u8(..4) == 0 { self.random.u64(..3) } else { self.random.u64(..2000) };
-        self.note(("connect", number, manner, habit, to_send));
-        let client = Client::new(manner, socket, to_send, self.random.u64(..));
-        let record = Rc::new(RefCell::new(Record::default()));
-        self.pairs.push(Pair { client, record, habit, id: None, accepted: false });
+        let number = self.add_pair(false);
         self.waiting.borrow_mut().push_back(number);
         if let Some(listener) = &mut self.listener {
             listener.set_ready();
         }
     }
 
+    fn inbound(&self) -> usize {
+        self.pairs.iter().filter(|pair| !pair.is_outbound).count()
+    }
+
+    /// A client, and the protocol that it will have.
+    fn add_pair(&mut self, is_outbound: bool) -> usize {
+        let number = self.pairs.len();
+        let size = || if self.choices.u8(..3) == 0 { 1 } else { self.choices.usize(1..200) };
+        let socket = Rc::new(RefCell::new(Socket::new(size(), size())));
+        let manner = self.choices.of(&self.plan.manners).expect("there are some");
+        let habit = self.choices.of(&self.plan.habits).expect("there are some");
+        let to_send =
+            if self.choices.u8(..4) == 0 { self.choices.u64(..3) } else { self.choices.u64(..2000) };
+        self.note(("connect", number, is_outbound, manner, habit, to_send));
+        let client = Client::new(manner, socket, to_send, self.choices.u64(..));
+        let record = Rc::new(RefCell::new(Record::default()));
+        self.pairs.push(Pair { client, record, habit, id: None, is_outbound });
+        number
+    }
+
+    /// What the loop does when it is asked for an outbound connection.
+    fn connect_out(&mut self) {
+        let outbound = self.pairs.len() - self.inbound();
+        if outbound >= OUTBOUND_MOST || !self.connections.has_room() {
+            return;
+        }
+        let number = self.add_pair(true);
+        if self.choices.u8(..4) > 0 {
+            self.pairs[number].client.socket.borrow_mut().attempt = kernel::Attempt::Pending;
+        }
+        self.admit(number, State::Connecting);
+    }
+
     fn client_acts(&mut self) -> Result<(), Failure> {
         if self.pairs.is_empty() {
             return Ok(());
         }
-        let number = self.random.usize(..self.pairs.len());
+        let number = self.choices.usize(..self.pairs.len());
         let calm = self.calm;
         let client = &mut self.pairs[number].client;
-        client.act(&mut self.random, self.plan.rearm, calm)?;
+        client.act(&self.choices, self.plan.rearm, calm)?;
         let state = (client.sent, client.received, client.seen, client.gone);
         self.note(("client", number, state));
         Ok(())
@@ -349,27 +410,78 @@ impl World {
 
     /// Noted without a cause, or for a connection that is gone.
     fn spurious_event(&mut self) {
-        if let Some(&token) = self.random.choice(&self.old_tokens) {
+        if let Some(token) = self.choices.of(&self.old_tokens) {
             self.note(("spurious", token.0));
             self.connections.notice(token, Readiness::READ | Readiness::WRITE | Readiness::ERROR);
         }
     }
 
+    /// From another thread, as it were.
     fn message(&mut self) {
         if self.pairs.is_empty() {
             return;
         }
-        let number = self.random.usize(..self.pairs.len());
+        let number = self.choices.usize(..self.pairs.len());
         if let Some(id) = self.pairs[number].id {
             let message = u8::try_from(number).expect("few clients");
-            let delivered = self.connections.message(id, message, &mut self.poller);
-            self.note(("message", number, delivered));
+            let is_taken = self.handle.send(id, message).is_ok();
+            self.neighbours.borrow_mut().told += u64::from(is_taken);
+            self.note(("message", number, is_taken));
+        }
+    }
+
+    fn ask_to_connect(&mut self) {
+        let is_taken = self.handle.connect(Address::Unix("elsewhere".into()), 0).is_ok();
+        self.note(("ask to connect", is_taken));
+    }
+
+    fn drain(&mut self) {
+        self.note("drain");
+        self.handle.drain();
+    }
+
+    fn abort(&mut self) {
+        self.note("abort");
+        self.handle.abort();
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.mailbox.order() == Order::Abort
+    }
+
+    fn read_mailbox(&mut self) {
+        self.mailbox.open();
+        match self.mailbox.order() {
+            Order::Run => {}
+            Order::Drain => self.begin_drain(),
+            Order::Abort => {
+                self.listener = None;
+                self.mailbox_has_more = false;
+                return self.connections.close_all(CloseReason::Aborted, &mut self.poller);
+            }
+        }
+        self.mailbox_has_more = true;
+        for _ in 0..self.plan.requests_per_turn {
+            match self.mailbox.next() {
+                Some(Request::Send(id, message)) => {
+                    let delivered = self.connections.message(id, message, &mut self.poller);
+                    if !delivered {
+                        self.counters.messages_undeliverable.add(1);
+                    }
+                    self.note(("delivered", message, delivered));
+                }
+                Some(Request::Connect(..)) => self.connect_out(),
+                None => {
+                    self.mailbox_has_more = false;
+                    return;
+                }
+            }
+            self.kernel.borrow_mut().progress += 1;
         }
     }
 
     fn begin_drain(&mut self) {
         if !self.connections.is_draining() {
-            self.note("drain");
             self.connections.begin_drain();
             if let Some(listener) = &mut self.listener {
                 listener.retry();
@@ -378,14 +490,14 @@ impl World {
     }
 
     fn time_passes(&mut self) {
-        let ahead = match self.random.u8(..20) {
+        let ahead = match self.choices.u8(..20) {
             // The loop is held up.
-            0 => Duration::from_millis(self.random.u64(..20_000)),
+            0 => Duration::from_millis(self.choices.u64(..20_000)),
             1..5 => match self.connections.next_deadline() {
                 Some(at) => at.saturating_duration_since(self.now),
                 None => Duration::ZERO,
             },
-            _ => Duration::from_millis(self.random.u64(..20)),
+            _ => Duration::from_millis(self.choices.u64(..20)),
         };
         self.advance(ahead);
     }
@@ -402,6 +514,7 @@ impl World {
         self.connections.set_now(self.now);
         self.deliver_events();
         self.connections.run_ready(&mut self.poller);
+        self.read_mailbox();
         self.connections.run_deadlines(&mut self.poller);
         self.accept();
         if self.connections.reap()
@@ -417,11 +530,11 @@ impl World {
 
     fn deliver_events(&mut self) {
         let mut places: Vec<usize> = (0..self.pairs.len()).collect();
-        self.random.shuffle(&mut places);
+        self.choices.shuffle(&mut places);
         let mut left = self.plan.limits.event_batch;
         let rearm = self.plan.rearm;
         for number in places {
-            if !self.calm && self.random.bool() {
+            if !self.calm && self.choices.bool() {
                 continue;
             }
             let (token, ready) = {
@@ -449,7 +562,7 @@ impl World {
                 break;
             }
             match listener.accept(self.now, &self.counters) {
-                Attempt::Accepted(number, _) => self.admit(number),
+                Attempt::Accepted(number, _) => self.admit(number, State::Reading),
                 Attempt::Lost => {}
                 Attempt::Pause => break,
             }
@@ -460,20 +573,20 @@ impl World {
         }
     }
 
-    fn admit(&mut self, number: usize) {
+    fn admit(&mut self, number: usize, state: State) {
         let pair = &mut self.pairs[number];
-        pair.accepted = true;
         let transport = FakeTransport::new(Rc::clone(&pair.client.socket), Rc::clone(&self.kernel));
         let message = u8::try_from(number).expect("few clients");
-        let protocol = Simulated::new(pair.habit, Rc::clone(&pair.record), message);
+        let neighbours = Rc::clone(&self.neighbours);
+        let protocol = Simulated::new(pair.habit, Rc::clone(&pair.record), message, neighbours);
         let id = self.connections.next_id();
-        let added = self.connections.add(id, State::Reading, transport, protocol, &mut self.poller);
+        let added = self.connections.add(id, state, transport, protocol, &mut self.poller);
         if added.is_ok() {
             pair.id = Some(id);
             self.old_tokens.push(id.token());
         }
         let added = added.is_ok();
-        self.note(("accept", number, added));
+        self.note(("admit", number, state.to_string(), added));
     }
 
     /// What must hold at any time.
@@ -485,11 +598,19 @@ impl World {
                 return Err(format!("client {number}: {violation}"));
             }
             let limits = &self.plan.limits;
+            let connection = pair.id.and_then(|id| self.connections.get(id));
+            if let (Some(connection), Habit::Echo) = (connection, pair.habit)
+                && connection.queued() > limits.high_water_bytes
+            {
+                return Err(format!("client {number}: {} bytes are queued", connection.queued()));
+            }
             // What a protocol holds back and then writes at once comes on top of the mark.
             let held_back = limits.input_limit_bytes.max(50 + limits.read_buffer_bytes);
             let most = limits.high_water_bytes + held_back + 3;
-            if record.queued > most {
-                return Err(format!("client {number}: {} bytes are queued", record.queued));
+            let queued =
+                connection.map_or(record.queued, |connection| connection.queued().max(record.queued));
+            if queued > most {
+                return Err(format!("client {number}: {queued} bytes are queued"));
             }
             if pair.client.seen == Seen::Fin && pair.client.received != record.echoed {
                 return Err(format!(
@@ -502,7 +623,7 @@ impl World {
         if open != live {
             return Err(format!("{open} descriptors are open for {live} connections"));
         }
-        Ok(())
+        self.connections.audit()
     }
 
     /// Faults stop. Everything must come to its end, and proper clients without waiting for any deadline.
@@ -512,7 +633,7 @@ impl World {
         self.kernel.borrow_mut().faults = Faults::default();
         self.kernel.borrow_mut().planned = None;
         *self.accept_failures.borrow_mut() = 0;
-        while self.pairs.len() < self.plan.clients && self.listener.is_some() {
+        while self.inbound() < self.plan.clients && self.listener.is_some() {
             self.connect();
         }
         for pair in &mut self.pairs {
@@ -531,7 +652,7 @@ impl World {
         self.pass_deadlines()?;
         self.check_deadlines_passed()?;
         self.check_patient(&patient)?;
-        self.begin_drain();
+        self.drain();
         self.settle()?;
         self.pass_deadlines()?;
         if self.connections.is_empty() && self.listener.is_none() {
@@ -543,7 +664,8 @@ impl World {
     /// From deadline to deadline until none is left.
     fn pass_deadlines(&mut self) -> Result<(), Failure> {
         for _ in 0..10_000 {
-            let retry = self.listener.as_ref().and_then(Listener::retry_at);
+            let can_accept = self.connections.has_room();
+            let retry = self.listener.as_ref().filter(|_| can_accept).and_then(Listener::retry_at);
             let next = [self.connections.next_deadline(), retry].into_iter().flatten().min();
             let Some(ahead) = next.map(|next| next.saturating_duration_since(self.now)) else {
                 return Ok(());
@@ -567,8 +689,8 @@ impl World {
         matches!(pair.habit, Habit::Hesitant | Habit::Deferring)
             && matches!(pair.client.manner, Manner::Proper | Manner::Waiting)
             && self.plan.faults.error == 0
-            && pair.id.is_some()
-            && !self.connections.is_draining()
+            && record.opened == 1
+            && self.mailbox.order() == Order::Run
             && !record.was_idle
             && record.closed.is_none()
             && !socket.closed
@@ -590,8 +712,13 @@ impl World {
     /// Where every timeout is on, no connection is left when they have passed, whatever its client is like.
     fn check_deadlines_passed(&self) -> Result<(), Failure> {
         let limits = &self.plan.limits;
-        let all_on =
-            [limits.idle_timeout, limits.write_timeout, limits.linger_timeout, limits.linger_silence_timeout];
+        let all_on = [
+            limits.connect_timeout,
+            limits.idle_timeout,
+            limits.write_timeout,
+            limits.linger_timeout,
+            limits.linger_silence_timeout,
+        ];
         if all_on.iter().all(|timeout| timeout.is_some_and(|timeout| timeout < FAR))
             && !self.connections.is_empty()
         {
@@ -608,7 +735,7 @@ impl World {
             let mut acted = false;
             for number in 0..self.pairs.len() {
                 let client = &mut self.pairs[number].client;
-                acted |= client.act(&mut self.random, self.plan.rearm, true)?;
+                acted |= client.act(&self.choices, self.plan.rearm, true)?;
             }
             self.turn()?;
             let moved = self.kernel.borrow().progress != before;
@@ -623,7 +750,11 @@ impl World {
                 let socket = pair.client.socket.borrow();
                 !socket.closed && socket.has_events_to_come()
             });
-            if !self.connections.has_work() && !may_accept && !events {
+            let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
+            if !self.connections.has_work() && !may_accept && !events && !has_mail {
+                if !self.is_aborted() && self.mailbox.next().is_some() {
+                    return Err("mail is there, and nobody knows".to_owned());
+                }
                 return Ok(());
             }
             if idle_turns > 50 {
@@ -635,28 +766,37 @@ impl World {
 
     /// Without faults, an echo to a proper client ends by itself: no wakeup may have been lost.
     fn check_proper_clients(&self) -> Result<(), Failure> {
-        if self.connections.is_draining() {
+        if self.mailbox.order() != Order::Run {
             return Ok(());
         }
         if self.connections.has_room() && !self.waiting.borrow().is_empty() {
             return Err("clients wait in the backlog though there is room".to_owned());
         }
         for (number, pair) in self.pairs.iter().enumerate() {
+            let is_connected = pair.client.socket.borrow().attempt == kernel::Attempt::Made;
+            let (opened, closed) = (pair.record.borrow().opened, pair.record.borrow().closed);
+            if pair.id.is_some() && is_connected && opened == 0 && closed.is_none() {
+                return Err(format!("client {number} is connected to, and nobody knows"));
+            }
             let is_proper =
                 matches!(pair.client.manner, Manner::Proper | Manner::LateReader | Manner::Waiting);
             let ends_by_itself = match pair.habit {
-                Habit::Echo | Habit::Piecewise => true,
+                Habit::Echo | Habit::Piecewise | Habit::Talkative | Habit::Dialling => true,
                 // These never send back what comes after they have ended.
                 Habit::FinishAfter(_) | Habit::ShutdownAfter(_) => pair.client.manner != Manner::Waiting,
-                Habit::AbortAfter(_) | Habit::PanicAfter(_) | Habit::Hesitant | Habit::Deferring => false,
+                Habit::AbortAfter(_)
+                | Habit::PanicAfter(_)
+                | Habit::PanicIn(_)
+                | Habit::Hesitant
+                | Habit::Deferring => false,
             };
-            if pair.id.is_none() || !is_proper || !ends_by_itself {
+            if opened == 0 || !is_proper || !ends_by_itself {
                 continue;
             }
             if !pair.client.gone {
                 return Err(format!("client {number} waits for ever: {:?}", pair.client));
             }
-            if pair.record.borrow().closed.is_none() {
+            if closed.is_none() {
                 return Err(format!("client {number} is gone, and its connection stays"));
             }
         }
@@ -666,27 +806,36 @@ impl World {
     /// What must hold when all is over.
     fn check_end(&mut self) -> Result<(), Failure> {
         for pair in &mut self.pairs {
-            while pair.client.act(&mut self.random, self.plan.rearm, true)? {}
+            while pair.client.act(&self.choices, self.plan.rearm, true)? {}
         }
         self.check()?;
         let mut added = 0;
         for (number, pair) in self.pairs.iter().enumerate() {
-            if pair.id.is_none() {
+            let (record, socket) = (pair.record.borrow(), pair.client.socket.borrow());
+            if pair.id.is_none() && record.closed.is_none() {
                 continue;
             }
             added += 1;
-            let (record, socket) = (pair.record.borrow(), pair.client.socket.borrow());
             let Some(reason) = record.closed else {
                 return Err(format!("client {number}: on_close was not called"));
             };
-            if self.plan.faults.error == 0 && self.plan.planned.is_none() && is_unexpected(reason, pair) {
+            if self.plan.faults.error == 0 && self.plan.planned.is_none() && self.is_unexpected(reason, pair)
+            {
                 return Err(format!(
                     "client {number}: '{reason}' for {:?}, {:?}",
                     pair.client.manner, pair.habit
                 ));
             }
-            if record.opened != 1 {
-                return Err(format!("client {number}: opened {} times", record.opened));
+            let was_never_made = pair.is_outbound
+                && matches!(
+                    reason,
+                    CloseReason::ConnectFailed(_)
+                        | CloseReason::ConnectTimeout
+                        | CloseReason::Aborted
+                        | CloseReason::DrainTimeout
+                );
+            if record.opened != 1 && !(record.opened == 0 && was_never_made) {
+                return Err(format!("client {number}: opened {} times, '{reason}'", record.opened));
             }
             if reason.is_complete() && (socket.taken != record.echoed || !socket.write_shut) {
                 return Err(format!(
@@ -694,32 +843,48 @@ impl World {
                     socket.taken, record.echoed
                 ));
             }
-            if reason == CloseReason::Peer && record.echoed != pair.client.sent && pair.habit == Habit::Echo {
+            if reason == CloseReason::Peer
+                && record.echoed != pair.client.sent
+                && matches!(pair.habit, Habit::Echo | Habit::Talkative | Habit::Dialling)
+            {
                 return Err(format!(
                     "client {number}: '{reason}', but {} of {} bytes were echoed",
                     record.echoed, pair.client.sent
                 ));
             }
         }
+        while let Some(request) = self.mailbox.next() {
+            if let Request::Send(..) = request {
+                self.counters.messages_undeliverable.add(1);
+            }
+        }
         let stats = self.counters.snapshot();
+        let told = self.neighbours.borrow().told;
+        let heard: u64 = self.pairs.iter().map(|pair| pair.record.borrow().messages).sum();
+        if told != heard + stats.messages_undeliverable {
+            return Err(format!("{told} messages sent, {heard} received, but {stats:?}"));
+        }
         if stats.closed_total() != added || stats.open != 0 {
             return Err(format!("{added} connections, but {stats:?}"));
         }
         Ok(())
     }
-}
 
-/// Whether a connection cannot have ended in this way when no call failed by itself.
-fn is_unexpected(reason: CloseReason, pair: &Pair) -> bool {
-    match reason {
-        CloseReason::Failed(_) | CloseReason::ConnectFailed(_) | CloseReason::ConnectTimeout => true,
-        CloseReason::Reset | CloseReason::ResetUnsent => {
-            !matches!(pair.client.manner, Manner::Resetter | Manner::Careless)
+    /// Whether a connection cannot have ended in this way when no call failed by itself.
+    fn is_unexpected(&self, reason: CloseReason, pair: &Pair) -> bool {
+        let resets = matches!(pair.client.manner, Manner::Resetter | Manner::Careless);
+        match reason {
+            CloseReason::Failed(_) | CloseReason::QueueLimit => true,
+            CloseReason::ConnectFailed(_) => !pair.is_outbound || !resets,
+            CloseReason::ConnectTimeout => !pair.is_outbound,
+            CloseReason::Reset | CloseReason::ResetUnsent => !resets,
+            CloseReason::Aborted => {
+                let is_unmade = pair.record.borrow().opened == 0;
+                !(matches!(pair.habit, Habit::AbortAfter(_)) || self.is_aborted() || is_unmade)
+            }
+            CloseReason::Panicked => !matches!(pair.habit, Habit::PanicAfter(_) | Habit::PanicIn(_)),
+            CloseReason::InputLimit => pair.habit != Habit::Hesitant,
+            _ => false,
         }
-        CloseReason::Aborted => !matches!(pair.habit, Habit::AbortAfter(_)),
-        CloseReason::Panicked => !matches!(pair.habit, Habit::PanicAfter(_)),
-        CloseReason::InputLimit => pair.habit != Habit::Hesitant,
-        CloseReason::QueueLimit => true,
-        _ => false,
     }
 }
