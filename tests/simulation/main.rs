@@ -25,7 +25,7 @@ use std::{
 
 use choices::Choices;
 use kernel::{CHOICES, Planned};
-use protocol::PlannedPanic;
+use protocol::hush_planned_panics;
 use world::{Outcome, Plan, World};
 
 /// Schedules of an ordinary run: fewer where the code is not optimized.
@@ -34,16 +34,6 @@ const SCHEDULES: u64 = if cfg!(debug_assertions) { 1_500 } else { 10_000 };
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-}
-
-/// Panics that are part of the simulation are not reported.
-fn hush_planned_panics() {
-    let report = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if info.payload().downcast_ref::<PlannedPanic>().is_none() {
-            report(info);
-        }
-    }));
 }
 
 fn run(seed: u64, is_verbose: bool) -> Outcome {

@@ -1,6 +1,6 @@
 //! What the simulated server speaks: echo, with every way to end.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, panic, rc::Rc};
 
 use echoloop::{Address, CloseReason, ConnectionId, Context, Flow, Input, Protocol, Timeout};
 
@@ -125,7 +125,7 @@ impl Simulated {
     fn panic_if_in(&mut self, callback: Callback) {
         if self.habit == Habit::PanicIn(callback) {
             self.inside = false;
-            std::panic::panic_any(PlannedPanic);
+            panic::panic_any(PlannedPanic);
         }
     }
 
@@ -236,7 +236,7 @@ impl Protocol for Simulated {
             Habit::PanicAfter(n) => {
                 if self.echoed() + input.bytes().len() as u64 > n {
                     self.inside = false;
-                    std::panic::panic_any(PlannedPanic);
+                    panic::panic_any(PlannedPanic);
                 }
                 self.echo(input, cx);
             }
@@ -326,3 +326,13 @@ impl Protocol for Simulated {
 
 /// The payload of the panics that are part of the simulation.
 pub struct PlannedPanic;
+
+/// Panics that are part of the simulation are not reported.
+pub fn hush_planned_panics() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if info.payload().downcast_ref::<PlannedPanic>().is_none() {
+            report(info);
+        }
+    }));
+}

@@ -86,7 +86,7 @@ fn read(socket: &mut TcpStream, received: &mut u64, most: u64) -> Seen {
 
 #[test]
 fn a_client_sees_the_same_of_the_fake_kernel_and_of_the_real_one() {
-    super::hush_planned_panics();
+    super::protocol::hush_planned_panics();
     let habits = [
         Habit::Echo,
         Habit::FinishAfter(100),

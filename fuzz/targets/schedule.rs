@@ -1,0 +1,29 @@
+//! Schedules of the simulator, with the fuzzer for a seed: it looks for new ways through the state machine.
+
+#![no_main]
+#![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, reason = "parts of a test")]
+
+#[path = "../../tests/simulation/choices.rs"]
+mod choices;
+#[path = "../../tests/simulation/client.rs"]
+mod client;
+#[path = "../../tests/simulation/kernel.rs"]
+mod kernel;
+#[path = "../../tests/simulation/protocol.rs"]
+mod protocol;
+#[path = "../../tests/simulation/world.rs"]
+mod world;
+
+use std::sync::Once;
+
+use libfuzzer_sys::fuzz_target;
+
+static PANICS: Once = Once::new();
+
+fuzz_target!(|decisions: &[u8]| {
+    PANICS.call_once(protocol::hush_planned_panics);
+    let choices = choices::Choices::given(decisions.to_vec(), 0);
+    if let Err(failure) = world::World::from_choices(choices, false).run() {
+        panic!("{failure}");
+    }
+});
