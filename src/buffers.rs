@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(first.len(), 12_288);
         first[0] = 7;
         buffers.give_back(first, now);
-        let again = buffers.take(10_000);
+        let again = buffers.take(12_288);
         assert_eq!(again[0], 7);
         assert_eq!(buffers.trim_at(), None, "nothing is free");
         buffers.give_back(again, now);

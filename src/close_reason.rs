@@ -193,4 +193,11 @@ mod tests {
             assert_eq!(namesakes.count(), 1, "{reason}");
         }
     }
+
+    #[test]
+    fn what_is_printed_is_the_name_and_what_the_system_said() {
+        assert_eq!(CloseReason::WriteStall.to_string(), "write stall");
+        let refused = io::ErrorKind::ConnectionRefused;
+        assert_eq!(CloseReason::ConnectFailed(refused).to_string(), "connect failed: connection refused");
+    }
 }

@@ -46,14 +46,14 @@ pub(crate) const fn slot(token: Token) -> usize {
     token.0 & INDEX_MASK
 }
 
-/// The token of the `n`th event source that is not a connection; at most 65,535 of them.
+/// The token of the `n`th event source that is not a connection; at most 65,536 of them.
 pub(crate) const fn reserved_token(n: usize) -> Token {
     Token(INDEX_MASK - n)
 }
 
 /// The `n` of a token made by [`reserved_token`].
 pub(crate) const fn reserved(token: Token) -> Option<usize> {
-    if token.0 > RESERVED_INDEX && token.0 <= INDEX_MASK { Some(INDEX_MASK - token.0) } else { None }
+    if token.0 >= RESERVED_INDEX && token.0 <= INDEX_MASK { Some(INDEX_MASK - token.0) } else { None }
 }
 
 impl fmt::Display for ConnectionId {
@@ -93,11 +93,22 @@ mod tests {
     #[test]
     fn reserved_tokens_are_never_those_of_connections() {
         assert_eq!(reserved(reserved_token(0)), Some(0));
-        assert_eq!(reserved(reserved_token(9)), Some(9));
+        assert_eq!(reserved(reserved_token(0xffff)), Some(0xffff));
         let index = u32::try_from(RESERVED_INDEX - 1).unwrap();
         for generation in [1, 2, u64::MAX] {
             assert_eq!(reserved(ConnectionId { generation, worker: 0, index }.token()), None);
             assert_eq!(reserved(ConnectionId { generation, worker: 0, index: 0 }.token()), None);
         }
+    }
+
+    #[test]
+    fn there_are_slots_enough_for_any_machine() {
+        let enough = if usize::BITS >= 64 { u32::MAX as usize - 0xffff } else { 900_000 };
+        assert!(RESERVED_INDEX >= enough);
+    }
+
+    #[test]
+    fn an_id_is_printed_as_its_worker_and_its_place_in_line() {
+        assert_eq!(ConnectionId { generation: 7, worker: 2, index: 3 }.to_string(), "2.7");
     }
 }

@@ -1144,6 +1144,60 @@ fn a_paused_connection_that_comes_back_in_a_drain_is_told_when_it_is_silent() {
     assert!(peer.calls().contains(&"shutdown".to_owned()));
 }
 
+/// Asks for reading to be paused or resumed when it cannot matter any more.
+struct TooLate;
+
+impl Protocol for TooLate {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        input.take();
+        cx.finish();
+    }
+
+    fn on_eof(&mut self, _: &mut Input<'_>, cx: &mut Context<'_>) {
+        cx.pause_reading();
+        cx.finish();
+    }
+
+    fn on_message(&mut self, (): (), cx: &mut Context<'_>) {
+        cx.resume_reading();
+    }
+}
+
+#[test]
+fn a_pause_after_the_end_of_input_changes_nothing() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(TooLate, 100);
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Peer);
+}
+
+#[test]
+fn to_resume_after_finish_does_not_bring_input_back() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(TooLate, 100);
+    world.data(&peer, b"x");
+    assert!(world.connections.message(peer.id, (), &mut FakePoller));
+    world.data(&peer, b"dropped");
+    assert_eq!(world.stats().bytes_discarded, 7);
+    world.pass(Config::default().linger_silence_timeout.unwrap());
+    world.assert_ended(CloseReason::LingerSilence);
+}
+
+#[test]
+fn memory_for_queues_that_was_not_needed_for_a_while_is_given_back() {
+    let limits = Config { idle_timeout: None, write_timeout: None, ..Config::default() };
+    let (mut world, peer) = World::with_one(limits, 0);
+    world.data(&peer, b"waits");
+    assert_eq!(world.connections.next_deadline(), None);
+    world.make_room(&peer, 5);
+    let at = world.connections.next_deadline().expect("a buffer is free");
+    world.pass(at - world.now);
+    assert_eq!(world.connections.next_deadline(), None);
+    world.assert_open();
+}
+
 /// Half-closes at once, and finishes when its timer fires.
 struct EndsLater;
 
