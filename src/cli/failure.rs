@@ -58,13 +58,20 @@ impl From<Error> for Failure {
     }
 }
 
+/// Windows refuses a port in this way that it keeps for itself or that another program holds exclusively.
+const PERMISSION_HINT: &str = if cfg!(windows) {
+    "the system or another program keeps that port to itself; choose another"
+} else {
+    "ports below 1024, and the directories of others, need privileges"
+};
+
 /// What to do about an error of the operating system.
 pub(crate) fn hint_for(error: &io::Error) -> Option<&'static str> {
     let kind = error.kind();
     if kind == io::ErrorKind::AddrInUse {
         Some("another server uses it; choose another, or port 0 for any")
     } else if kind == io::ErrorKind::PermissionDenied {
-        Some("ports below 1024, and the directories of others, need privileges")
+        Some(PERMISSION_HINT)
     } else if kind == io::ErrorKind::AddrNotAvailable {
         Some("no interface of this machine has that address")
     } else if kind == io::ErrorKind::ConnectionRefused {

@@ -620,6 +620,9 @@ impl World {
             }
         }
         let (open, live) = (self.kernel.borrow().open, self.connections.len());
+        if live > self.plan.capacity {
+            return Err(format!("{live} connections, of {} at most", self.plan.capacity));
+        }
         if open != live {
             return Err(format!("{open} descriptors are open for {live} connections"));
         }
