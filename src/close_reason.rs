@@ -195,6 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_says_who_ended_it_and_whether_all_was_handed_over() {
+        use CloseReason as R;
+        let ended_by = |who| CloseReason::ALL.into_iter().filter(move |reason| reason.ended_by() == who);
+        assert!(ended_by(EndedBy::Peer).eq([R::Peer, R::Reset, R::ResetUnsent]));
+        assert!(ended_by(EndedBy::Protocol).eq([R::Finished, R::Panicked, R::InputLimit, R::QueueLimit]));
+        assert!(ended_by(EndedBy::Operator).eq([R::Drained, R::DrainTimeout, R::Aborted]));
+        assert_eq!(ended_by(EndedBy::Deadline).count() + ended_by(EndedBy::System).count(), 8);
+        let complete = CloseReason::ALL.into_iter().filter(|reason| reason.is_complete());
+        assert!(complete.eq(CloseReason::ALL.into_iter().take(7)));
+    }
+
+    #[test]
     fn what_is_printed_is_the_name_and_what_the_system_said() {
         assert_eq!(CloseReason::WriteStall.to_string(), "write stall");
         let refused = io::ErrorKind::ConnectionRefused;

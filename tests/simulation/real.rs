@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     rc::Rc,
     thread,
@@ -51,17 +51,23 @@ fn on_the_real(address: SocketAddr, manner: Manner, to_send: u64) -> Seeing {
     let mut socket = TcpStream::connect(address).expect("connect");
     socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
     let bytes: Vec<u8> = (0..to_send).map(|n| n.to_le_bytes()[0]).collect();
-    // A server that has ended may refuse what is sent; the reads will tell.
-    let _ = socket.write_all(&bytes);
+    if let Err(error) = socket.write_all(&bytes) {
+        // An error is told once; a read after it would see an ordinary end.
+        assert!(is_reset(&error), "{error}");
+        return seeing(0, Seen::Reset);
+    }
     let mut received = 0;
     let waited_for = if manner == Manner::Waiting { to_send } else { 0 };
     let mut end = read(&mut socket, &mut received, waited_for);
     let _ = socket.shutdown(Shutdown::Write);
     if end == Seen::Open {
-        // An error is told once; a read after it would see an ordinary end.
         end = read(&mut socket, &mut received, u64::MAX);
     }
     seeing(received, end)
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
 }
 
 /// Reads up to `most` bytes in all, or to the end.
@@ -73,10 +79,7 @@ fn read(socket: &mut TcpStream, received: &mut u64, most: u64) -> Seen {
             Ok(n) => *received += n as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
-                assert!(
-                    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted),
-                    "{error}"
-                );
+                assert!(is_reset(&error), "{error}");
                 return Seen::Reset;
             }
         }
