@@ -17,7 +17,9 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use echoloop::{
     Address, Config, ConnectionId, Echo,
-    internals::{Addresses, Connections, Counters, Poller, Readiness, State, Transport, Wake, channel},
+    internals::{
+        Addresses, Connections, Counters, NoPipe, Poller, Readiness, State, Transport, Wake, channel,
+    },
 };
 use mio::{Interest, Token};
 
@@ -65,6 +67,20 @@ impl Write for FakeTransport {
 }
 
 impl Transport for FakeTransport {
+    type Pipe = NoPipe;
+
+    fn new_pipe(&self) -> io::Result<NoPipe> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn fill(&mut self, pipe: &mut NoPipe, _: usize) -> usize {
+        match *pipe {}
+    }
+
+    fn empty(&mut self, pipe: &mut NoPipe, _: usize) -> io::Result<usize> {
+        match *pipe {}
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.peer.saw_end.set(true);
         Ok(())

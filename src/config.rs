@@ -47,6 +47,17 @@ pub struct Config {
     /// Bytes that one connection moves, in and out together, before the others have their turn.
     /// At least 1. Default 256 KiB.
     pub turn_budget_bytes: usize,
+    /// A connection whose reads bring at least so many bytes, several times in a row, sends in bulk. If its protocol
+    /// returns every byte unchanged ([`RETURNS_INPUT_UNCHANGED`](crate::Protocol::RETURNS_INPUT_UNCHANGED)), its bytes
+    /// are moved from the socket back to it inside the kernel (splice(2)), until it sends less. Up to half of
+    /// `turn_budget_bytes` of it then wait in a pipe, if the peer does not receive. SIGPIPE must be ignored, as
+    /// it is in every program whose `main` is in Rust. `None`: all bytes are copied. At least 1. Default 32 KiB. Linux only;
+    /// elsewhere all bytes are copied.
+    pub splice_threshold_bytes: Option<usize>,
+    /// Pipes of one loop for that, two descriptors each. When all are in use, or the system refuses one, bytes are copied.
+    /// 0 to 1024. Default 32; without `max_connections` fewer if there are few descriptors: at most one for
+    /// each 128 of them.
+    pub pipes_max: usize,
     /// Connections that a listener accepts before the connections have their turn. At least 1. Default 64.
     pub accept_burst: usize,
     /// Readiness events taken from the system at a time. 1 to 1,048,576. Default 1024.
@@ -91,6 +102,8 @@ impl Default for Config {
             queue_limit_bytes: 64 << 20,
             input_limit_bytes: 64 << 10,
             turn_budget_bytes: 256 << 10,
+            splice_threshold_bytes: Some(32 << 10),
+            pipes_max: 32,
             accept_burst: 64,
             event_batch: 1024,
             mailbox_capacity: 1024,
@@ -131,6 +144,7 @@ impl Config {
             (self.high_water_bytes, "high_water_bytes must be at least 1"),
             (self.input_limit_bytes, "input_limit_bytes must be at least 1"),
             (self.turn_budget_bytes, "turn_budget_bytes must be at least 1"),
+            (self.splice_threshold_bytes.unwrap_or(1), "splice_threshold_bytes must be at least 1"),
             (self.accept_burst, "accept_burst must be at least 1"),
             (self.event_batch, "event_batch must be at least 1"),
             (self.mailbox_capacity, "mailbox_capacity must be at least 1"),
@@ -140,6 +154,9 @@ impl Config {
         }
         if !(1..=1024).contains(&self.workers) {
             return Err(Error::Config("workers must be 1 to 1024"));
+        }
+        if self.pipes_max > 1024 {
+            return Err(Error::Config("pipes_max must be at most 1024"));
         }
         if self.accept_limit.is_some() && self.workers > 1 {
             return Err(Error::Config("accept_limit needs a single worker"));

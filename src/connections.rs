@@ -25,7 +25,7 @@ use crate::{
 /// Like everything below, it sees neither sockets nor a clock: the transport is a type parameter, and
 /// [`set_now`](Self::set_now) tells the time.
 #[derive(Debug)]
-pub struct Connections<P: Protocol, T> {
+pub struct Connections<P: Protocol, T: Transport> {
     slots: Slab<Slot<P, T>>,
     /// Those that have work, each once, in the order of their turns.
     ready: VecDeque<u32>,
@@ -34,7 +34,7 @@ pub struct Connections<P: Protocol, T> {
     deadlines: Deadlines,
     /// Those whose deadline has come: empty but while they are dealt with.
     due: Vec<u32>,
-    shared: Shared<P::Message>,
+    shared: Shared<P::Message, T::Pipe>,
     capacity: usize,
     worker: u32,
     next_generation: u64,
@@ -43,7 +43,7 @@ pub struct Connections<P: Protocol, T> {
 }
 
 #[derive(Debug)]
-struct Slot<P, T> {
+struct Slot<P, T: Transport> {
     connection: Connection<P, T>,
     place: Place,
     interest: Interest,
@@ -377,14 +377,14 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 }
 
 /// An empty table of slots.
-fn table<P: Protocol, T>() -> Slab<Slot<P, T>> {
+fn table<P: Protocol, T: Transport>() -> Slab<Slot<P, T>> {
     Slab::with_capacity(TABLE_BYTES / size_of::<Slot<P, T>>())
 }
 
 /// Watches for room to write only while output waits for it.
 fn update_interest<P: Protocol, T: Transport>(
     slot: &mut Slot<P, T>,
-    shared: &Shared<P::Message>,
+    shared: &Shared<P::Message, T::Pipe>,
     poller: &mut impl Poller<T>,
 ) {
     let connection = &mut slot.connection;

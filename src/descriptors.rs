@@ -4,7 +4,10 @@
 const UNLIMITED: usize = 65_536;
 
 /// The most descriptors that are kept back for everything that is not a connection.
-const RESERVE: u64 = 64;
+const RESERVE: usize = 64;
+
+/// Where there are fewer descriptors than this there are no pipes, and one more for each so many.
+const DESCRIPTORS_PER_PIPE: usize = 128;
 
 /// Raises the soft limit on open descriptors (`RLIMIT_NOFILE`) to the hard one and returns it; `None` where there
 /// is no limit. It holds for the whole process, so the library never does this by itself; `echoloop serve`
@@ -33,20 +36,22 @@ pub fn raise_descriptor_limit() -> std::io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// How many connections the present limit allows.
-pub(crate) fn default_max_connections() -> usize {
+/// How many connections the present limit allows, and how many of the pipes that are wanted.
+pub(crate) fn default_shares(pipes: usize) -> (usize, usize) {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]
     let limit = None;
-    connections_within(limit)
+    shares_of(limit, pipes)
 }
 
-/// The limit less a reserve of 64 or an eighth, whichever is smaller.
-fn connections_within(limit: Option<u64>) -> usize {
-    let Some(limit) = limit else { return UNLIMITED };
-    let connections = limit - RESERVE.min(limit / 8);
-    usize::try_from(connections).unwrap_or(usize::MAX).max(1)
+/// The connections are the limit less a reserve of 64 or an eighth, whichever is smaller, and less two for each pipe.
+fn shares_of(limit: Option<u64>, pipes: usize) -> (usize, usize) {
+    let Some(limit) = limit else { return (UNLIMITED, pipes) };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let pipes = pipes.min(limit / DESCRIPTORS_PER_PIPE);
+    let connections = limit - RESERVE.min(limit / 8) - 2 * pipes;
+    (connections.max(1), pipes)
 }
 
 #[cfg(test)]
@@ -55,9 +60,17 @@ mod tests {
 
     #[test]
     fn the_reserve_is_64_or_an_eighth() {
-        assert_eq!(connections_within(Some(20_000)), 19_936);
-        assert_eq!(connections_within(Some(64)), 56);
-        assert_eq!(connections_within(Some(0)), 1);
-        assert_eq!(connections_within(None), UNLIMITED);
+        assert_eq!(shares_of(Some(20_000), 0), (19_936, 0));
+        assert_eq!(shares_of(Some(64), 0), (56, 0));
+        assert_eq!(shares_of(Some(0), 0), (1, 0));
+        assert_eq!(shares_of(None, 0), (UNLIMITED, 0));
+    }
+
+    #[test]
+    fn pipes_take_two_descriptors_each_from_the_connections_and_few_where_there_are_few() {
+        assert_eq!(shares_of(Some(20_000), 32), (19_936 - 64, 32));
+        assert_eq!(shares_of(Some(1024), 32), (1024 - 64 - 16, 8));
+        assert_eq!(shares_of(Some(64), 32), (56, 0));
+        assert_eq!(shares_of(None, 32), (UNLIMITED, 32));
     }
 }

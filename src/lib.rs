@@ -89,6 +89,7 @@ mod error;
 mod event_loop;
 mod handle;
 mod listener;
+mod pipes;
 mod protocol;
 mod send_queue;
 mod server;
@@ -119,7 +120,7 @@ pub mod internals {
         listener::{Accept, Attempt, Listener},
         send_queue::SendQueue,
         stats::{Counter, Counters},
-        transport::{Addresses, Poller, Transport},
+        transport::{Addresses, NoPipe, Pipe, Poller, Transport},
     };
 }
 

@@ -175,7 +175,7 @@ impl<P: Protocol> Server<P> {
             channels.push((waker, Arc::clone(counters.last().expect("one was just pushed"))));
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
-        let capacity = config.max_connections.unwrap_or_else(descriptors::default_max_connections);
+        let (capacity, pipes) = shares(&config);
         let parts = polls.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
             |(worker, (((poll, listeners), mailbox), counters))| Parts {
                 worker: u32::try_from(worker).expect("there are at most 1024 workers"),
@@ -185,7 +185,7 @@ impl<P: Protocol> Server<P> {
                 handle: handle.clone(),
                 counters: Arc::clone(counters),
                 capacity: share(capacity, config.workers, worker),
-                limits: config.clone(),
+                limits: Config { pipes_max: pipes / config.workers, ..config.clone() },
             },
         );
         Ok(Self {
@@ -206,6 +206,16 @@ impl<M> Drop for AbortOthers<'_, M> {
         if let Some(handle) = self.0 {
             handle.abort();
         }
+    }
+}
+
+/// How many connections and how many pipes there may be in all.
+fn shares(config: &Config) -> (usize, usize) {
+    let per_worker = if config.splice_threshold_bytes.is_some() { config.pipes_max } else { 0 };
+    let pipes = per_worker * config.workers;
+    match config.max_connections {
+        Some(connections) => (connections, pipes),
+        None => descriptors::default_shares(pipes),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What a connection needs of a socket, and what a loop needs of a poller: TCP and Unix sockets on mio
 //! here, fake ones in simulations.
 
+mod pipe;
+
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     io::{self, IoSlice, Read, Write},
     net::Shutdown,
@@ -12,6 +16,7 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token, event::Source, net::TcpStream};
 use socket2::SockRef;
 
+pub use self::pipe::{NoPipe, Pipe};
 use crate::Address;
 
 /// Both ends of a connection, asked of the operating system when someone wants to know.
@@ -35,6 +40,27 @@ pub trait Addresses {
 ///
 /// Dropping it takes it off its poller and closes it.
 pub trait Transport: Read + Write + Addresses {
+    /// Where bytes can wait in the kernel on their way back to this transport.
+    type Pipe: Pipe;
+
+    /// Makes a pipe.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where there are none, or what the system says, for example that there are no descriptors left.
+    fn new_pipe(&self) -> io::Result<Self::Pipe>;
+
+    /// Moves up to `most` bytes that have come into an empty pipe, and says how many. None may mean anything: nothing
+    /// has come, the end, urgent data, an error. A read tells which.
+    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> usize;
+
+    /// Sends up to `most` bytes out of the pipe, as a write would.
+    ///
+    /// # Errors
+    ///
+    /// Those of a write; `WouldBlock` is one of them.
+    fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
+
     /// Sends FIN behind everything written: shutdown(2) with `SHUT_WR`.
     ///
     /// # Errors
@@ -170,7 +196,50 @@ impl Addresses for Stream {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Stream {
+    /// A call on the socket that mio does not know, told to it all the same: it may have to arm itself again.
+    fn try_io<R>(&self, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+        each!(self, stream => stream.try_io(|| call(stream.as_fd())))
+    }
+}
+
 impl Transport for Stream {
+    #[cfg(target_os = "linux")]
+    type Pipe = pipe::KernelPipe;
+    #[cfg(not(target_os = "linux"))]
+    type Pipe = NoPipe;
+
+    #[cfg(target_os = "linux")]
+    fn new_pipe(&self) -> io::Result<Self::Pipe> {
+        pipe::KernelPipe::new()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn new_pipe(&self) -> io::Result<Self::Pipe> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> usize {
+        self.try_io(|socket| pipe.fill(socket, most)).unwrap_or(0)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn fill(&mut self, pipe: &mut Self::Pipe, _: usize) -> usize {
+        match *pipe {}
+    }
+
+    #[cfg(target_os = "linux")]
+    fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+        self.try_io(|socket| pipe.empty(socket, most))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn empty(&mut self, pipe: &mut Self::Pipe, _: usize) -> io::Result<usize> {
+        match *pipe {}
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         each!(self, stream => stream.shutdown(Shutdown::Write))
     }

@@ -14,7 +14,10 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
-use util::{DEADLINE, Program, connect, eventually, finish, pattern, ping, read_to_end, wait_for_events};
+use util::{
+    DEADLINE, Program, connect, eventually, finish, pattern, ping, read_to_end, splice_options,
+    wait_for_events,
+};
 
 const CLIENTS: usize = if cfg!(mio_unsupported_force_poll_poll) { 200 } else { 1000 };
 
@@ -165,7 +168,8 @@ fn once_serves_one_client_and_ends() {
 /// A server with its address and its stderr.
 fn start(options: &[&str]) -> (Program, SocketAddr, BufReader<ChildStderr>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
-    command.args(["serve", "127.0.0.1:0"]).args(options).env("RUST_LOG", "info").stderr(Stdio::piped());
+    command.args(["serve", "127.0.0.1:0"]).args(options).args(splice_options());
+    command.env("RUST_LOG", "info").stderr(Stdio::piped());
     let mut server = Program::spawn(command);
     let address = server.listening();
     let stderr = BufReader::new(server.child.stderr.take().unwrap());

@@ -23,7 +23,7 @@ static PANICS: Once = Once::new();
 fuzz_target!(|decisions: &[u8]| {
     PANICS.call_once(protocol::hush_planned_panics);
     let choices = choices::Choices::given(decisions.to_vec(), 0);
-    if let Err(failure) = world::World::from_choices(choices, false).run() {
+    if let Err(failure) = world::run_choices(choices, false) {
         panic!("{failure}");
     }
 });

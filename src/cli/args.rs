@@ -82,7 +82,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
     high_water: usize,
 
-    /// Copy all data through user space. This version always does
+    /// Copy all data through user space, also that of connections that send in bulk, which Linux can return
+    /// inside the kernel
     #[arg(long)]
     no_splice: bool,
 
@@ -99,6 +100,9 @@ impl ServeArgs {
         config.accept_limit = self.once.then_some(1);
         config.workers = self.workers.into();
         config.set_high_water(self.high_water);
+        if self.no_splice {
+            config.splice_threshold_bytes = None;
+        }
         config.idle_timeout = self.idle_timeout.0;
         config.write_timeout = self.write_timeout.0;
         config.linger_timeout = self.linger_timeout.0;

@@ -26,7 +26,7 @@ impl Drain {
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// When this connection must be looked at if nothing happens before; `None` is never.
-    pub fn deadline(&self, shared: &Shared<P::Message>) -> Option<Instant> {
+    pub fn deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
         let limits = &shared.limits;
         let own = match self.state {
             State::Connecting => after(self.last_activity, limits.connect_timeout),
@@ -52,7 +52,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Does what is due at `shared.now`. A deadline counts only after the socket was tried
     /// once more: the loop may have been late, not the peer.
-    pub fn expire(&mut self, shared: &mut Shared<P::Message>) {
+    pub fn expire(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         self.deadline_moved = true;
         if !self.is_due(shared) {
             return;
@@ -73,12 +73,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    fn is_due(&self, shared: &Shared<P::Message>) -> bool {
+    fn is_due(&self, shared: &Shared<P::Message, T::Pipe>) -> bool {
         self.deadline(shared).is_some_and(|at| at <= shared.now)
     }
 
     /// The deadlines that end a connection at once.
-    fn end_by_deadline(&mut self, shared: &Shared<P::Message>) {
+    fn end_by_deadline(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         let limits = &shared.limits;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= shared.now);
         let reason = match self.state {
@@ -96,7 +96,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Whether there were any. Only those that are due now: one that a callback sets anew waits for the next turn.
-    fn fire_timers(&mut self, shared: &mut Shared<P::Message>) -> bool {
+    fn fire_timers(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
         let due = self.due_timers(shared.now);
         for &(key, at) in &due {
             // Unless the callback of another has put it off or cancelled it.
@@ -108,7 +108,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         !due.is_empty()
     }
 
-    fn end_by_idleness(&mut self, shared: &mut Shared<P::Message>) {
+    fn end_by_idleness(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         let is_quiet = matches!(self.state, State::Reading | State::HalfClosed);
         let due = self.idle_deadline(&shared.limits).is_some_and(|at| at <= shared.now);
         if !is_quiet || !due {
@@ -120,7 +120,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// In a drain: tells the protocol, once what its peer had sent is dealt with.
-    fn tell_drain(&mut self, shared: &mut Shared<P::Message>) {
+    fn tell_drain(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         if self.drain_deadline(shared).is_none_or(|at| at > shared.now) || self.state.is_closed() {
             return;
         }
@@ -162,7 +162,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.extra.as_ref()?.timers.iter().map(|&(_, at)| at).min()
     }
 
-    fn drain_deadline(&self, shared: &Shared<P::Message>) -> Option<Instant> {
+    fn drain_deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
         let drain = shared.drain?;
         let input_matters = matches!(self.input, InputSide::Open | InputSide::Paused);
         if self.told_drain || !(input_matters || self.output_is_open()) {

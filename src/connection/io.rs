@@ -6,11 +6,14 @@ use std::{
 };
 
 use super::{Connection, InputSide, OutputSide, Queue, Readiness, Shared, State};
-use crate::{CloseReason, Config, Input, Protocol, send_queue::SendQueue, transport::Transport};
+use crate::{
+    CloseReason, Config, Input, Protocol,
+    transport::{Pipe, Transport},
+};
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Does all that can be done without blocking, up to the budget.
-    pub fn turn(&mut self, shared: &mut Shared<P::Message>) {
+    pub fn turn(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         if self.state == State::Connecting && !self.try_connected(shared) {
             return;
         }
@@ -30,7 +33,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     pub(super) fn can_read(&self, limits: &Config) -> bool {
         self.ready.has(Readiness::READ)
             && match self.input {
-                InputSide::Open => !self.throttled && self.unconsumed() < limits.input_limit_bytes,
+                InputSide::Open => {
+                    !self.throttled
+                        && self.unconsumed() < limits.input_limit_bytes
+                        && !(self.is_bulk() && self.queued() > 0)
+                }
                 InputSide::Discarded => true,
                 InputSide::Paused | InputSide::Ended => false,
             }
@@ -42,7 +49,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Sees whether an outbound connection is made.
-    fn try_connected(&mut self, shared: &mut Shared<P::Message>) -> bool {
+    fn try_connected(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
         if self.ready == Readiness::NONE {
             return false;
         }
@@ -72,7 +79,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Sends what is queued, and lets the protocol write more when there is room again.
-    fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message>) {
+    fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
         loop {
             self.write_queue(budget, shared);
             if self.queued() <= shared.limits.low_water_bytes {
@@ -88,15 +95,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    fn write_queue(&mut self, budget: &mut usize, shared: &mut Shared<P::Message>) {
+    fn write_queue(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
         while self.ready.has(Readiness::WRITE) && *budget > 0 {
             let Some(queue) = self.queue.as_deref_mut() else { return };
-            let result = write_slices(&mut self.transport, queue.bytes.slices(*budget));
+            let result = write_first(&mut self.transport, queue, *budget, shared);
             if let Ok(n) = result {
-                queue.bytes.consume(n, &mut shared.buffers, shared.now);
                 queue.progress = shared.now;
                 *budget -= n;
-                if queue.bytes.is_empty() {
+                if queue.len() == 0 {
                     self.queue = None;
                     self.set_state(self.state.flushed());
                     self.deadline_moved = true;
@@ -108,7 +114,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Sends `forward` and then the gathered output: at once as far as the socket takes it, and behind what is
     /// queued otherwise. Returns how many bytes the socket took.
-    pub(super) fn send(&mut self, forward: &[u8], shared: &mut Shared<P::Message>) -> usize {
+    pub(super) fn send(&mut self, forward: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> usize {
         let owed = forward.len() + shared.output.len();
         if owed == 0 {
             return 0;
@@ -135,18 +141,17 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Queues what the socket did not take.
-    fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message>) {
+    fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message, T::Pipe>) {
         let unsent = first.len() + second.len();
         if self.fault.is_some() || self.state.is_closed() {
             shared.counters.bytes_unsent.add(unsent);
             return;
         }
         let (now, limits) = (shared.now, &shared.limits);
-        let queue =
-            self.queue.get_or_insert_with(|| Box::new(Queue { bytes: SendQueue::default(), progress: now }));
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
         queue.bytes.push(first, &mut shared.buffers);
         queue.bytes.push(second, &mut shared.buffers);
-        let queued = queue.bytes.len();
+        let queued = queue.len();
         self.throttled |= queued >= limits.high_water_bytes;
         if self.state != State::Echoing {
             self.set_state(self.state.queued());
@@ -159,7 +164,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Notes the outcome of a write of what is queued, or of `unqueued` bytes that were not queued yet.
-    fn written(&mut self, result: io::Result<usize>, unqueued: usize, shared: &Shared<P::Message>) {
+    fn written(&mut self, result: io::Result<usize>, unqueued: usize, shared: &Shared<P::Message, T::Pipe>) {
         match result {
             Ok(n) => {
                 self.last_activity = shared.now;
@@ -171,7 +176,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// The peer can be sent nothing any more. What it sent before is still read; see `settle`.
-    fn set_fault(&mut self, error: &io::Error, unqueued: usize, shared: &Shared<P::Message>) {
+    fn set_fault(&mut self, error: &io::Error, unqueued: usize, shared: &Shared<P::Message, T::Pipe>) {
         let unsent = self.queued();
         let fault = reason_of(error, unsent + unqueued > 0);
         log::trace!("{}: {error}", self.id);
@@ -187,13 +192,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Reads once and hands over what came. False when there is nothing to do before the next event.
-    fn receive(&mut self, budget: &mut usize, shared: &mut Shared<P::Message>) -> bool {
+    fn receive(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
         if mem::take(&mut self.redeliver) {
             self.deliver(0, shared);
             return true;
         }
         if !self.can_read(&shared.limits) {
             return false;
+        }
+        if self.fill_pipe(budget, shared) {
+            return true;
         }
         let room = self.room(&shared.limits).min(*budget);
         let buffer = &mut shared.buffer;
@@ -215,6 +223,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 *budget -= n;
                 self.last_activity = shared.now;
                 shared.counters.bytes_received.add(n);
+                self.note_bulk(n, shared);
                 if self.input == InputSide::Discarded {
                     self.discard(n, shared);
                 } else {
@@ -250,7 +259,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Hands the first `n` bytes of the buffer to the protocol, behind what it left unconsumed. Returns how many
     /// bytes it sent at once.
-    fn deliver(&mut self, n: usize, shared: &mut Shared<P::Message>) -> usize {
+    fn deliver(&mut self, n: usize, shared: &mut Shared<P::Message, T::Pipe>) -> usize {
         let buffer = mem::take(&mut shared.buffer);
         let mut held = self.take_unconsumed();
         let (consumed, sent);
@@ -270,7 +279,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Returns how many of the bytes the protocol consumed, and how many it sent.
-    fn hand_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message>) -> (usize, usize) {
+    fn hand_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> (usize, usize) {
         let mut input = Input::new(bytes);
         let requests = self.call(shared, |protocol, cx| protocol.on_data(&mut input, cx));
         let sent = self.obey(shared, requests, bytes, CloseReason::Finished);
@@ -281,7 +290,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.extra.as_mut().map(|extra| mem::take(&mut extra.unconsumed)).unwrap_or_default()
     }
 
-    fn keep_unconsumed(&mut self, held: Vec<u8>, shared: &Shared<P::Message>) {
+    fn keep_unconsumed(&mut self, held: Vec<u8>, shared: &Shared<P::Message, T::Pipe>) {
         if self.state.is_closed() {
             return;
         }
@@ -293,7 +302,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    fn discard(&mut self, n: usize, shared: &Shared<P::Message>) {
+    fn discard(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
         shared.counters.bytes_discarded.add(n);
         let Some(linger) = self.extra.as_mut().and_then(|extra| extra.linger.as_mut()) else {
             return;
@@ -305,7 +314,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// The peer's FIN has come.
-    fn end_of_input(&mut self, shared: &mut Shared<P::Message>) {
+    fn end_of_input(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         let before = mem::replace(&mut self.input, InputSide::Ended);
         self.ready.remove(Readiness::READ);
         self.last_activity = shared.now;
@@ -324,7 +333,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// After an error event, once everything before the error was read: an error that no read or write
     /// would show any more is the end all the same.
-    fn look_for_error(&mut self, shared: &Shared<P::Message>) {
+    fn look_for_error(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         if !self.ready.has(Readiness::ERROR) || self.state.is_closed() || self.can_read(&shared.limits) {
             return;
         }
@@ -340,17 +349,44 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 }
 
+/// One write of what is first in the queue: what is in the pipe, then the bytes.
+fn write_first<M, T: Transport>(
+    transport: &mut T,
+    queue: &mut Queue<T::Pipe>,
+    most: usize,
+    shared: &mut Shared<M, T::Pipe>,
+) -> io::Result<usize> {
+    let Some(mut taken) = queue.pipe.take() else {
+        let n = write_slices(transport, queue.bytes.slices(most))?;
+        queue.bytes.consume(n, &mut shared.buffers, shared.now);
+        return Ok(n);
+    };
+    let result = retried(|| transport.empty(&mut taken.pipe, most));
+    if taken.pipe.is_empty() {
+        shared.pipes.give_back(taken, shared.now);
+    } else {
+        queue.pipe = Some(taken);
+    }
+    result
+}
+
 /// One write of both slices; with `write` where one is enough, which is send(2) on a socket.
 fn write_slices(transport: &mut impl Transport, [first, second]: [IoSlice<'_>; 2]) -> io::Result<usize> {
-    loop {
-        let result = if second.is_empty() {
+    retried(|| {
+        if second.is_empty() {
             transport.write(&first)
         } else if first.is_empty() {
             transport.write(&second)
         } else {
             transport.write_vectored(&[first, second])
-        };
-        match result {
+        }
+    })
+}
+
+/// A write, again if a signal interrupted it. One that takes nothing has failed.
+fn retried(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match write() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             result => return result,

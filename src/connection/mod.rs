@@ -3,6 +3,7 @@
 //! A connection never sees a socket, a poller or a clock. It is told what may be ready and what time
 //! it is, does what can be done without blocking, and says what it waits for.
 
+mod bulk;
 mod deadline;
 mod io;
 mod readiness;
@@ -16,26 +17,28 @@ use std::{
     time::Instant,
 };
 
+use self::bulk::Bulk;
 pub use self::{deadline::Drain, readiness::Readiness, state::State};
 use crate::{
     CloseReason, Config, ConnectionId, Context, Handle, Protocol,
     buffers::Buffers,
+    pipes::{Pipes, Taken},
     protocol::{Ending, Reading, Requests},
     send_queue::SendQueue,
     stats::Counters,
-    transport::Transport,
+    transport::{Pipe, Transport},
 };
 
 /// One connection: what it is, where it is in its life, and what it waits for.
 #[derive(Debug)]
-pub struct Connection<P, T> {
+pub struct Connection<P, T: Transport> {
     id: ConnectionId,
     /// When the last byte moved in either direction, or the connection changed in another way that
     /// restarts its idle time or its linger silence.
     last_activity: Instant,
     transport: T,
     /// While output waits to be sent.
-    queue: Option<Box<Queue>>,
+    queue: Option<Box<Queue<T::Pipe>>>,
     /// What most connections have none of most of the time.
     extra: Option<Box<Extra>>,
     state: State,
@@ -56,15 +59,29 @@ pub struct Connection<P, T> {
     redeliver: bool,
     /// The deadline may have moved forward since it was last armed.
     deadline_moved: bool,
+    /// How much it has sent in bulk lately, see `bulk`.
+    bulk: Bulk,
     protocol: P,
 }
 
 /// Output that waits, and since when.
 #[derive(Debug)]
-struct Queue {
+struct Queue<K> {
+    /// What goes out first, if it is in the kernel.
+    pipe: Option<Taken<K>>,
     bytes: SendQueue,
     /// When the socket last took a byte of it, or when it began.
     progress: Instant,
+}
+
+impl<K: Pipe> Queue<K> {
+    fn new(now: Instant) -> Self {
+        Self { pipe: None, bytes: SendQueue::default(), progress: now }
+    }
+
+    fn len(&self) -> usize {
+        self.pipe.as_ref().map_or(0, |taken| taken.pipe.len()) + self.bytes.len()
+    }
 }
 
 /// What a connection has only while it needs it: no idle connection owns any.
@@ -107,7 +124,7 @@ enum OutputSide {
 
 /// What the connections of one loop share.
 #[derive(Debug)]
-pub struct Shared<M> {
+pub struct Shared<M, K> {
     /// The time of this turn of the loop.
     pub now: Instant,
     /// The limits.
@@ -120,6 +137,8 @@ pub struct Shared<M> {
     pub drain: Option<Drain>,
     /// Memory for the send queues.
     buffers: Buffers,
+    /// Pipes for connections that send in bulk.
+    pipes: Pipes<K>,
     /// Where input is read into.
     buffer: Vec<u8>,
     /// Where a callback's output is gathered.
@@ -129,22 +148,24 @@ pub struct Shared<M> {
 /// Output buffers that grew past this in a spike are given back.
 const OUTPUT_CAPACITY_KEPT: usize = 256 << 10;
 
-impl<M> Shared<M> {
+impl<M, K: Pipe> Shared<M, K> {
     /// For connections with these limits and counters.
     pub fn new(now: Instant, limits: Config, counters: Arc<Counters>, handle: Handle<M>) -> Self {
         let buffer = vec![0; limits.read_buffer_bytes];
         let buffers = Buffers::new(limits.high_water_bytes);
-        Self { now, limits, counters, handle, drain: None, buffers, buffer, output: Vec::new() }
+        let pipes = Pipes::new(limits.pipes_max);
+        Self { now, limits, counters, handle, drain: None, buffers, pipes, buffer, output: Vec::new() }
     }
 
     /// When [`trim`](Self::trim) has something to do.
     pub fn trim_at(&self) -> Option<Instant> {
-        self.buffers.trim_at()
+        [self.buffers.trim_at(), self.pipes.trim_at()].into_iter().flatten().min()
     }
 
     /// Gives memory that was not needed for a while back to the system.
     pub fn trim(&mut self) {
         self.buffers.trim(self.now);
+        self.pipes.trim(self.now);
     }
 }
 
@@ -171,6 +192,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             told_drain: false,
             redeliver: false,
             deadline_moved: true,
+            bulk: Bulk::default(),
             protocol,
         }
     }
@@ -192,7 +214,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Output queued, in bytes.
     pub fn queued(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.bytes.len())
+        self.queue.as_ref().map_or(0, |queue| queue.len())
     }
 
     /// Notes what may be ready.
@@ -224,21 +246,21 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Tells the protocol that the connection is made.
-    pub fn open(&mut self, shared: &mut Shared<P::Message>) {
+    pub fn open(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         let requests = self.call(shared, |protocol, cx| protocol.on_open(cx));
         self.obey(shared, requests, &[], CloseReason::Finished);
         self.settle(shared);
     }
 
     /// Hands a message to the protocol.
-    pub fn message(&mut self, message: P::Message, shared: &mut Shared<P::Message>) {
+    pub fn message(&mut self, message: P::Message, shared: &mut Shared<P::Message, T::Pipe>) {
         let requests = self.call(shared, |protocol, cx| protocol.on_message(message, cx));
         self.obey(shared, requests, &[], CloseReason::Finished);
         self.settle(shared);
     }
 
     /// Ends the connection now. The first reason stays.
-    pub fn close(&mut self, reason: CloseReason, shared: &Shared<P::Message>) {
+    pub fn close(&mut self, reason: CloseReason, shared: &Shared<P::Message, T::Pipe>) {
         if self.state.is_closed() {
             return;
         }
@@ -263,7 +285,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Runs a callback. What it wrote is in `shared.output`.
     fn call(
         &mut self,
-        shared: &mut Shared<P::Message>,
+        shared: &mut Shared<P::Message, T::Pipe>,
         callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
     ) -> Option<Requests> {
         let queued = self.queued();
@@ -296,7 +318,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// the reason of the close if this callback is what ends the connection. Returns how many bytes were sent.
     fn obey(
         &mut self,
-        shared: &mut Shared<P::Message>,
+        shared: &mut Shared<P::Message, T::Pipe>,
         requests: Option<Requests>,
         input: &[u8],
         reason: CloseReason,
@@ -359,7 +381,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Takes the steps of the disconnect that are due: FIN when everything is sent, close when the peer has
     /// ended too.
-    fn settle(&mut self, shared: &Shared<P::Message>) {
+    fn settle(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         if self.state.is_closed() {
             return;
         }
@@ -386,7 +408,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Sends our FIN: everything before it was sent.
-    fn shut_write(&mut self, shared: &Shared<P::Message>) {
+    fn shut_write(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         match self.transport.shutdown_write() {
             Ok(()) => {
                 self.set_state(self.state.write_shut());

@@ -39,6 +39,12 @@ pub trait Protocol: Sized {
     /// where unused.
     type Message: Send + 'static;
 
+    /// Whether it sends back every byte unchanged, in order, by itself, and does nothing else with it. The loop
+    /// may then move bytes back to the socket inside the kernel, without calling
+    /// [`on_data`](Self::on_data); see [`Config::splice_threshold_bytes`](crate::Config::splice_threshold_bytes).
+    /// [`Context::forward`] in `on_data` must do the same for all other bytes.
+    const RETURNS_INPUT_UNCHANGED: bool = false;
+
     /// The connection is made.
     fn on_open(&mut self, cx: &mut Context<'_, Self::Message>) {
         let _ = cx;

@@ -13,7 +13,7 @@ use std::{
 
 use echoloop::{
     Address,
-    internals::{Addresses, Poller, Readiness, Transport},
+    internals::{Addresses, Pipe, Poller, Readiness, Transport},
 };
 use mio::{Interest, Token};
 
@@ -82,6 +82,8 @@ pub enum Call {
     Watch,
     /// getsockopt(2) with `SO_ERROR`, and getpeername(2).
     Ask,
+    /// pipe(2) and fcntl(2).
+    Pipe,
 }
 
 /// The most errors that a call has.
@@ -144,6 +146,8 @@ impl Call {
             ],
             Self::Watch => &[E::OutOfMemory, E::StorageFull, E::AlreadyExists, E::InvalidInput, E::Other],
             // No NotConnected: it would be a lie about a connection that is made.
+            // EMFILE, ENFILE have no kind of their own.
+            Self::Pipe => &[E::OutOfMemory, E::PermissionDenied, E::Other],
             Self::Ask => &[E::OutOfMemory, E::InvalidInput, E::Other],
         }
     }
@@ -208,6 +212,8 @@ pub struct Socket {
     pub write_shut: bool,
     /// Bytes that the server handed over in all.
     pub taken: u64,
+    /// Bytes that it moved into a pipe, to be handed over.
+    pub moved: u64,
 }
 
 impl Socket {
@@ -236,6 +242,7 @@ impl Socket {
             violations: Vec::new(),
             write_shut: false,
             taken: 0,
+            moved: 0,
         }
     }
 
@@ -352,7 +359,7 @@ impl FakeTransport {
         let would_block_is = match call {
             Call::Read => Readiness::READ,
             Call::Write => Readiness::WRITE,
-            Call::Shutdown | Call::Accept | Call::Watch | Call::Ask => Readiness::NONE,
+            Call::Shutdown | Call::Accept | Call::Watch | Call::Ask | Call::Pipe => Readiness::NONE,
         };
         let kernel = &mut *self.kernel.borrow_mut();
         let socket = &mut *self.socket.borrow_mut();
@@ -376,7 +383,8 @@ impl FakeTransport {
                 ErrorKind::NotConnected if call == Call::Ask => ErrorKind::OutOfMemory,
                 error => error,
             };
-            return Err(fail(socket, error, true, would_block_is));
+            // A pipe that is refused does the socket no harm.
+            return Err(fail(socket, error, call != Call::Pipe, would_block_is));
         }
         Ok(())
     }
@@ -527,7 +535,47 @@ impl Addresses for FakeTransport {
     }
 }
 
+/// Bytes that the server does not see.
+#[derive(Debug, Default)]
+pub struct FakePipe(VecDeque<u8>);
+
+impl Pipe for FakePipe {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Transport for FakeTransport {
+    type Pipe = FakePipe;
+
+    fn new_pipe(&self) -> io::Result<FakePipe> {
+        self.fate(Call::Pipe)?;
+        Ok(FakePipe::default())
+    }
+
+    fn fill(&mut self, pipe: &mut FakePipe, most: usize) -> usize {
+        if most == 0 || !pipe.0.is_empty() {
+            self.socket.borrow_mut().violation("a move of nothing, or into a pipe that is not empty");
+        }
+        // Nothing but bytes is ever moved, and sometimes not even those.
+        let has_bytes = !self.socket.borrow().inbound.is_empty();
+        if !has_bytes || self.kernel.borrow().hits(10) {
+            return 0;
+        }
+        let mut buffer = vec![0; most];
+        let n = self.read(&mut buffer).unwrap_or(0);
+        pipe.0.extend(&buffer[..n]);
+        self.socket.borrow_mut().moved += n as u64;
+        n
+    }
+
+    fn empty(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
+        let bytes: Vec<u8> = pipe.0.iter().copied().take(most).collect();
+        let n = self.write(&bytes)?;
+        pipe.0.drain(..n);
+        Ok(n)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self.fate(Call::Shutdown) {
             // shutdown(2) neither blocks nor is interrupted.

@@ -26,7 +26,7 @@ use std::{
 use choices::Choices;
 use kernel::{CHOICES, Planned};
 use protocol::hush_planned_panics;
-use world::{Outcome, Plan, World};
+use world::{Outcome, Plan};
 
 /// Schedules of an ordinary run: fewer where the code is not optimized.
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 1_500 } else { 10_000 };
@@ -37,7 +37,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn run(seed: u64, is_verbose: bool) -> Outcome {
-    let schedule = AssertUnwindSafe(|| World::from_seed(seed, is_verbose).run());
+    let schedule = AssertUnwindSafe(|| world::run_seed(seed, is_verbose));
     match panic::catch_unwind(schedule) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => panic!("seed {seed}: {failure} (replay it with ECHOLOOP_SEED={seed})"),
@@ -55,13 +55,14 @@ fn random_schedules_break_no_invariant() {
     }
     let schedules = number("ECHOLOOP_SCHEDULES").unwrap_or(SCHEDULES);
     let first = number("ECHOLOOP_FIRST_SEED").unwrap_or(0);
-    let (mut echoed, mut calls) = (0, 0);
+    let (mut echoed, mut moved, mut calls) = (0, 0, 0);
     for seed in first..first + schedules {
         let outcome = run(seed, false);
         echoed += outcome.echoed;
+        moved += outcome.moved;
         calls += outcome.calls;
     }
-    println!("{schedules} schedules, {calls} calls, {echoed} bytes echoed");
+    println!("{schedules} schedules, {calls} calls, {echoed} bytes echoed, {moved} moved in the kernel");
 }
 
 /// Scripts of the error sweep of an ordinary run; `ECHOLOOP_SCRIPTS=N` runs so many.
@@ -75,12 +76,12 @@ fn every_error_at_every_call_breaks_no_invariant() {
     hush_planned_panics();
     let mut runs = 0;
     for seed in 0..number("ECHOLOOP_SCRIPTS").unwrap_or(SCRIPTS) {
-        let clean = World::script(seed, None).run();
+        let clean = world::run_script(seed, None);
         let calls = clean.unwrap_or_else(|failure| panic!("script {seed}: {failure}")).calls;
         for call in 1..=calls.min(CALLS_MAX) {
             for (choice, sticky) in (0..CHOICES).flat_map(|choice| [(choice, false), (choice, true)]) {
                 let planned = Some(Planned { call, choice, sticky });
-                if let Err(failure) = World::script(seed, planned).run() {
+                if let Err(failure) = world::run_script(seed, planned) {
                     panic!("script {seed}, {planned:?}: {failure}");
                 }
                 runs += 1;

@@ -88,8 +88,9 @@ pub struct Record {
 
 pub type SharedRecord = Rc<RefCell<Record>>;
 
+/// The protocol. A `PURE` one says of itself that it returns what comes unchanged, so that some of it never comes here.
 #[derive(Debug)]
-pub struct Simulated {
+pub struct Simulated<const PURE: bool> {
     pub habit: Habit,
     pub record: SharedRecord,
     /// What messages for this connection say.
@@ -102,7 +103,7 @@ pub struct Simulated {
     has_dialled: bool,
 }
 
-impl Simulated {
+impl<const PURE: bool> Simulated<PURE> {
     pub fn new(habit: Habit, record: SharedRecord, number: u8, neighbours: SharedNeighbours) -> Self {
         Self {
             habit,
@@ -190,8 +191,9 @@ impl Simulated {
     }
 }
 
-impl Protocol for Simulated {
+impl<const PURE: bool> Protocol for Simulated<PURE> {
     type Message = u8;
+    const RETURNS_INPUT_UNCHANGED: bool = PURE;
 
     fn on_open(&mut self, cx: &mut Context<'_, u8>) {
         self.record.borrow_mut().opened += 1;

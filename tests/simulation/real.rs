@@ -42,7 +42,8 @@ fn on_the_fake(manner: Manner, habit: Habit, to_send: u64) -> Seeing {
     let mut plan = Plan::new(&Choices::seeded(1));
     plan.limits = limits();
     plan.planned = None;
-    let (received, end) = World::converse(plan, manner, habit, to_send).expect("no invariant breaks");
+    let (received, end) =
+        World::<false>::converse(plan, manner, habit, to_send).expect("no invariant breaks");
     seeing(received, end)
 }
 
@@ -107,7 +108,9 @@ fn a_client_sees_the_same_of_the_fake_kernel_and_of_the_real_one() {
         let handle = server.handle();
         let address = server.local_addrs()[0].to_string().parse().expect("an IP address");
         let running = thread::spawn(move || {
-            server.run(|_| Some(Simulated::new(habit, Rc::default(), 0, Rc::default()))).expect("run")
+            server
+                .run(|_| Some(Simulated::<false>::new(habit, Rc::default(), 0, Rc::default())))
+                .expect("run")
         });
         for manner in [Manner::Proper, Manner::LateReader, Manner::Waiting] {
             for to_send in [0, 1, 14, 99, 100, 101, 2000] {

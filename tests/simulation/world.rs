@@ -24,7 +24,7 @@ use super::{
     choices::Choices,
     client::{Client, MANNERS, Manner, Seen},
     kernel::{self, Call, FakePoller, FakeTransport, Faults, Kernel, Planned, Rearm, SharedKernel, Socket},
-    protocol::{CALLBACKS, Habit, Record, SharedNeighbours, SharedRecord, Simulated},
+    protocol::{CALLBACKS, Callback, Habit, Record, SharedNeighbours, SharedRecord, Simulated},
 };
 
 /// A timeout of years is as good as none.
@@ -49,6 +49,8 @@ pub struct Plan {
     pub mailbox: usize,
     pub requests_per_turn: usize,
     pub manners: Vec<Manner>,
+    /// Its protocols say that they return what comes unchanged.
+    pub is_pure: bool,
     pub habits: Vec<Habit>,
     pub planned: Option<Planned>,
 }
@@ -61,10 +63,11 @@ impl Plan {
             2 => Faults { partial: 90, would_block: 30, interrupted: 20, error: 0 },
             _ => Faults { partial: 30, would_block: 10, interrupted: 5, error: 1 },
         };
+        let is_pure = choices.u8(..3) == 0;
         Self {
             clients: choices.usize(1..=8),
             steps: choices.usize(20..400),
-            limits: limits(choices),
+            limits: limits(is_pure, choices),
             rearm: if choices.bool() { Rearm::EveryEdge } else { Rearm::AfterWouldBlock },
             faults,
             accept_faults: if choices.bool() { 0 } else { 30 },
@@ -76,7 +79,8 @@ impl Plan {
             } else {
                 MANNERS.to_vec()
             },
-            habits: habits(choices),
+            is_pure,
+            habits: habits(is_pure, choices),
             planned: None,
         }
     }
@@ -94,7 +98,7 @@ impl Plan {
 }
 
 /// Sizes from 1 byte up, and timeouts from a millisecond to never.
-fn limits(choices: &Choices) -> Config {
+fn limits(is_pure: bool, choices: &Choices) -> Config {
     let size = |most: usize| match choices.u8(..4) {
         0 => 1,
         1 => choices.usize(1..=8.min(most)),
@@ -107,6 +111,11 @@ fn limits(choices: &Choices) -> Config {
     config.queue_limit_bytes = config.high_water_bytes + 2000;
     config.input_limit_bytes = choices.usize(8..300);
     config.turn_budget_bytes = if choices.bool() { 1 } else { choices.usize(1..1000) };
+    if is_pure {
+        config.splice_threshold_bytes = Some(choices.usize(1..20));
+        config.pipes_max = choices.usize(..4);
+        config.turn_budget_bytes = choices.usize(1..100);
+    }
     config.accept_burst = choices.usize(1..4);
     config.event_batch = choices.usize(1..4);
     let timeout = |most: u64| match choices.u8(..6) {
@@ -125,7 +134,10 @@ fn limits(choices: &Choices) -> Config {
     config
 }
 
-fn habits(choices: &Choices) -> Vec<Habit> {
+fn habits(is_pure: bool, choices: &Choices) -> Vec<Habit> {
+    if is_pure {
+        return vec![Habit::Echo, Habit::Echo, Habit::Echo, Habit::PanicIn(Callback::Eof)];
+    }
     if choices.bool() {
         return vec![Habit::Echo];
     }
@@ -194,12 +206,20 @@ struct Pair {
     is_outbound: bool,
 }
 
-pub struct World {
+impl Pair {
+    /// Bytes that the client is to get back, so far.
+    fn owed(&self) -> u64 {
+        self.record.borrow().echoed + self.client.socket.borrow().moved
+    }
+}
+
+/// `PURE` says what its protocols say of themselves.
+pub struct World<const PURE: bool> {
     plan: Plan,
     choices: Choices,
     kernel: SharedKernel,
     poller: FakePoller,
-    connections: Connections<Simulated, FakeTransport>,
+    connections: Connections<Simulated<PURE>, FakeTransport>,
     counters: Arc<Counters>,
     listener: Option<Listener<Backlog>>,
     waiting: Rc<RefCell<VecDeque<usize>>>,
@@ -223,24 +243,34 @@ pub struct Outcome {
     pub trace: u64,
     pub calls: u64,
     pub echoed: u64,
+    /// Bytes that went through pipes.
+    pub moved: u64,
 }
 
-impl World {
-    /// A random schedule.
-    pub fn from_seed(seed: u64, is_verbose: bool) -> Self {
-        Self::from_choices(Choices::seeded(seed), is_verbose)
-    }
+/// Runs a random schedule.
+pub fn run_seed(seed: u64, is_verbose: bool) -> Result<Outcome, Failure> {
+    run_choices(Choices::seeded(seed), is_verbose)
+}
 
-    pub fn from_choices(choices: Choices, is_verbose: bool) -> Self {
-        Self::new(Plan::new(&choices), choices, is_verbose)
-    }
+pub fn run_choices(choices: Choices, is_verbose: bool) -> Result<Outcome, Failure> {
+    run(Plan::new(&choices), choices, is_verbose)
+}
 
-    /// A schedule in which nothing fails but what is planned.
-    pub fn script(seed: u64, planned: Option<Planned>) -> Self {
-        let choices = Choices::seeded(seed);
-        Self::new(Plan { planned, ..Plan::script(&choices) }, choices, false)
-    }
+/// Runs a schedule in which nothing fails but what is planned.
+pub fn run_script(seed: u64, planned: Option<Planned>) -> Result<Outcome, Failure> {
+    let choices = Choices::seeded(seed);
+    run(Plan { planned, ..Plan::script(&choices) }, choices, false)
+}
 
+fn run(plan: Plan, choices: Choices, is_verbose: bool) -> Result<Outcome, Failure> {
+    if plan.is_pure {
+        World::<true>::new(plan, choices, is_verbose).run()
+    } else {
+        World::<false>::new(plan, choices, is_verbose).run()
+    }
+}
+
+impl<const PURE: bool> World<PURE> {
     #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
     pub fn new(plan: Plan, choices: Choices, is_verbose: bool) -> Self {
         let begin = Instant::now();
@@ -303,7 +333,8 @@ impl World {
         self.calm_down()?;
         self.check_end()?;
         let echoed = self.pairs.iter().map(|pair| pair.client.received).sum();
-        Ok(Outcome { trace: self.trace.finish(), calls: self.kernel.borrow().calls, echoed })
+        let moved = self.pairs.iter().map(|pair| pair.client.socket.borrow().moved).sum();
+        Ok(Outcome { trace: self.trace.finish(), calls: self.kernel.borrow().calls, echoed, moved })
     }
 
     /// One client, no faults: how many bytes it gets back, and how it sees the end.
@@ -600,22 +631,23 @@ impl World {
             let limits = &self.plan.limits;
             let connection = pair.id.and_then(|id| self.connections.get(id));
             if let (Some(connection), Habit::Echo) = (connection, pair.habit)
-                && connection.queued() > limits.high_water_bytes
+                && connection.queued() > limits.high_water_bytes.max(limits.turn_budget_bytes.div_ceil(2))
             {
                 return Err(format!("client {number}: {} bytes are queued", connection.queued()));
             }
             // What a protocol holds back and then writes at once comes on top of the mark.
             let held_back = limits.input_limit_bytes.max(50 + limits.read_buffer_bytes);
-            let most = limits.high_water_bytes + held_back + 3;
+            let most = limits.high_water_bytes.max(limits.turn_budget_bytes) + held_back + 3;
             let queued =
                 connection.map_or(record.queued, |connection| connection.queued().max(record.queued));
             if queued > most {
                 return Err(format!("client {number}: {queued} bytes are queued"));
             }
-            if pair.client.seen == Seen::Fin && pair.client.received != record.echoed {
+            if pair.client.seen == Seen::Fin && pair.client.received != pair.owed() {
                 return Err(format!(
                     "client {number}: a clean end after {} of {} bytes owed",
-                    pair.client.received, record.echoed
+                    pair.client.received,
+                    pair.owed()
                 ));
             }
         }
@@ -840,19 +872,21 @@ impl World {
             if record.opened != 1 && !(record.opened == 0 && was_never_made) {
                 return Err(format!("client {number}: opened {} times, '{reason}'", record.opened));
             }
-            if reason.is_complete() && (socket.taken != record.echoed || !socket.write_shut) {
+            if reason.is_complete() && (socket.taken != pair.owed() || !socket.write_shut) {
                 return Err(format!(
                     "client {number}: '{reason}' after {} of {} bytes owed",
-                    socket.taken, record.echoed
+                    socket.taken,
+                    pair.owed()
                 ));
             }
             if reason == CloseReason::Peer
-                && record.echoed != pair.client.sent
+                && pair.owed() != pair.client.sent
                 && matches!(pair.habit, Habit::Echo | Habit::Talkative | Habit::Dialling)
             {
                 return Err(format!(
                     "client {number}: '{reason}', but {} of {} bytes were echoed",
-                    record.echoed, pair.client.sent
+                    pair.owed(),
+                    pair.client.sent
                 ));
             }
         }

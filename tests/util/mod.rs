@@ -43,6 +43,28 @@ pub fn holds_within(limit: Duration, mut state: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// Whether servers move bytes inside the kernel: `ECHOLOOP_TEST_SPLICE` says `always`, `never`, or nothing, and they
+/// choose.
+fn splice_mode() -> Option<String> {
+    let mode = env::var("ECHOLOOP_TEST_SPLICE").ok()?;
+    assert!(matches!(&*mode, "always" | "never"), "ECHOLOOP_TEST_SPLICE={mode}");
+    Some(mode)
+}
+
+fn with_splice(mut config: Config) -> Config {
+    match splice_mode().as_deref() {
+        Some("always") => config.splice_threshold_bytes = Some(1),
+        Some(_) => config.splice_threshold_bytes = None,
+        None => {}
+    }
+    config
+}
+
+/// The options of `echoloop serve` for that; a program cannot be told to move all bytes.
+pub fn splice_options() -> &'static [&'static str] {
+    if splice_mode().as_deref() == Some("never") { &["--no-splice"] } else { &[] }
+}
+
 /// A server on a thread of this process. Dropping it aborts the server.
 pub struct Running<P: Protocol> {
     pub addresses: Vec<Address>,
@@ -62,7 +84,8 @@ impl<P: Protocol + 'static> Running<P> {
     where
         F: Fn(&Peer<'_>) -> Option<P> + Send + Sync + 'static,
     {
-        let server = Server::builder().config(config).bind(addresses.iter().copied()).expect("bind");
+        let server =
+            Server::builder().config(with_splice(config)).bind(addresses.iter().copied()).expect("bind");
         let (addresses, handle) = (server.local_addrs().to_vec(), server.handle());
         let thread = thread::spawn(move || server.run(factory).expect("run"));
         Self { addresses, handle, thread: Some(thread) }
@@ -193,6 +216,9 @@ impl Program {
     pub fn start(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
         command.args(args);
+        if args.first() == Some(&"serve") {
+            command.args(splice_options());
+        }
         Self::spawn(command)
     }
 

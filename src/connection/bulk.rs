@@ -1,0 +1,81 @@
+//! Whether a connection sends in bulk, so that its bytes are better moved inside the kernel.
+//!
+//! For small messages a move costs more than a copy, for large ones less: a copy reads and writes every byte, a
+//! move only passes pages on. So it is decided by what the connection sends, again and again.
+
+use super::{Connection, InputSide, Queue, Readiness, Shared, State};
+use crate::{
+    Protocol,
+    transport::{Pipe, Transport},
+};
+
+/// How much a connection has sent in bulk lately: reads of at least the threshold, less those below it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bulk(u8);
+
+impl Bulk {
+    /// From here on bytes are moved.
+    const ENOUGH: u8 = 2;
+
+    /// The most that is remembered, so that it ends after two small reads.
+    const MOST: u8 = 3;
+
+    const fn is_on(self) -> bool {
+        self.0 >= Self::ENOUGH
+    }
+
+    const fn note(&mut self, is_large: bool) {
+        if !is_large {
+            self.0 = self.0.saturating_sub(1);
+        } else if self.0 < Self::MOST {
+            self.0 += 1;
+        }
+    }
+}
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// Notes that `n` bytes were read at once.
+    pub(super) fn note_bulk(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
+        if P::RETURNS_INPUT_UNCHANGED
+            && let Some(threshold) = shared.limits.splice_threshold_bytes
+        {
+            self.bulk.note(n >= threshold);
+        }
+    }
+
+    /// Whether its bytes are moved rather than read: then everything is sent before more is taken.
+    pub(super) const fn is_bulk(&self) -> bool {
+        P::RETURNS_INPUT_UNCHANGED && self.bulk.is_on()
+    }
+
+    /// Moves what has come into a pipe, and queues that. False if nothing was moved: a read will tell why.
+    pub(super) fn fill_pipe(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
+        let is_clear = self.state == State::Reading
+            && self.input == InputSide::Open
+            && self.output_is_open()
+            && self.unconsumed() == 0
+            && self.ready.has(Readiness::WRITE);
+        if !is_clear || !self.is_bulk() {
+            return false;
+        }
+        let Some(mut taken) = shared.pipes.take(shared.now, || self.transport.new_pipe()) else {
+            return false;
+        };
+        // Half of what is left is for sending it.
+        let n = self.transport.fill(&mut taken.pipe, budget.div_ceil(2));
+        if n == 0 {
+            shared.pipes.give_back(taken, shared.now);
+            return false;
+        }
+        debug_assert_eq!(taken.pipe.len(), n, "it was empty");
+        *budget = budget.saturating_sub(n);
+        self.last_activity = shared.now;
+        shared.counters.bytes_received.add(n);
+        self.note_bulk(n, shared);
+        self.queue = Some(Box::new(Queue { pipe: Some(taken), ..Queue::new(shared.now) }));
+        self.throttled |= n >= shared.limits.high_water_bytes;
+        self.set_state(self.state.queued());
+        self.deadline_moved = true;
+        true
+    }
+}

@@ -1,0 +1,90 @@
+//! A pipe in the kernel, through which a socket's bytes return to it without passing through user space.
+
+use std::fmt;
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::KernelPipe;
+
+/// Bytes on their way from a socket back to it, held by the kernel.
+pub trait Pipe: fmt::Debug {
+    /// How many bytes are in it.
+    fn len(&self) -> usize;
+
+    /// Whether it is empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The pipe of transports that have none.
+#[derive(Debug)]
+pub enum NoPipe {}
+
+impl Pipe for NoPipe {
+    fn len(&self) -> usize {
+        match *self {}
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{
+        io,
+        os::fd::{AsFd, OwnedFd},
+    };
+
+    use rustix::{
+        io::Errno,
+        pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice},
+    };
+
+    use super::Pipe;
+
+    /// The capacity asked for.
+    const CAPACITY: usize = 256 << 10;
+
+    /// A pipe of less is not worth a system call. The kernel makes small ones for a user that has many,
+    /// see pipe(7), `pipe-user-pages-soft`.
+    const CAPACITY_MIN: usize = 64 << 10;
+
+    /// pipe(2) and splice(2).
+    #[derive(Debug)]
+    pub(crate) struct KernelPipe {
+        input: OwnedFd,
+        output: OwnedFd,
+        len: usize,
+    }
+
+    impl KernelPipe {
+        pub(crate) fn new() -> io::Result<Self> {
+            let (output, input) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+            let capacity = fcntl_setpipe_size(&input, CAPACITY).or_else(|_| fcntl_getpipe_size(&input))?;
+            if capacity < CAPACITY_MIN {
+                return Err(Errno::NOBUFS.into());
+            }
+            Ok(Self { input, output, len: 0 })
+        }
+
+        /// One splice(2) from `socket` into the pipe.
+        pub(crate) fn fill(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+            let n = splice(socket, None, &self.input, None, most, FLAGS)?;
+            self.len += n;
+            Ok(n)
+        }
+
+        /// One splice(2) from the pipe into `socket`.
+        pub(crate) fn empty(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+            let n = splice(&self.output, None, socket, None, most.min(self.len), FLAGS)?;
+            self.len -= n;
+            Ok(n)
+        }
+    }
+
+    const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+    impl Pipe for KernelPipe {
+        fn len(&self) -> usize {
+            self.len
+        }
+    }
+}
