@@ -236,5 +236,6 @@ mod tests {
         assert_eq!(deadlines.pop_due(start + Duration::from_secs(99)), Some(99));
         deadlines.shrink();
         assert_eq!(deadlines.earliest(), None);
+        assert_eq!((deadlines.heap.capacity(), deadlines.positions.capacity()), (0, 0));
     }
 }

@@ -328,4 +328,23 @@ mod tests {
         handle.drain();
         assert_eq!(mailbox.order(), Order::Abort);
     }
+
+    #[test]
+    fn what_goes_wrong_is_said_in_a_line_each() {
+        let lines = [SendError::Full(()), SendError::Closed(()), SendError::Unresolved(())]
+            .map(|error| error.to_string());
+        let expected =
+            ["the mailbox of the loop is full", "the loop has ended", "the host name is not resolved"];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_request_that_is_there_is_known_until_it_is_looked_for() {
+        let (handle, mailbox, _) = pair(1);
+        assert!(!mailbox.is_woken());
+        handle.send(ID, 1).unwrap();
+        assert!(mailbox.is_woken());
+        mailbox.open();
+        assert!(!mailbox.is_woken());
+    }
 }

@@ -284,4 +284,52 @@ mod tests {
         assert_eq!(accept_all(&mut listener, now, &Counters::default()), [0; 0]);
         assert!(listener.retry_at().is_some());
     }
+
+    #[test]
+    fn losses_in_a_row_are_counted_up_to_a_bound_and_from_anew_after_a_success() {
+        let lost = |n| (0..n).map(|_| Err(ErrorKind::NetworkDown.into()));
+        let script = lost(LOST_IN_ROW_MAX).chain([Ok(1)]).chain(lost(LOST_IN_ROW_MAX + 1)).chain([Ok(2)]);
+        let counters = Counters::default();
+        let mut listener = listener(script);
+        assert_eq!(accept_all(&mut listener, Instant::now(), &counters), [1]);
+        assert!(listener.retry_at().is_some(), "one more than what is bad luck");
+        assert_eq!(counters.accept_aborted.get(), 2 * LOST_IN_ROW_MAX as u64);
+    }
+
+    #[test]
+    fn a_shortage_that_stays_is_logged_once_a_second() {
+        let begin = Instant::now();
+        let mut listener = listener((0..9).map(|_| Err(ErrorKind::OutOfMemory.into())));
+        let mut logged_at = |millis| {
+            let now = begin + Duration::from_millis(millis);
+            accept_all(&mut listener, now, &Counters::default());
+            listener.last_complaint.expect("there was a complaint") - begin
+        };
+        for (millis, logged) in [(0, 0), (500, 0), (999, 0), (1000, 1000), (1999, 1000), (2000, 2000)] {
+            assert_eq!(logged_at(millis), Duration::from_millis(logged));
+        }
+    }
+
+    #[test]
+    fn an_event_is_a_cause_to_look_again() {
+        let now = Instant::now();
+        let mut listener = listener([]);
+        assert!(!listener.is_drained(), "nobody has looked");
+        accept_all(&mut listener, now, &Counters::default());
+        assert!(listener.is_drained() && !listener.is_ready(now));
+        listener.set_ready();
+        assert!(listener.is_ready(now));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn errors_that_were_pending_on_the_connection_cost_only_it() {
+        use rustix::io::Errno;
+        for errno in [Errno::PROTO, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::OPNOTSUPP, Errno::NETUNREACH] {
+            assert_eq!(triage(&errno.into()), Trouble::OneLost, "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NOBUFS, Errno::INVAL] {
+            assert_eq!(triage(&errno.into()), Trouble::Shortage, "{errno}");
+        }
+    }
 }

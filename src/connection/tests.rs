@@ -1264,6 +1264,26 @@ fn the_linger_silence_begins_when_input_is_discarded() {
     world.assert_ended(CloseReason::LingerSilence);
 }
 
+#[test]
+fn a_deadline_that_comes_up_too_early_costs_no_system_call() {
+    let (mut world, peer) = World::with_one(Config::default(), 100);
+    world.pass(seconds(300));
+    world.data(&peer, b"active");
+    let before = peer.wire.borrow().reads;
+    world.pass(seconds(300));
+    assert_eq!(peer.wire.borrow().reads, before);
+    world.assert_open();
+}
+
+#[test]
+fn a_drain_gives_up_an_outbound_connection_that_is_not_made() {
+    let mut world = World::echo(Config::default());
+    world.add(Echo, State::Connecting, Wire { connecting: true, ..Wire::default() });
+    world.begin_drain();
+    world.pass(Duration::ZERO);
+    world.assert_ended(CloseReason::Aborted);
+}
+
 // ---- bulk ----
 
 /// An echo connection with pipes that sends in bulk already; its socket takes `room` bytes.

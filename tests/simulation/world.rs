@@ -804,7 +804,7 @@ impl<const PURE: bool> World<PURE> {
         if self.mailbox.order() != Order::Run {
             return Ok(());
         }
-        if self.connections.has_room() && !self.waiting.borrow().is_empty() {
+        if self.connections.len() < self.plan.capacity && !self.waiting.borrow().is_empty() {
             return Err("clients wait in the backlog though there is room".to_owned());
         }
         for (number, pair) in self.pairs.iter().enumerate() {
