@@ -40,6 +40,8 @@ pub(super) struct Effort {
     /// How late the client of test A begins to read, and how long the server of test C is watched.
     pub(super) late: Duration,
     pub(super) watch: Duration,
+    /// While nobody is served for this long in test C, no more will be.
+    pub(super) settled: Duration,
 }
 
 const DEFAULT: Effort = Effort {
@@ -52,6 +54,7 @@ const DEFAULT: Effort = Effort {
     replies: 10,
     late: Duration::from_secs(1),
     watch: Duration::from_secs(2),
+    settled: Duration::from_millis(500),
 };
 
 const FULL: Effort = Effort {
@@ -72,6 +75,7 @@ const TEST: Effort = Effort {
     replies: 2,
     late: Duration::from_millis(100),
     watch: Duration::from_millis(100),
+    settled: Duration::from_millis(150),
     ..DEFAULT
 };
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::PATIENCE;
-use crate::comparison::{measure::cpu_time, process::Process};
+use crate::comparison::{args::Effort, measure::cpu_time, process::Process};
 
 /// `ulimit -n` of the server.
 pub(super) const LIMIT: u64 = 64;
@@ -22,9 +22,6 @@ const MESSAGE: &[u8] = b"is there anybody";
 
 /// How often is looked whether something has come.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// While nobody comes for this long, no more will.
-const SETTLED: Duration = Duration::from_millis(400);
 
 /// How they fared.
 #[derive(Debug)]
@@ -42,18 +39,18 @@ pub(in crate::comparison) struct Descriptors {
 }
 
 impl Descriptors {
-    pub(super) fn observe(server: &mut Process, watch: Duration) -> Result<Self, String> {
+    pub(super) fn observe(server: &mut Process, effort: Effort) -> Result<Self, String> {
         let mut crowd = Crowd::come(server).map_err(|error| format!("connecting: {error}"))?;
-        crowd.wait(SETTLED);
+        crowd.wait(effort.settled);
         let at_once = crowd.served;
         let before = cpu_time(server.id());
         let begin = Instant::now();
-        thread::sleep(watch);
+        thread::sleep(effort.watch);
         let used = cpu_time(server.id()).unwrap_or_default().saturating_sub(before.unwrap_or_default());
         let cpu = used.as_secs_f64() / begin.elapsed().as_secs_f64();
         // Those that are served make room, until that is of no use to the others.
         while crowd.leave() && !crowd.waiting.is_empty() {
-            crowd.wait(SETTLED);
+            crowd.wait(effort.settled);
         }
         let died = server.ended().is_some();
         Ok(Self { at_once, served: crowd.served, dropped: crowd.dropped, cpu, died })

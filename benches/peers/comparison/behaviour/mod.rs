@@ -39,7 +39,7 @@ impl Behaviour {
             replies: start(Mode::Reply, None)
                 .and_then(|server| Replies::observe(&server, effort.replies).map_err(|e| e.to_string())),
             descriptors: start(Mode::Echo, Some(descriptors::LIMIT))
-                .and_then(|mut server| Descriptors::observe(&mut server, effort.watch)),
+                .and_then(|mut server| Descriptors::observe(&mut server, effort)),
         }
     }
 }

@@ -1,5 +1,5 @@
 /* libevent: bufferevents that move what they read to what they send, read up to a limit, and are freed when all
- * of it is sent. */
+ * of it is sent. libevent 2.1 receives 4 KiB at a time at most, whatever it is told. */
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -74,8 +74,6 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     struct bufferevent *client =
         bufferevent_socket_new(evconnlistener_get_base(listener), fd, BEV_OPT_CLOSE_ON_FREE);
-    bufferevent_set_max_single_read(client, BUFFER_BYTES);
-    bufferevent_set_max_single_write(client, BUFFER_BYTES);
     bufferevent_setcb(client, received, sent, happened, NULL);
     bufferevent_enable(client, EV_READ | EV_WRITE);
 }
