@@ -34,6 +34,13 @@ fn ticks(process: &Path) -> Option<Duration> {
     Some(Duration::from_millis(ticks.sum::<u64>() * 10))
 }
 
+/// How long this thread was ready to run while its processor ran other programs.
+pub(super) fn time_waited() -> Duration {
+    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = schedstat.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+    Duration::from_nanos(waited.unwrap_or(0))
+}
+
 /// The resident memory of a process, in bytes; exact, unlike `VmRSS`, which may lag by some hundred KiB.
 pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;

@@ -63,6 +63,8 @@ fn run(args: &Args) -> io::Result<()> {
     let peers = available(&args.peers, cores);
 
     let mut report = Report::new(effort, &peers);
+    let waited = measure::time_waited();
+    let measuring = Instant::now();
     let rounds = args.workloads.iter().map(|workload| workload.rounds(effort)).max().unwrap_or(0);
     for round in 0..rounds {
         for workload in args.workloads.iter().filter(|workload| round < workload.rounds(effort)) {
@@ -72,6 +74,8 @@ fn run(args: &Args) -> io::Result<()> {
         }
         eprintln!("round {} of {rounds}: {:.0?} since the beginning", round + 1, begin.elapsed());
     }
+    let waited = measure::time_waited().saturating_sub(waited);
+    report.disturbed(waited.as_secs_f64() / measuring.elapsed().as_secs_f64());
     for peer in peers.iter().filter(|_| args.behaviour) {
         report.behaviour(peer, Behaviour::observe(peer, cores, effort));
     }

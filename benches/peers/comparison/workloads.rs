@@ -18,6 +18,8 @@ pub(super) struct Workload {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     pub(super) per: Per,
+    /// The figure that says the most of it.
+    pub(super) matters: Figure,
     load: Load,
 }
 
@@ -27,6 +29,15 @@ pub(super) enum Per {
     Message,
     Gigabyte,
     Connection,
+}
+
+/// A figure, by the place of its column in the tables; the first one is throughput.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Figure {
+    Cpu = 1,
+    P50 = 2,
+    P99 = 3,
+    Memory = 4,
 }
 
 #[derive(Debug)]
@@ -55,42 +66,49 @@ pub(super) const WORKLOADS: [Workload; 10] = [
         name: "small-128",
         title: "100 connections × 128 B, one message at a time",
         per: Per::Message,
+        matters: Figure::Cpu,
         load: Load::Echo(Group { connections: 100, size: 128, depth: 1 }),
     },
     Workload {
         name: "small-512",
         title: "100 connections × 512 B, one message at a time",
         per: Per::Message,
+        matters: Figure::Cpu,
         load: Load::Echo(Group { connections: 100, size: 512, depth: 1 }),
     },
     Workload {
         name: "pipelined",
         title: "100 connections × 128 B, 16 messages at a time",
         per: Per::Message,
+        matters: Figure::Cpu,
         load: Load::Echo(Group { connections: 100, size: 128, depth: 16 }),
     },
     Workload {
         name: "bulk-16k",
         title: "8 connections × 16 KiB",
         per: Per::Gigabyte,
+        matters: Figure::Cpu,
         load: Load::Echo(Group { connections: 8, size: 16 << 10, depth: 1 }),
     },
     Workload {
         name: "bulk-256k",
         title: "8 connections × 256 KiB",
         per: Per::Gigabyte,
+        matters: Figure::Cpu,
         load: Load::Echo(Group { connections: 8, size: 256 << 10, depth: 1 }),
     },
     Workload {
         name: "bulk-4m",
         title: "8 connections × 4 MiB",
         per: Per::Gigabyte,
+        matters: Figure::Cpu,
         load: Load::Echo(Group { connections: 8, size: 4 << 20, depth: 1 }),
     },
     Workload {
         name: "mixed",
-        title: "8 hogs × 256 KiB, 4 at a time, and 50 pingers × 64 B: the hogs' bytes, the pingers' latencies",
+        title: "8 hogs × 256 KiB and 50 pingers × 64 B: the hogs' bytes, the pingers' latencies",
         per: Per::Gigabyte,
+        matters: Figure::P99,
         load: Load::Mixed {
             hogs: Group { connections: 8, size: 256 << 10, depth: 4 },
             pingers: Group { connections: 50, size: 64, depth: 1 },
@@ -100,18 +118,21 @@ pub(super) const WORKLOADS: [Workload; 10] = [
         name: "churn",
         title: "connect, 64 B, half-close, read to the end, close; 32 at a time",
         per: Per::Connection,
+        matters: Figure::Cpu,
         load: Load::Churn { parallel: 32, size: 64 },
     },
     Workload {
         name: "idle",
-        title: "connections that rest after one echo of 64 B each; latencies are those of the echo",
+        title: "connections that rest after one echo of 64 B each; latencies are the echo's",
         per: Per::Connection,
+        matters: Figure::Memory,
         load: Load::Idle { size: 64 },
     },
     Workload {
         name: "latency",
         title: "1 connection × 64 B",
         per: Per::Message,
+        matters: Figure::P50,
         load: Load::Echo(Group { connections: 1, size: 64, depth: 1 }),
     },
 ];

@@ -17,15 +17,15 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const COLUMNS: i32 = 2;
 const MARGIN: i32 = 40;
-const HEADER: i32 = 108;
+const HEADER: i32 = 124;
 const PANEL_WIDTH: i32 = 580;
-const PANEL_HEADER: i32 = 58;
+const PANEL_HEADER: i32 = 70;
 const ROW: i32 = 21;
 const BAR: i32 = 13;
 
 /// Within a panel: where names end, and the scale's ends.
-const NAMES: i32 = 84;
-const SCALE_LEFT: i32 = 126;
+const NAMES: i32 = 80;
+const SCALE_LEFT: i32 = 134;
 const SCALE_RIGHT: i32 = 500;
 
 /// The ratios at the scale's ends. Bars beyond them are cut; their figures say how long they are.
@@ -38,63 +38,37 @@ const RULE: RGBColor = RGBColor(229, 231, 235);
 const MORE: RGBColor = RGBColor(100, 137, 190);
 const LESS: RGBColor = RGBColor(224, 142, 69);
 
-/// A panel: a workload, and which of its columns it shows.
-struct Panel {
-    workload: &'static Workload,
-    column: usize,
-    title: String,
-}
-
 pub(super) fn render(report: &Report) -> String {
-    let panels: Vec<Panel> = report.workloads().map(Panel::of).collect();
-    let others = i32::try_from(report.peers.len()).unwrap_or(0) - 1;
-    let height = PANEL_HEADER + ROW * others + 36;
-    let rows = i32::try_from(panels.len()).unwrap_or(0).div_euclid(COLUMNS)
-        + i32::try_from(panels.len()).unwrap_or(0).rem_euclid(COLUMNS);
-    let size = (
-        u32::try_from(2 * MARGIN + COLUMNS * PANEL_WIDTH).unwrap_or(0),
-        u32::try_from(HEADER + rows * height + 12).unwrap_or(0),
-    );
+    let workloads: Vec<&Workload> = report.workloads().collect();
+    let height = PANEL_HEADER + ROW * length(&report.peers) - ROW + 36;
+    let lines = (length(&workloads) + COLUMNS - 1) / COLUMNS;
+    let size = (2 * MARGIN + COLUMNS * PANEL_WIDTH, HEADER + lines * height + 12);
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        let drawn = draw(&area, report, &panels, height);
+        let area = SVGBackend::with_string(&mut svg, (size.0.unsigned_abs(), size.1.unsigned_abs()))
+            .into_drawing_area();
         // Only a file could fail.
+        let drawn = draw(&area, report, &workloads, height);
         drawn.and_then(|()| area.present().map_err(|error| error.to_string())).unwrap_or_default();
     }
     svg
 }
 
-impl Panel {
-    fn of(workload: &'static Workload) -> Self {
-        let (column, what) = match workload.name {
-            "mixed" => (3, "pingers’ p99 beside 8 hogs"),
-            "idle" => (4, "memory of a connection that rests"),
-            "latency" => (2, "median round trip, 1 connection × 64 B"),
-            "churn" => (1, "CPU per connection: connect, 64 B, disconnect"),
-            "pipelined" => (1, "CPU per message, 100 × 128 B, 16 at a time"),
-            "small-128" => (1, "CPU per message, 100 × 128 B"),
-            "small-512" => (1, "CPU per message, 100 × 512 B"),
-            "bulk-16k" => (1, "CPU per GB, 8 × 16 KiB"),
-            "bulk-256k" => (1, "CPU per GB, 8 × 256 KiB"),
-            "bulk-4m" => (1, "CPU per GB, 8 × 4 MiB"),
-            other => (1, other),
-        };
-        Self { workload, column, title: format!("{}: {what}", workload.name) }
-    }
+/// The number of things of which there are a few.
+fn length<T>(things: &[T]) -> i32 {
+    i32::try_from(things.len()).expect("a few")
 }
 
-fn draw(area: &Area<'_>, report: &Report, panels: &[Panel], height: i32) -> Result<(), String> {
+fn draw(area: &Area<'_>, report: &Report, workloads: &[&Workload], height: i32) -> Result<(), String> {
     area.fill(&WHITE).map_err(|error| error.to_string())?;
     text(area, "What the server costs, as a ratio to echoloop", (MARGIN, 34), 24, INK, HPos::Left)?;
-    let explanation = "Medians of interleaved rounds, server and client on a core each. 1 is echoloop. The scale is \
-                       logarithmic; shorter is better.";
+    let explanation = "Medians of interleaved rounds, server and client on a core each. \
+                       echoloop is 1, the scale logarithmic.";
     text(area, explanation, (MARGIN, 62), 14, FAINT, HPos::Left)?;
     legend(area)?;
-    for (n, panel) in panels.iter().enumerate() {
-        let n = i32::try_from(n).map_err(|error| error.to_string())?;
+    for (n, workload) in (0..).zip(workloads) {
         let origin = (MARGIN + n % COLUMNS * PANEL_WIDTH, HEADER + n / COLUMNS * height);
-        draw_panel(area, report, panel, origin)?;
+        draw_panel(area, report, workload, origin)?;
     }
     Ok(())
 }
@@ -109,21 +83,27 @@ fn legend(area: &Area<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn draw_panel(area: &Area<'_>, report: &Report, panel: &Panel, origin: (i32, i32)) -> Result<(), String> {
+fn draw_panel(
+    area: &Area<'_>,
+    report: &Report,
+    workload: &Workload,
+    origin: (i32, i32),
+) -> Result<(), String> {
     let (left, top) = origin;
-    let column = &columns(panel.workload.per)[panel.column];
-    let ours = report.ours(panel.workload);
+    let column = &columns(workload.per)[workload.matters as usize];
+    let ours = report.ours(workload);
     let own = ours.as_ref().map_or("not measured".into(), |ours| column.show(ours));
-    text(area, &panel.title, (left, top + 12), 15, INK, HPos::Left)?;
-    text(area, &format!("echoloop {own}"), (left + SCALE_RIGHT + 50, top + 12), 13, FAINT, HPos::Right)?;
+    text(area, &format!("{}: {}", workload.name, column.title), (left, top + 4), 15, INK, HPos::Left)?;
+    text(area, &format!("echoloop {own}"), (left + SCALE_RIGHT + 50, top + 4), 13, INK, HPos::Right)?;
+    text(area, workload.title, (left, top + 24), 12, FAINT, HPos::Left)?;
 
     let others: Vec<_> = report.peers.iter().filter(|peer| peer.name != OURS).collect();
-    let bottom = top + PANEL_HEADER + ROW * i32::try_from(others.len()).unwrap_or(0);
+    let bottom = top + PANEL_HEADER + ROW * length(&others);
     scale(area, left, top + PANEL_HEADER - 8, bottom)?;
     let mut y = top + PANEL_HEADER + ROW / 2;
     for peer in others {
         text(area, peer.name, (left + NAMES, y), 13, INK, HPos::Right)?;
-        let theirs = report.medians(panel.workload, peer.name).ok();
+        let theirs = report.medians(workload, peer.name).ok();
         let values = theirs.as_ref().and_then(column.value).zip(ours.as_ref().and_then(column.value));
         match values.and_then(|(theirs, ours)| ratio(theirs, ours)) {
             Some(ratio) => bar(area, left, y, ratio)?,
@@ -152,7 +132,9 @@ fn bar(area: &Area<'_>, left: i32, y: i32, ratio: f64) -> Result<(), String> {
     let (colour, label, anchor) =
         if ratio >= 1.0 { (MORE, end + 6, HPos::Left) } else { (LESS, end - 6, HPos::Right) };
     rectangle(area, (one.min(end), y - BAR / 2), (one.max(end), y + BAR / 2 + 1), colour)?;
-    // Behind the name there is no room for a figure: it stands beside the line then.
+    if ratio > LARGEST {
+        rectangle(area, (end - 14, y - BAR / 2), (end - 10, y + BAR / 2 + 1), WHITE)?;
+    }
     text(area, &times(ratio), (label, y), 12, INK, anchor)
 }
 

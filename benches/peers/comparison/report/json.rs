@@ -20,6 +20,7 @@ pub(super) fn render(report: &Report) -> String {
     let document = json!({
         "effort": report.effort.name,
         "reference": OURS,
+        "disturbed_share": report.disturbed,
         "peers": peers,
         "workloads": workloads,
         "behaviour": behaviours,

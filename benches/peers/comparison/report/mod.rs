@@ -20,6 +20,8 @@ pub(super) struct Report {
     peers: Vec<&'static Peer>,
     measured: Vec<Measured>,
     behaviours: Vec<(&'static Peer, Behaviour)>,
+    /// The share of the time for which other programs kept the client from its processor.
+    disturbed: f64,
 }
 
 struct Measured {
@@ -30,7 +32,7 @@ struct Measured {
 
 impl Report {
     pub(super) fn new(effort: Effort, peers: &[&'static Peer]) -> Self {
-        Self { effort, peers: peers.to_vec(), measured: Vec::new(), behaviours: Vec::new() }
+        Self { effort, peers: peers.to_vec(), measured: Vec::new(), behaviours: Vec::new(), disturbed: 0.0 }
     }
 
     pub(super) fn add(&mut self, workload: &Workload, peer: &Peer, sample: Result<Sample, String>) {
@@ -39,6 +41,10 @@ impl Report {
 
     pub(super) fn behaviour(&mut self, peer: &'static Peer, behaviour: Behaviour) {
         self.behaviours.push((peer, behaviour));
+    }
+
+    pub(super) fn disturbed(&mut self, share: f64) {
+        self.disturbed = share;
     }
 
     pub(super) fn json(&self) -> String {
@@ -83,6 +89,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         table::workloads(self, f)?;
+        table::disturbance(self, f)?;
         table::behaviour(self, f)
     }
 }

@@ -10,7 +10,10 @@ use super::{
     Report, ratio,
 };
 
-/// A figure of a sample.
+/// The share of the time above which other programs are in the figures.
+const DISTURBED: f64 = 0.02;
+
+/// How a figure is shown.
 pub(super) struct Column {
     pub(super) title: &'static str,
     pub(super) value: fn(&Sample) -> Option<f64>,
@@ -23,7 +26,7 @@ impl Column {
     }
 }
 
-/// The figures of a workload, in the order of the columns: throughput, processor time, p50, p99, memory.
+/// The columns of a workload; `Figure` knows their places.
 pub(super) const fn columns(per: Per) -> [Column; 5] {
     let (throughput, cpu) = match per {
         Per::Message => ("messages/s", "CPU/message"),
@@ -70,6 +73,18 @@ fn row(report: &Report, workload: &Workload, peer: &str, columns: &[Column]) -> 
         let _ = write!(row, "  {:>9} {shown:>7}", column.show(&sample));
     }
     row
+}
+
+pub(super) fn disturbance(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
+    writeln!(
+        f,
+        "\nOther programs kept the client waiting for {:.1} % of the time.",
+        100.0 * report.disturbed
+    )?;
+    if report.disturbed > DISTURBED {
+        writeln!(f, "Latencies and throughput tell of them; processor times bear it better.")?;
+    }
+    Ok(())
 }
 
 pub(super) fn behaviour(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {

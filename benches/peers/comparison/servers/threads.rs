@@ -45,6 +45,8 @@ fn echo(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 fn answer(stream: &mut TcpStream) -> io::Result<()> {
-    stream.read(&mut [0; 4096])?;
+    if stream.read(&mut [0; 4096])? == 0 {
+        return Ok(());
+    }
     stream.write_all(&reply())
 }
