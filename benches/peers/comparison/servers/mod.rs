@@ -1,0 +1,125 @@
+//! The servers that are compared. Each is written as its own documentation would have it, with TCP_NODELAY, a buffer as
+//! large as echoloop's where it has one per connection, and an end that waits for the echo: a weak peer proves nothing.
+
+mod c;
+mod echoloop;
+mod mio;
+mod monoio;
+mod smol;
+mod threads;
+mod tokio;
+
+use std::{
+    io::{self, Write},
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+
+/// What a server does with a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Sends every byte back, and ends when the client has ended.
+    Echo,
+    /// Waits for the first bytes, sends a reply of [`REPLY_BYTES`], and ends, whatever the client does.
+    Reply,
+}
+
+/// The length of the reply. It consists of [`REPLY_BYTE`].
+pub(super) const REPLY_BYTES: usize = 2 << 20;
+
+/// The reply's every byte.
+pub(super) const REPLY_BYTE: u8 = b'r';
+
+/// What every peer reads at a time, as echoloop does.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// How long a server that cannot accept waits before it tries again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A server to compare.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    program: Program,
+}
+
+#[derive(Debug)]
+enum Program {
+    /// Part of this executable. It returns only if it fails.
+    Rust(fn(Mode) -> io::Result<()>),
+    C(c::Source),
+}
+
+/// The one that all others are compared to.
+pub(super) const OURS: &str = "echoloop";
+
+/// All of them.
+pub(super) const PEERS: [Peer; 10] = [
+    Peer { name: OURS, what: "this library, default limits", program: Program::Rust(echoloop::run) },
+    Peer { name: "mio", what: "a bare loop on mio: the floor", program: Program::Rust(mio::run) },
+    Peer { name: "tokio", what: "tokio, one thread", program: Program::Rust(tokio::current_thread) },
+    Peer { name: "tokio-mt", what: "tokio, multi-thread", program: Program::Rust(tokio::multi_thread) },
+    Peer { name: "monoio", what: "monoio on io_uring", program: Program::Rust(monoio::run) },
+    Peer { name: "smol", what: "smol, one thread", program: Program::Rust(smol::run) },
+    Peer { name: "threads", what: "std, a thread per connection", program: Program::Rust(threads::run) },
+    Peer { name: "epoll", what: "a bare epoll loop in C", program: Program::C(c::EPOLL) },
+    Peer { name: "libuv", what: "libuv in C", program: Program::C(c::LIBUV) },
+    Peer { name: "libevent", what: "libevent's bufferevents in C", program: Program::C(c::LIBEVENT) },
+];
+
+impl Peer {
+    /// The peer of that name.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        PEERS.iter().find(|peer| peer.name == name)
+    }
+
+    /// Gets ready what the peer is run from.
+    ///
+    /// # Errors
+    ///
+    /// Why this machine cannot have it.
+    pub(super) fn prepare(&self) -> Result<(), String> {
+        match &self.program {
+            Program::Rust(_) => Ok(()),
+            Program::C(source) => source.compile(),
+        }
+    }
+
+    /// Serves until the process is killed, or returns what it failed from.
+    pub(super) fn serve(&self, mode: Mode) -> io::Error {
+        match &self.program {
+            Program::Rust(run) => run(mode).err().unwrap_or_else(|| io::Error::other("it ended by itself")),
+            Program::C(source) => source.exec(mode),
+        }
+    }
+}
+
+/// A listening socket with the backlog that all have.
+fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// The same for an event loop.
+fn listen_nonblocking() -> io::Result<TcpListener> {
+    let listener = listen()?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Tells the parent process where the server listens.
+fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on {address}")?;
+    stdout.flush()
+}
+
+/// What is sent in [`Mode::Reply`].
+fn reply() -> Vec<u8> {
+    vec![REPLY_BYTE; REPLY_BYTES]
+}
