@@ -69,18 +69,6 @@ impl Write for FakeTransport {
 impl Transport for FakeTransport {
     type Pipe = NoPipe;
 
-    fn new_pipe(&self) -> io::Result<NoPipe> {
-        Err(ErrorKind::Unsupported.into())
-    }
-
-    fn fill(&mut self, pipe: &mut NoPipe, _: usize) -> usize {
-        match *pipe {}
-    }
-
-    fn empty(&mut self, pipe: &mut NoPipe, _: usize) -> io::Result<usize> {
-        match *pipe {}
-    }
-
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.peer.saw_end.set(true);
         Ok(())

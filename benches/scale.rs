@@ -29,7 +29,9 @@ use std::{
 
 use echoloop::{
     Address, Config, Echo,
-    internals::{Addresses, Connections, Counters, Poller, Readiness, State, Transport, Wake, channel},
+    internals::{
+        Addresses, Connections, Counters, NoPipe, Poller, Readiness, State, Transport, Wake, channel,
+    },
 };
 use mio::{Interest, Token};
 
@@ -307,6 +309,8 @@ impl Write for FakeTransport {
 }
 
 impl Transport for FakeTransport {
+    type Pipe = NoPipe;
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -48,18 +48,26 @@ pub trait Transport: Read + Write + Addresses {
     /// # Errors
     ///
     /// `Unsupported` where there are none, or what the system says, for example that there are no descriptors left.
-    fn new_pipe(&self) -> io::Result<Self::Pipe>;
+    fn new_pipe(&self) -> io::Result<Self::Pipe> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Moves up to `most` bytes that have come into an empty pipe, and says how many. None may mean anything: nothing
     /// has come, the end, urgent data, an error. A read tells which.
-    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> usize;
+    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> usize {
+        let _ = (pipe, most);
+        0
+    }
 
     /// Sends up to `most` bytes out of the pipe, as a write would.
     ///
     /// # Errors
     ///
     /// Those of a write; `WouldBlock` is one of them.
-    fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
+    fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+        let _ = (pipe, most);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Sends FIN behind everything written: shutdown(2) with `SHUT_WR`.
     ///
@@ -215,29 +223,14 @@ impl Transport for Stream {
         pipe::KernelPipe::new()
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn new_pipe(&self) -> io::Result<Self::Pipe> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     #[cfg(target_os = "linux")]
     fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> usize {
         self.try_io(|socket| pipe.fill(socket, most)).unwrap_or(0)
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn fill(&mut self, pipe: &mut Self::Pipe, _: usize) -> usize {
-        match *pipe {}
-    }
-
     #[cfg(target_os = "linux")]
     fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
         self.try_io(|socket| pipe.empty(socket, most))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn empty(&mut self, pipe: &mut Self::Pipe, _: usize) -> io::Result<usize> {
-        match *pipe {}
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
