@@ -48,27 +48,27 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         P::RETURNS_INPUT_UNCHANGED && self.bulk.is_on()
     }
 
-    /// Moves what has come into a pipe, and queues that. False if nothing was moved: a read will tell why.
-    pub(super) fn fill_pipe(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
+    /// Moves what has come into a pipe, and queues that.
+    pub(super) fn fill_pipe(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> Fill {
         let is_clear = self.state == State::Reading
             && self.input == InputSide::Open
             && self.output_is_open()
             && self.unconsumed() == 0
             && self.ready.has(Readiness::WRITE);
         if !is_clear || !self.is_bulk() {
-            return false;
+            return Fill::Impossible;
         }
         let Some(mut taken) = shared.pipes.take(shared.now, || self.transport.new_pipe()) else {
-            return false;
+            return Fill::Impossible;
         };
-        // Half of what is left is for sending it.
-        let n = self.transport.fill(&mut taken.pipe, budget.div_ceil(2));
+        // Half of the budget is left for sending it.
+        let n = self.transport.fill(&mut taken.pipe, *budget);
         if n == 0 {
             shared.pipes.give_back(taken, shared.now);
-            return false;
+            return Fill::Nothing;
         }
         debug_assert_eq!(taken.pipe.len(), n, "it was empty");
-        *budget = budget.saturating_sub(n);
+        *budget -= cost_of_move(n);
         self.last_activity = shared.now;
         shared.counters.bytes_received.add(n);
         self.note_bulk(n, shared);
@@ -76,6 +76,22 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.throttled |= n >= shared.limits.high_water_bytes;
         self.set_state(self.state.queued());
         self.deadline_moved = true;
-        true
+        Fill::Moved
     }
+}
+
+/// What came of an attempt to move bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// Some are in a pipe.
+    Moved,
+    /// Nothing was moved. A read tells why: nothing has come, the end, urgent data, an error.
+    Nothing,
+    /// The connection does not send in bulk, or there is no pipe.
+    Impossible,
+}
+
+/// How much of a turn's budget a move of `n` bytes takes: it is faster than to copy them.
+pub(super) const fn cost_of_move(n: usize) -> usize {
+    n.div_ceil(2)
 }

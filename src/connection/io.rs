@@ -5,11 +5,17 @@ use std::{
     mem,
 };
 
-use super::{Connection, InputSide, OutputSide, Queue, Readiness, Shared, State};
+use super::{
+    Connection, InputSide, OutputSide, Queue, Readiness, Shared, State,
+    bulk::{Fill, cost_of_move},
+};
 use crate::{
     CloseReason, Config, Input, Protocol,
     transport::{Pipe, Transport},
 };
+
+/// What is read of a connection that sends in bulk to see why nothing could be moved.
+const PROBE_BYTES: usize = 512;
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Does all that can be done without blocking, up to the budget.
@@ -98,10 +104,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     fn write_queue(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
         while self.ready.has(Readiness::WRITE) && *budget > 0 {
             let Some(queue) = self.queue.as_deref_mut() else { return };
-            let result = write_first(&mut self.transport, queue, *budget, shared);
-            if let Ok(n) = result {
+            let result = write_first(&mut self.transport, queue, budget, shared);
+            if result.is_ok() {
                 queue.progress = shared.now;
-                *budget -= n;
                 if queue.len() == 0 {
                     self.queue = None;
                     self.set_state(self.state.flushed());
@@ -200,10 +205,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if !self.can_read(&shared.limits) {
             return false;
         }
-        if self.fill_pipe(budget, shared) {
-            return true;
-        }
-        let room = self.room(&shared.limits).min(*budget);
+        let fill = self.fill_pipe(budget, shared);
+        let room = match fill {
+            Fill::Moved => return true,
+            // What comes just now is to be moved, not copied.
+            Fill::Nothing => PROBE_BYTES,
+            Fill::Impossible => usize::MAX,
+        };
+        let room = room.min(self.room(&shared.limits)).min(*budget);
         let buffer = &mut shared.buffer;
         let room = room.min(buffer.len());
         debug_assert!(room > 0, "a read of nothing would look like the end");
@@ -223,7 +232,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 *budget -= n;
                 self.last_activity = shared.now;
                 shared.counters.bytes_received.add(n);
-                self.note_bulk(n, shared);
+                if fill == Fill::Impossible {
+                    self.note_bulk(n, shared);
+                }
                 if self.input == InputSide::Discarded {
                     self.discard(n, shared);
                 } else {
@@ -353,15 +364,20 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 fn write_first<M, T: Transport>(
     transport: &mut T,
     queue: &mut Queue<T::Pipe>,
-    most: usize,
+    budget: &mut usize,
     shared: &mut Shared<M, T::Pipe>,
 ) -> io::Result<usize> {
     let Some(mut taken) = queue.pipe.take() else {
-        let n = write_slices(transport, queue.bytes.slices(most))?;
+        let n = write_slices(transport, queue.bytes.slices(*budget))?;
         queue.bytes.consume(n, &mut shared.buffers, shared.now);
+        *budget -= n;
         return Ok(n);
     };
+    let most = budget.saturating_mul(2);
     let result = retried(|| transport.empty(&mut taken.pipe, most));
+    if let Ok(n) = result {
+        *budget -= cost_of_move(n);
+    }
     if taken.pipe.is_empty() {
         shared.pipes.give_back(taken, shared.now);
     } else {

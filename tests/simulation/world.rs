@@ -631,7 +631,7 @@ impl<const PURE: bool> World<PURE> {
             let limits = &self.plan.limits;
             let connection = pair.id.and_then(|id| self.connections.get(id));
             if let (Some(connection), Habit::Echo) = (connection, pair.habit)
-                && connection.queued() > limits.high_water_bytes.max(limits.turn_budget_bytes.div_ceil(2))
+                && connection.queued() > limits.high_water_bytes.max(limits.turn_budget_bytes)
             {
                 return Err(format!("client {number}: {} bytes are queued", connection.queued()));
             }
