@@ -10,7 +10,8 @@
 //! order the cost is flat. In random order a connection among very many is in no cache when its event comes, and the
 //! processor waits for the memory, whatever the program does there. How long is measured as **memory alone**: as
 //! many bytes as a connection has are read and changed in the same order. What the event costs beyond it is the
-//! program's part. A deadline takes a step more for each fourfold number of deadlines, and the same waiting.
+//! program's part. A deadline takes a step more for each
+//! fourfold number of deadlines, and waits for the memory at most of them.
 //!
 //! Each number of connections is measured in processes of its own, round by round; the figures are medians.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
