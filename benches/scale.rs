@@ -6,11 +6,15 @@
 //!   the connection is looked at, and it goes back for later. That is the fate of nearly all idle timeouts.
 //! - **memory**: resident memory per connection, of the core alone (Linux).
 //!
-//! Events come in the order of the table and in random order. No step of an event depends on the number of connections, so in
-//! order the cost is flat. In random order a connection among very many is in no cache when its event comes, and the
-//! processor waits for the memory, whatever the program does there. How long is measured as **memory alone**: as
-//! many bytes as a connection has are read and changed in the same order. What the event costs beyond it is the
-//! program's part. A deadline takes a step more for each fourfold number of deadlines, and the same waiting.
+//! Events come in the order of the table and in random order. No step of an event depends on the number of
+//! connections, so in order the cost is flat. In random order a connection among very many is in no cache when its
+//! event comes, and the processor waits for the memory, whatever the program does there. How long is measured as
+//! **memory alone**: as many bytes as a connection has are read and changed in the same order. That is the least:
+//! these accesses overlap, those of an event follow each other. What an event costs beyond it is the program's
+//! part. A deadline takes a step more for each fourfold number of deadlines, and waits for the memory at most of
+//! them.
+//!
+//! Memory has a part that is shared by all, the read buffer above all, which shows among few connections.
 //!
 //! Each number of connections is measured in processes of its own, round by round; the figures are medians.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]

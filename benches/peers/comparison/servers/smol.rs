@@ -1,4 +1,5 @@
-//! smol: async-io's reactor and an executor on one thread.
+//! smol: async-io's reactor and an executor on one thread. Its `read` needs a buffer that is zeroed, which makes more of
+//! it resident than is used.
 
 use std::{
     io,
