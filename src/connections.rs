@@ -57,6 +57,12 @@ enum Place {
     Ended,
 }
 
+/// What every connection is watched for. Urgent data must not go unnoticed where a read stops short of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INPUT: Interest = Interest::READABLE.add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INPUT: Interest = Interest::READABLE;
+
 /// When all connections have ended, tables that have held more than these give their memory back.
 const SLOTS_KEPT: usize = 256;
 
@@ -154,8 +160,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         poller: &mut impl Poller<T>,
     ) -> io::Result<()> {
         let interest = match state {
-            State::Connecting => Interest::READABLE | Interest::WRITABLE,
-            State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => Interest::READABLE,
+            State::Connecting => INPUT | Interest::WRITABLE,
+            State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => INPUT,
         };
         let mut connection = Connection::new(id, state, transport, protocol, self.shared.now);
         if let Err(error) = poller.register(connection.transport_mut(), id.token(), interest) {
@@ -388,11 +394,7 @@ fn update_interest<P: Protocol, T: Transport>(
     poller: &mut impl Poller<T>,
 ) {
     let connection = &mut slot.connection;
-    let wanted = if connection.wants_writable() {
-        Interest::READABLE | Interest::WRITABLE
-    } else {
-        Interest::READABLE
-    };
+    let wanted = if connection.wants_writable() { INPUT | Interest::WRITABLE } else { INPUT };
     if wanted == slot.interest || connection.state().is_closed() {
         return;
     }

@@ -376,6 +376,9 @@ const INHERITS_OPTIONS: bool = cfg!(any(target_os = "linux", target_os = "androi
 fn readiness(event: &Event) -> Readiness {
     let mut ready = Readiness::NONE;
     let is_error = event.is_error();
+    if event.is_read_closed() || event.is_priority() || is_error {
+        ready.insert(Readiness::MORE);
+    }
     if event.is_readable() || event.is_read_closed() || event.is_priority() || is_error {
         ready.insert(Readiness::READ);
     }

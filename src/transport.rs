@@ -69,6 +69,12 @@ pub trait Transport: Read + Write + Addresses {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Whether a read that brings less than it has room for has brought everything, and an event follows when more
+    /// comes; unless [`Readiness::MORE`](crate::internals::Readiness::MORE) was reported.
+    fn short_read_drains(&self) -> bool {
+        false
+    }
+
     /// Sends FIN behind everything written: shutdown(2) with `SHUT_WR`.
     ///
     /// # Errors
@@ -231,6 +237,13 @@ impl Transport for Stream {
     #[cfg(target_os = "linux")]
     fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
         self.try_io(|socket| pipe.empty(socket, most))
+    }
+
+    /// On epoll, and for TCP: a Unix socket stops short where descriptors were passed.
+    fn short_read_drains(&self) -> bool {
+        const IS_EPOLL: bool =
+            cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(mio_unsupported_force_poll_poll);
+        IS_EPOLL && matches!(self, Self::Tcp(_))
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

@@ -232,6 +232,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 *budget -= n;
                 self.last_activity = shared.now;
                 shared.counters.bytes_received.add(n);
+                if n < room && self.is_drained_by_short_read() {
+                    self.ready.remove(Readiness::READ);
+                }
                 if fill == Fill::Impossible {
                     self.note_bulk(n, shared);
                 }
@@ -254,6 +257,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
         }
         !self.state.is_closed()
+    }
+
+    fn is_drained_by_short_read(&self) -> bool {
+        self.transport.short_read_drains() && !self.ready.has(Readiness::MORE) && self.fault.is_none()
     }
 
     /// How many bytes may be read: so many that echoing them keeps the queue within the high-water mark.

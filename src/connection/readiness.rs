@@ -17,6 +17,9 @@ impl Readiness {
     pub const WRITE: Self = Self(2);
     /// An error was reported.
     pub const ERROR: Self = Self(4);
+    /// Behind what is there to read comes something that is no ordinary byte: the end, an error, urgent data. It
+    /// may have been announced together with the bytes, so a short read does not mean that all was read.
+    pub const MORE: Self = Self(8);
 
     /// Whether all of `other` is in this set.
     #[must_use]

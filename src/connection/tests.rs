@@ -31,6 +31,7 @@ struct Wire {
     shutdown_error: Option<ErrorKind>,
     pending_error: Option<ErrorKind>,
     connecting: bool,
+    short_read_drains: bool,
     has_pipes: bool,
     sent: Vec<u8>,
     /// What was called, in order: `read N`, `write N`, `shutdown`, `reset`, `close`; would-blocks left out.
@@ -138,6 +139,10 @@ impl Transport for Fake {
         let n = self.write(&pipe.0[..most])?;
         pipe.0.drain(..n);
         Ok(n)
+    }
+
+    fn short_read_drains(&self) -> bool {
+        self.0.borrow().short_read_drains
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -1282,6 +1287,44 @@ fn a_drain_gives_up_an_outbound_connection_that_is_not_made() {
     world.begin_drain();
     world.pass(Duration::ZERO);
     world.assert_ended(CloseReason::Aborted);
+}
+
+// ---- short reads ----
+
+fn with_short_reads() -> (World<Echo>, Peer) {
+    let (world, peer) = World::with_one(Config { read_buffer_bytes: 10, ..Config::default() }, 100);
+    peer.wire.borrow_mut().short_read_drains = true;
+    (world, peer)
+}
+
+#[test]
+fn a_read_that_brings_less_than_it_could_is_the_last_where_an_event_follows_for_more() {
+    let (mut world, peer) = with_short_reads();
+    world.data(&peer, b"short");
+    assert_eq!(peer.wire.borrow().reads, 1);
+    world.data(&peer, b"ten bytes.");
+    assert_eq!(peer.wire.borrow().reads, 3, "this one may have left something");
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Peer);
+}
+
+#[test]
+fn a_short_read_is_not_the_last_where_the_end_may_be_behind_it() {
+    let (mut world, peer) = with_short_reads();
+    peer.wire.borrow_mut().incoming = [Incoming::Bytes(b"bye".to_vec()), Incoming::Fin].into();
+    world.event(&peer, READ | Readiness::MORE);
+    assert_eq!(peer.sent(), b"bye");
+    world.assert_ended(CloseReason::Peer);
+}
+
+#[test]
+fn a_short_read_after_a_failed_write_is_not_the_last() {
+    let (mut world, peer) = with_short_reads();
+    peer.wire.borrow_mut().write_errors.push_back(ErrorKind::BrokenPipe);
+    peer.wire.borrow_mut().incoming = [Incoming::Bytes(b"x".to_vec()), Incoming::Bytes(b"y".to_vec())].into();
+    world.event(&peer, READ);
+    assert_eq!(world.stats().bytes_received, 2);
+    world.assert_ended(CloseReason::ResetUnsent);
 }
 
 // ---- bulk ----

@@ -53,6 +53,8 @@ pub struct Kernel {
     pub choices: Choices,
     pub faults: Faults,
     pub rearm: Rearm,
+    /// A read that brings less than it has room for has brought everything.
+    pub short_read_drains: bool,
     /// Counts the calls, so that the Nth can be made to fail.
     pub calls: u64,
     /// The call that fails, and how; `sticky` makes all later ones on the same socket fail too.
@@ -278,6 +280,16 @@ impl Socket {
         }
     }
 
+    /// What the poller reports. The end counts if it is there by now, whatever the event was for.
+    pub fn take_events(&mut self) -> Readiness {
+        let mut events = std::mem::replace(&mut self.events, Readiness::NONE);
+        let has_ended = self.inbound_fin || self.reset_by_client || self.pending_error.is_some();
+        if events != Readiness::NONE && has_ended {
+            events.insert(Readiness::MORE);
+        }
+        events
+    }
+
     /// Whether the poller has something to report, now or when it is asked.
     pub fn has_events_to_come(&self) -> bool {
         self.events != Readiness::NONE || self.owed != Readiness::NONE
@@ -458,7 +470,7 @@ impl Read for FakeTransport {
             }
             buffer.len().min(socket.inbound.len())
         };
-        let n = self.part(wanted);
+        let n = if self.short_read_drains() { wanted } else { self.part(wanted) };
         self.progress();
         let mut socket = self.socket.borrow_mut();
         for (slot, byte) in buffer.iter_mut().zip(socket.inbound.drain(..n)) {
@@ -574,6 +586,10 @@ impl Transport for FakeTransport {
         let n = self.write(&bytes)?;
         pipe.0.drain(..n);
         Ok(n)
+    }
+
+    fn short_read_drains(&self) -> bool {
+        self.kernel.borrow().short_read_drains
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

@@ -43,6 +43,7 @@ pub struct Plan {
     pub steps: usize,
     pub limits: Config,
     pub rearm: Rearm,
+    pub short_read_drains: bool,
     pub faults: Faults,
     pub accept_faults: u8,
     pub capacity: usize,
@@ -64,11 +65,13 @@ impl Plan {
             _ => Faults { partial: 30, would_block: 10, interrupted: 5, error: 1 },
         };
         let is_pure = choices.u8(..3) == 0;
+        let rearm = if choices.bool() { Rearm::EveryEdge } else { Rearm::AfterWouldBlock };
         Self {
             clients: choices.usize(1..=8),
             steps: choices.usize(20..400),
             limits: limits(is_pure, choices),
-            rearm: if choices.bool() { Rearm::EveryEdge } else { Rearm::AfterWouldBlock },
+            rearm,
+            short_read_drains: rearm == Rearm::EveryEdge && choices.bool(),
             faults,
             accept_faults: if choices.bool() { 0 } else { 30 },
             capacity: choices.usize(1..=8),
@@ -278,6 +281,7 @@ impl<const PURE: bool> World<PURE> {
             choices: choices.clone(),
             faults: plan.faults,
             rearm: plan.rearm,
+            short_read_drains: plan.short_read_drains,
             calls: 0,
             planned: plan.planned,
             open: 0,
@@ -574,7 +578,7 @@ impl<const PURE: bool> World<PURE> {
                     continue;
                 }
                 socket.pay_owed(rearm);
-                (socket.token, std::mem::replace(&mut socket.events, Readiness::NONE))
+                (socket.token, socket.take_events())
             };
             if let (Some(token), true) = (token, ready != Readiness::NONE) {
                 self.connections.notice(token, ready);
