@@ -69,11 +69,10 @@ impl ValueFormatter<f64> for Axis {
 
 /// Latency by percentile; each nine takes as much room as the one before.
 pub(super) fn percentiles(latencies: &[&Latencies]) -> String {
-    let count = latencies.iter().map(|histogram| histogram.len()).max().unwrap_or(0);
-    // Beyond the last message there is nothing to know.
-    let last = (1..NINES_MAX).find(|&nines| 10_u64.pow(nines) >= count).unwrap_or(NINES_MAX);
-    let lines: Vec<Line> =
-        latencies.iter().map(|histogram| logarithmic(percentile_line(histogram, f64::from(last)))).collect();
+    let nines = |histogram: &&Latencies| nines_of(histogram.len());
+    let last = latencies.iter().map(nines).max().unwrap_or(1);
+    let line = |histogram| logarithmic(percentile_line(histogram, f64::from(nines(&histogram))));
+    let lines: Vec<Line> = latencies.iter().copied().map(line).collect();
     let ticks = (0..=last).map(f64::from).collect();
     let x = Axis { from: 0.0, to: f64::from(last), ticks, label: percentile_label };
     draw(&lines, false, &x, &decades(&lines))
@@ -94,6 +93,11 @@ pub(super) fn latency_over_time(series: &[Point]) -> String {
         [|point| point.p50 as f64, |point| point.p99 as f64, |point| point.max as f64];
     let lines: Vec<Line> = values.into_iter().map(|value| logarithmic(over_time(&busy, value))).collect();
     draw(&lines, false, &time(series), &decades(&lines))
+}
+
+/// So many nines has the percentile of the last of `count`. Beyond it there is nothing to know.
+fn nines_of(count: u64) -> u32 {
+    (1..NINES_MAX).find(|&nines| 10_u64.pow(nines) >= count).unwrap_or(NINES_MAX)
 }
 
 fn percentile_line(histogram: &Latencies, last: f64) -> Line {
@@ -142,7 +146,7 @@ fn percentile_label(nines: f64) -> String {
 /// Of the logarithm of a latency.
 fn latency_label(logarithm: f64) -> String {
     let nanos = format!("{:.0}", 10_f64.powf(logarithm));
-    nanos.parse().map_or(nanos, units::latency)
+    nanos.parse().map_or(nanos, units::latency).replace(".0 ", " ")
 }
 
 fn rate_label(rate: f64) -> String {
@@ -233,6 +237,7 @@ mod tests {
         let percent = [0.0, 1.0, 2.0, 3.0, 5.0].map(percentile_label);
         assert_eq!(percent, ["0%", "90%", "99%", "99.9%", "99.999%"]);
         assert_eq!(latency_label(5.0), "100 µs");
+        assert_eq!(latency_label(7.0), "10 ms");
         assert_eq!(rate_label(150_000.0), "150k");
         assert_eq!(round_step(1.7), 2.0);
         assert_eq!(round_step(6.0), 10.0);

@@ -72,19 +72,31 @@ impl LogFile {
 impl Log<'_> {
     /// Appends an interval of this length, which has just ended.
     pub(super) fn write(&mut self, tally: &Tally, length: Duration) -> Result<(), Failure> {
-        let start = self.begin.elapsed().saturating_sub(length);
-        let histograms = [
-            (None, Some(&tally.latency)),
-            (Tag::new(UNCORRECTED), tally.uncorrected.as_ref()),
-            (Tag::new(CONNECT), Some(&tally.connect).filter(|connect| !connect.is_empty())),
-        ];
-        for (tag, histogram) in histograms {
-            let Some(histogram) = histogram else { continue };
-            self.writer
-                .write_histogram(histogram, start, length, tag)
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", self.path.display())))?;
+        self.write_tagged(None, &tally.latency, length)?;
+        if let Some(uncorrected) = &tally.uncorrected {
+            self.write_tagged(Some(UNCORRECTED), uncorrected, length)?;
         }
-        Ok(())
+        self.write_connects_of(&tally.connect, length)
+    }
+
+    /// Appends how long the connections took that were made before the load began.
+    pub(super) fn write_connects(&mut self, connects: &Latencies) -> Result<(), Failure> {
+        self.write_connects_of(connects, self.begin.elapsed())
+    }
+
+    fn write_connects_of(&mut self, connects: &Latencies, length: Duration) -> Result<(), Failure> {
+        if connects.is_empty() { Ok(()) } else { self.write_tagged(Some(CONNECT), connects, length) }
+    }
+
+    fn write_tagged(
+        &mut self,
+        tag: Option<&str>,
+        histogram: &Latencies,
+        length: Duration,
+    ) -> Result<(), Failure> {
+        let start = self.begin.elapsed().saturating_sub(length);
+        let written = self.writer.write_histogram(histogram, start, length, tag.and_then(Tag::new));
+        written.map_err(|error| Failure::new(format!("cannot write {}: {error}", self.path.display())))
     }
 }
 
@@ -189,7 +201,7 @@ impl Second {
     }
 }
 
-/// The intervals of a log, with their times counted from the first.
+/// The intervals of a log, with their times counted from the first of messages.
 fn parse(bytes: &[u8]) -> Result<Vec<Interval>, String> {
     let mut deserializer = Deserializer::new();
     let mut intervals = Vec::new();
@@ -212,10 +224,11 @@ fn parse(bytes: &[u8]) -> Result<Vec<Interval>, String> {
             histogram,
         });
     }
-    let first = intervals.iter().map(|interval| interval.start).min();
-    let first = first.ok_or("there is no histogram in it")?;
+    // Connections may have been made before.
+    let untagged = intervals.iter().filter(|interval| interval.tag.is_none());
+    let first = untagged.map(|interval| interval.start).min().ok_or("there is no histogram in it")?;
     for interval in &mut intervals {
-        interval.start -= first;
+        interval.start = interval.start.saturating_sub(first);
     }
     Ok(intervals)
 }
@@ -252,7 +265,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let file = log(3, &[10, 20]);
         let text = fs::read_to_string(file.path()).unwrap();
-        assert_eq!(text.matches("StartTime").count(), 2, "one header, of a time and the columns: {text}");
+        assert_eq!(text.matches("StartTime").count(), 1, "{text}");
         let merged = read(&[file.path().to_owned()]).unwrap();
         assert_eq!(merged.latency.len(), 6);
         assert_eq!(merged.uncorrected.unwrap().len(), 6);

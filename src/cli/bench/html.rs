@@ -44,6 +44,7 @@ th,td{padding:8px 12px;text-align:right;border-bottom:1px solid #eef2f7;white-sp
 th:first-child,td:first-child{text-align:left;padding-left:0;color:#526075;font-weight:400}\
 thead th{color:#526075;font-weight:600;font-size:14px}\
 tbody tr:last-child td{border-bottom:0}\
+.pairs td:first-child{width:25%}.pairs td:last-child{text-align:left}\
 .legend{display:flex;gap:20px;color:#526075;font-size:14px;margin-bottom:8px}\
 .legend i{display:inline-block;width:18px;height:3px;border-radius:2px;margin-right:8px;vertical-align:middle}\
 svg{display:block;width:100%;height:auto}\
@@ -85,7 +86,7 @@ pub(super) fn merged(merged: &Merged, logs: usize) -> String {
     heads.extend(latency_heads(&merged.latency));
     Page {
         title: "echoloop report".to_owned(),
-        subtitle: format!("{logs} logs, {}", units::seconds(merged.elapsed)),
+        subtitle: format!("{logs} logs, {}", units::span(merged.elapsed)),
         heads,
         tables: vec![table::latency(&latencies)],
         latencies,
@@ -165,7 +166,8 @@ fn table_of(rows: &Rows) -> String {
     let (head, body) = rows.split_at(usize::from(has_heading));
     let head: String = head.iter().map(|cells| row(cells, "th")).collect();
     let body: String = body.iter().map(|cells| row(cells, "td")).collect();
-    format!("<table><thead>{head}</thead><tbody>{body}</tbody></table>")
+    let class = if has_heading { "" } else { " class=\"pairs\"" };
+    format!("<table{class}><thead>{head}</thead><tbody>{body}</tbody></table>")
 }
 
 fn escape(text: &str) -> String {

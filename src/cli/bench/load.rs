@@ -151,6 +151,10 @@ impl Load {
         if woken != Woken::Done || self.is_idle() && !self.plan.churn {
             return self.finish(woken, figures);
         }
+        let every_message_counts = matches!(self.plan.extent, Extent::Messages(_));
+        if every_message_counts {
+            self.begin_measuring(figures)?;
+        }
         let pacer = self.begin()?;
         let woken = self.measure(figures)?;
         if let Some(pacer) = pacer {
@@ -224,7 +228,6 @@ impl Load {
     /// Warms up and measures, to the end of the time or of the messages.
     fn measure(&mut self, figures: &mut Figures<'_>) -> Result<Woken, Failure> {
         let Extent::Time { warmup, measured } = self.plan.extent else {
-            self.begin_measuring(figures);
             return self.wait(None, figures, |load| load.handed_out || load.is_idle());
         };
         figures.progress.begin("warming up", clock::nanos(warmup));
@@ -233,21 +236,25 @@ impl Load {
             Woken::Done | Woken::TimeIsUp => {}
             woken @ (Woken::Interrupted | Woken::Aborted) => return Ok(woken),
         }
-        self.begin_measuring(figures);
+        self.begin_measuring(figures)?;
         let until = clock::now().checked_add(measured);
         let woken = self.wait(until, figures, Self::is_idle)?;
         self.sample(figures)?;
         Ok(woken)
     }
 
-    fn begin_measuring(&mut self, figures: &mut Figures<'_>) {
+    fn begin_measuring(&mut self, figures: &mut Figures<'_>) -> Result<(), Failure> {
         let now = clock::now();
         figures.samples.take(self.targets.iter().map(|target| &target.worker));
         figures.samples.restart(self.plan.churn);
+        if let Some(log) = &mut figures.log {
+            log.write_connects(figures.samples.connects())?;
+        }
         figures.measuring = true;
         figures.messages = 0;
         self.next_sample = now + self.interval;
         figures.progress.begin("measuring", steps(self.plan.extent, Duration::ZERO, 0).0);
+        Ok(())
     }
 
     /// Ends every connection the documented way, and then the loops.

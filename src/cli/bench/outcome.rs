@@ -48,7 +48,7 @@ impl Plan {
     /// What kind of load it is, in a few words.
     pub(super) fn describe(&self) -> String {
         let kind = if self.is_paced() { "open loop" } else { "closed loop" };
-        let size = units::bytes(self.size as f64);
+        let size = units::size(self.size);
         let messages = match (self.churn, self.pipeline) {
             (true, _) => format!("a connection for each message of {size}"),
             (false, 1) => format!("messages of {size}"),
@@ -59,6 +59,13 @@ impl Plan {
         format!("{kind}, {messages}, {threads}, seed {}", self.seed)
     }
 
+    /// The connections that were asked for.
+    pub(super) fn connections_wanted(&self) -> String {
+        let connections = units::count(self.connections);
+        // With a rate of connections, as many are open as that takes.
+        if self.churn && self.is_paced() { format!("at most {connections}") } else { connections }
+    }
+
     /// The rate that was asked for.
     pub(super) fn rate_wanted(&self) -> String {
         self.rate.map_or_else(|| "all it takes".to_owned(), |rate| rate.to_string())
@@ -67,7 +74,7 @@ impl Plan {
     /// How much was to be measured.
     pub(super) fn extent_wanted(&self) -> String {
         match self.extent {
-            Extent::Time { measured, .. } => units::seconds(measured),
+            Extent::Time { measured, .. } => units::span(measured),
             Extent::Messages(messages) => format!("{} messages", units::count(messages)),
         }
     }

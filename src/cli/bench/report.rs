@@ -32,7 +32,7 @@ fn text(merged: &Merged, logs: usize) -> String {
         row("logs", units::count(logs as u64)),
         row("messages", units::count(merged.latency.len())),
         row("messages/s", units::number(merged.rate)),
-        row("measured", units::seconds(merged.elapsed)),
+        row("measured", units::span(merged.elapsed)),
     ];
     let latencies = table::named(&merged.latency, merged.uncorrected.as_ref(), &merged.connect);
     format!("{}\n{}", table::layout(&figures), table::layout(&table::latency(&latencies)))

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{clock, tally::Tally, worker::Shared};
+use super::{
+    clock,
+    tally::{Latencies, Tally},
+    worker::Shared,
+};
 
 /// The figures of one interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,6 +106,11 @@ impl Samples {
 
     pub(super) const fn interval(&self) -> &Tally {
         &self.interval
+    }
+
+    /// How long connections took to make so far.
+    pub(super) const fn connects(&self) -> &Latencies {
+        &self.total.connect
     }
 
     /// How long it was measured.

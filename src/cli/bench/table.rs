@@ -31,11 +31,11 @@ pub(super) fn demand(outcome: &Outcome) -> Rows {
     let unit = if plan.churn { "connections" } else { "messages" };
     vec![
         row("", "requested".to_owned(), "achieved".to_owned()),
-        row("connections", units::count(plan.connections), units::count(outcome.open_max)),
+        row("connections", plan.connections_wanted(), units::count(outcome.open_max)),
         row(&format!("{unit}/s"), plan.rate_wanted(), units::number(outcome.rate())),
         row("bytes/s", String::new(), units::bytes(outcome.byte_rate())),
         row("messages", String::new(), units::count(total.messages)),
-        row("measured", plan.extent_wanted(), units::seconds(outcome.elapsed)),
+        row("measured", plan.extent_wanted(), units::span(outcome.elapsed)),
     ]
 }
 
@@ -87,7 +87,7 @@ pub(super) fn ends(outcome: &Outcome) -> Rows {
     ]
 }
 
-/// Columns under one another: the first to the left, the others to the right.
+/// Columns under one another: the first to the left, the others to the right if there are several.
 pub(super) fn layout(rows: &Rows) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -98,7 +98,11 @@ pub(super) fn layout(rows: &Rows) -> String {
     for row in rows {
         let mut line = format!("{:<12}", row[0]);
         for (cell, width) in row.iter().zip(&widths).skip(1) {
-            line.push_str(&format!("  {cell:>width$}", width = (*width).max(8)));
+            if row.len() == 2 {
+                line.push_str(&format!("  {cell}"));
+            } else {
+                line.push_str(&format!("  {cell:>width$}", width = (*width).max(8)));
+            }
         }
         text.push_str(line.trim_end());
         text.push('\n');

@@ -54,9 +54,17 @@ pub(super) fn bytes(bytes: f64) -> String {
     format!("{} {unit}", three_digits(bytes / size))
 }
 
-/// Seconds, with as many digits as matter.
-pub(super) fn seconds(duration: Duration) -> String {
-    format!("{} s", three_digits(duration.as_secs_f64()))
+/// The size of a message, in the binary unit of which it is a whole number.
+pub(super) fn size(bytes: usize) -> String {
+    const UNITS: [(&str, usize); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    let fits = |&(_, size): &(&str, usize)| bytes >= size && bytes.is_multiple_of(size);
+    let (unit, size) = UNITS.into_iter().find(fits).unwrap_or(("B", 1));
+    format!("{} {unit}", bytes / size)
+}
+
+/// How long something was, with as many digits as matter.
+pub(super) fn span(duration: Duration) -> String {
+    latency(super::clock::nanos(duration))
 }
 
 fn three_digits(number: f64) -> String {
@@ -97,7 +105,8 @@ mod tests {
         }
         assert_eq!(bytes(78_000_000.0), "78.0 MB");
         assert_eq!(bytes(5.0), "5 B");
-        assert_eq!(seconds(Duration::from_millis(1_500)), "1.50 s");
+        assert_eq!(span(Duration::from_millis(1_500)), "1.50 s");
+        assert_eq!([512, 4096, 4 << 20, 1025].map(size), ["512 B", "4 KiB", "4 MiB", "1025 B"]);
     }
 
     #[test]
