@@ -22,15 +22,21 @@ const REFILL_DELAY: Duration = Duration::from_millis(1);
 /// One connection of the load.
 #[derive(Debug)]
 pub(super) struct Connection {
-    plan: Arc<Plan>,
     worker: Shared,
     label: u64,
     /// When it was wanted, and when the loop was asked for it.
     start: Start,
-    echo: Echo,
-    phase: Phase,
+    talk: Talk,
     /// How it ends, if that is known before it is closed.
     end: Option<End>,
+}
+
+/// What is said on a connection.
+#[derive(Debug)]
+struct Talk {
+    plan: Arc<Plan>,
+    echo: Echo,
+    phase: Phase,
 }
 
 /// How far a connection is.
@@ -50,7 +56,32 @@ impl Connection {
     pub(super) fn new(plan: Arc<Plan>, worker: Shared, label: u64) -> Self {
         let start = worker.lock().begun();
         let echo = Echo::new(Arc::clone(&plan.pattern), plan.size, label);
-        Self { plan, worker, label, start, echo, phase: Phase::Connecting, end: None }
+        Self { worker, label, start, talk: Talk { plan, echo, phase: Phase::Connecting }, end: None }
+    }
+
+    /// What is wrong is not to be talked to any longer.
+    fn give_up(&mut self, end: End, cx: &mut Context<'_, Order>) {
+        self.end = Some(end);
+        cx.abort();
+    }
+}
+
+impl Talk {
+    /// The connection is made: does what the load is at.
+    fn open(&mut self, worker: &mut Worker, start: Start) {
+        self.phase = Phase::Open;
+        if self.plan.churn {
+            // Its message was claimed when the connection was wanted, and there is no other.
+            self.echo.begin(start);
+            self.phase = Phase::Ending;
+            return;
+        }
+        match worker.stage() {
+            Stage::Connecting => {}
+            Stage::Running if self.plan.is_paced() => {}
+            Stage::Running => self.fill_pipeline(worker),
+            Stage::Stopping => self.phase = Phase::Ending,
+        }
     }
 
     /// Begins a message, unless no more are to begin.
@@ -88,12 +119,6 @@ impl Connection {
         }
     }
 
-    /// What is wrong is not to be talked to any longer.
-    fn give_up(&mut self, end: End, cx: &mut Context<'_, Order>) {
-        self.end = Some(end);
-        cx.abort();
-    }
-
     /// Counts the messages that are whole, and in a closed loop begins as many.
     fn complete(&mut self, whole: usize, worker: &mut Worker) {
         let now = clock::now();
@@ -114,24 +139,13 @@ impl Protocol for Connection {
     type Message = Order;
 
     fn on_open(&mut self, cx: &mut Context<'_, Order>) {
-        let shared = self.worker.clone();
-        let mut worker = shared.lock();
-        self.phase = Phase::Open;
-        worker.opened(cx.id(), self.label, self.start.sent, clock::now());
-        if self.plan.churn {
-            // Its message was claimed when it was wanted, and there is no other.
-            self.echo.begin(self.start);
-            self.phase = Phase::Ending;
-        } else {
-            match worker.stage() {
-                Stage::Connecting => {}
-                Stage::Running if self.plan.is_paced() => {}
-                Stage::Running => self.fill_pipeline(&mut worker),
-                Stage::Stopping => self.phase = Phase::Ending,
-            }
+        let talk = &mut self.talk;
+        {
+            let mut worker = self.worker.lock();
+            worker.opened(cx.id(), self.label, self.start.sent, clock::now());
+            talk.open(&mut worker, self.start);
         }
-        drop(worker);
-        self.send(cx);
+        talk.send(cx);
     }
 
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Order>) {
@@ -139,22 +153,22 @@ impl Protocol for Connection {
         if self.end.is_some() {
             return;
         }
-        let Ok(whole) = self.echo.receive(bytes) else {
+        let Ok(whole) = self.talk.echo.receive(bytes) else {
             return self.give_up(End::Corrupt, cx);
         };
-        let shared = self.worker.clone();
-        let mut worker = shared.lock();
-        worker.tally_mut().bytes += bytes.len() as u64;
-        if whole > 0 {
-            self.complete(whole, &mut worker);
+        {
+            let mut worker = self.worker.lock();
+            worker.tally_mut().bytes += bytes.len() as u64;
+            if whole > 0 {
+                self.talk.complete(whole, &mut worker);
+            }
         }
-        drop(worker);
-        self.send(cx);
+        self.talk.send(cx);
     }
 
     fn on_eof(&mut self, _rest: &mut Input<'_>, cx: &mut Context<'_, Order>) {
-        let end = match self.phase {
-            Phase::Connecting | Phase::Open | Phase::Ending | Phase::Shut if !self.echo.is_back() => {
+        let end = match self.talk.phase {
+            Phase::Connecting | Phase::Open | Phase::Ending | Phase::Shut if !self.talk.echo.is_back() => {
                 End::Truncated
             }
             Phase::Connecting | Phase::Open | Phase::Ending => End::ShortClose,
@@ -166,26 +180,24 @@ impl Protocol for Connection {
 
     fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, Order>) {
         if which == Timeout::Timer(REFILL) {
-            self.send(cx);
-        } else if !self.echo.is_back() || self.phase == Phase::Shut {
+            self.talk.send(cx);
+        } else if !self.talk.echo.is_back() || self.talk.phase == Phase::Shut {
             self.give_up(End::Unanswered, cx);
         }
     }
 
     fn on_message(&mut self, order: Order, cx: &mut Context<'_, Order>) {
+        let talk = &mut self.talk;
         match order {
-            Order::Begin => {
-                let shared = self.worker.clone();
-                self.fill_pipeline(&mut shared.lock());
-            }
-            Order::Send(due) if self.phase == Phase::Open => {
-                self.echo.begin(Start { due, sent: clock::now() });
+            Order::Begin => talk.fill_pipeline(&mut self.worker.lock()),
+            Order::Send(due) if talk.phase == Phase::Open => {
+                talk.echo.begin(Start { due, sent: clock::now() });
             }
             Order::Send(_) => {}
-            Order::Stop if self.phase == Phase::Open => self.phase = Phase::Ending,
+            Order::Stop if talk.phase == Phase::Open => talk.phase = Phase::Ending,
             Order::Stop => {}
         }
-        self.send(cx);
+        talk.send(cx);
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_, Order>) {
@@ -193,7 +205,7 @@ impl Protocol for Connection {
     }
 
     fn on_close(&mut self, reason: &CloseReason) {
-        let was_open = self.phase != Phase::Connecting;
+        let was_open = self.talk.phase != Phase::Connecting;
         let end = self.end.unwrap_or_else(|| End::of(*reason, was_open));
         self.worker.lock().closed(self.label, was_open, end);
     }

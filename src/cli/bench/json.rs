@@ -102,8 +102,8 @@ pub(super) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
         interrupted: outcome.interrupted,
         connections: Connections {
             requested: plan.connections,
-            achieved: outcome.open_max,
-            made: outcome.made,
+            achieved: outcome.connections.open_max,
+            made: outcome.connections.made,
         },
         rate: Rate {
             requested_per_second: plan.rate.map(super::pace::Rate::per_second),

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! load          phases: connect, warm up, measure, end
+//! figures       what is gathered meanwhile: samples by interval, progress, log
+//! crew          the loops, each with its worker
 //! pacer         the open loop's clock, on a thread of its own
 //! worker        what the connections of one loop share
 //! connection    the protocol: echo (what is on its way) × pattern (what it is)
-//! samples       figures by interval: tally (latencies), ends (how connections ended)
-//! table, json, html (charts), hdr, progress    what is shown of them
+//! tally, ends   latencies, and how connections ended
+//! outcome       what all came to, as table, json, html (charts)
 //! plan, pace, args, units, clock    leaves
 //! ```
 
@@ -14,8 +16,10 @@ mod args;
 mod charts;
 mod clock;
 mod connection;
+mod crew;
 mod echo;
 mod ends;
+mod figures;
 mod hdr;
 mod html;
 mod json;
@@ -63,7 +67,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let Some(outcome) = load.run(log)? else {
         return Ok(ExitCode::from(signals.aborted().unwrap_or(1)));
     };
-    if outcome.made == 0 && !outcome.is_good() {
+    if outcome.connections.made == 0 && !outcome.is_good() {
         return Err(unreachable_server(&outcome));
     }
     output::print(&match args.output.format {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     args::Extent,
+    crew::Connections,
     ends::Ends,
     plan::Plan,
     samples::{Point, per_second},
@@ -19,9 +20,7 @@ pub(super) struct Outcome {
     pub(super) elapsed: Duration,
     /// Whether it was ended before its time.
     pub(super) interrupted: bool,
-    /// Connections made, and open at once.
-    pub(super) made: u64,
-    pub(super) open_max: u64,
+    pub(super) connections: Connections,
     pub(super) ends: Ends,
     pub(super) total: Tally,
     pub(super) series: Vec<Point>,

@@ -1,13 +1,10 @@
 //! How a load goes on, on a terminal.
 
-use std::{
-    io::{self, IsTerminal},
-    time::Duration,
-};
+use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{args::Extent, clock::nanos, samples::Point, units};
+use super::{samples::Point, units};
 
 /// A bar on stderr if that is a terminal, nothing otherwise.
 #[derive(Debug)]
@@ -58,13 +55,5 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-    }
-}
-
-/// The steps of a measurement, and how many of them are done.
-pub(super) fn steps(extent: Extent, elapsed: Duration, messages: u64) -> (u64, u64) {
-    match extent {
-        Extent::Time { measured, .. } => (nanos(measured), nanos(elapsed)),
-        Extent::Messages(wanted) => (wanted, messages),
     }
 }

@@ -56,7 +56,8 @@ pub(super) struct Samples {
     /// The latest interval.
     interval: Tally,
     /// Empty, to be given to a worker.
-    spare: Tally,
+    spare: Option<Tally>,
+    paced: bool,
     total: Tally,
     series: Vec<Point>,
 }
@@ -68,7 +69,8 @@ impl Samples {
             begin: now,
             last: now,
             interval: Tally::new(paced),
-            spare: Tally::new(paced),
+            spare: None,
+            paced,
             total: Tally::new(paced),
             series: Vec::new(),
         }
@@ -90,11 +92,11 @@ impl Samples {
         let now = clock::now();
         self.interval.clear();
         for worker in workers {
-            let empty = std::mem::replace(&mut self.spare, Tally::new(false));
+            let empty = self.spare.take().unwrap_or_else(|| Tally::new(self.paced));
             let mut taken = worker.lock().take(empty);
             self.interval.add(&taken);
             taken.clear();
-            self.spare = taken;
+            self.spare = Some(taken);
         }
         self.total.add(&self.interval);
         let (start, length) = (self.last - self.begin, now - self.last);

@@ -31,7 +31,7 @@ pub(super) fn demand(outcome: &Outcome) -> Rows {
     let unit = if plan.churn { "connections" } else { "messages" };
     vec![
         row("", "requested".to_owned(), "achieved".to_owned()),
-        row("connections", plan.connections_wanted(), units::count(outcome.open_max)),
+        row("connections", plan.connections_wanted(), units::count(outcome.connections.open_max)),
         row(&format!("{unit}/s"), plan.rate_wanted(), units::number(outcome.rate())),
         row("bytes/s", String::new(), units::bytes(outcome.byte_rate())),
         row("messages", String::new(), units::count(total.messages)),
