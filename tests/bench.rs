@@ -10,17 +10,18 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use echoloop::{Config, Context, Echo, Input, Protocol};
 use serde_json::Value;
-use util::{Ended, Running, echoloop, eventually, reset};
+use util::{Ended, Running, echoloop, reset};
 
 /// A load that is over in a moment.
 const SHORT: [&str; 4] = ["--duration", "200ms", "--warmup", "20ms"];
@@ -233,15 +234,25 @@ fn a_server_that_waits_for_a_whole_message_is_served() {
     assert_eq!(number(&figures["messages"]), 4);
 }
 
-/// A stall counts for all that were to be sent meanwhile, not only for the one that it met.
 #[test]
 fn latencies_of_an_open_loop_count_from_when_messages_were_due() {
-    let (_server, address) = echo_server();
-    let figures = figures(&address, &["-n", "500", "--connections", "1", "--rate", "5k"]);
+    // The first client is held up for as long as all of them should take. There is only one place for connections, so
+    // that the others wait for it.
+    let is_first = AtomicBool::new(true);
+    let address = serve_with(move |client| {
+        if is_first.swap(false, Ordering::SeqCst) {
+            thread::park_timeout(Duration::from_millis(200));
+        }
+        echo_some(&client, 512)?;
+        client.shutdown(Shutdown::Write)?;
+        swallow(&client)
+    });
+    let figures = figures(&address, &["-n", "20", "--connections", "1", "--churn", "--rate", "100"]);
     let quantile = |kind: &str, name: &str| number(&figures[kind][name]);
-    for name in ["p50_ns", "p99_ns", "max_ns"] {
+    for name in ["p50_ns", "p90_ns", "max_ns"] {
         assert!(quantile("latency", name) >= quantile("uncorrected_latency", name), "{name}: {figures}");
     }
+    assert!(quantile("latency", "p50_ns") > 2 * quantile("uncorrected_latency", "p50_ns"), "{figures}");
     assert_eq!(quantile("latency", "count"), quantile("uncorrected_latency", "count"));
 }
 
@@ -358,30 +369,6 @@ fn host_names_are_resolved() {
     assert!(ended.error(1).starts_with("cannot resolve no-such-host.invalid:7: "));
 }
 
-#[cfg(unix)]
-#[test]
-fn unix_sockets_are_measured_too() {
-    let directory = tempfile::tempdir().unwrap();
-    let address = format!("unix:{}", directory.path().join("socket").display());
-    let missing = run(&address, &["-n", "10"]);
-    assert!(missing.error(1).starts_with(&format!("cannot connect to {address}: ")), "{missing:?}");
-    let server = Running::start(Config::default(), &[&address], |_| Some(Echo));
-    assert_eq!(number(&figures(&address, &["-n", "100"])["messages"]), 100);
-    assert_eq!(number(&figures(&address, &["-n", "100", "--churn"])["messages"]), 100);
-    server.drain();
-}
-
-#[cfg(unix)]
-#[test]
-fn too_few_descriptors_are_said_before_anything_begins() {
-    let mut command = Command::new("sh");
-    let script = "ulimit -n 64 && exec \"$0\" bench 127.0.0.1:1 --connections 100";
-    command.args(["-c", script, env!("CARGO_BIN_EXE_echoloop")]).stdin(Stdio::null());
-    let ended = Ended::run(&mut command);
-    let error = ended.error(1);
-    assert!(error.contains("the limit is 64") && error.contains("ulimit -n"), "{error}");
-}
-
 #[test]
 fn wrong_arguments_are_one_line_and_status_2() {
     for args in [
@@ -469,50 +456,78 @@ fn the_page_needs_nothing_else() {
     }
 }
 
-/// Presses Ctrl-C.
 #[cfg(unix)]
-#[track_caller]
-fn interrupt(program: u32) {
-    let status = Command::new("kill").args(["-s", "INT", &program.to_string()]).status().unwrap();
-    assert!(status.success());
-}
+mod unix {
+    use std::process::Stdio;
 
-#[cfg(unix)]
-#[test]
-fn ctrl_c_ends_early_with_the_figures_so_far() {
-    let (server, address) = echo_server();
-    let mut command = bench(&address, &["--duration", "1h", "--warmup", "off", "--format", "json"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("the load has begun", || server.stats().bytes_received > 0);
-    interrupt(child.id());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(figures["interrupted"], true);
-    assert_eq!(number(&figures["fin"]), 50);
-    assert_eq!(server.drain().closed(echoloop::CloseReason::Peer), 50);
-}
+    use util::eventually;
 
-#[cfg(unix)]
-#[test]
-fn a_second_ctrl_c_ends_the_program_at_once() {
-    // It never answers, so the first Ctrl-C has something to wait for.
-    let accepted = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&accepted);
-    let address = serve_with(move |mut client| {
-        client.read_exact(&mut [0; 1])?;
-        counter.fetch_add(1, Ordering::SeqCst);
-        swallow(&client)
-    });
-    let mut command = bench(&address, &["-n", "5", "--connections", "1", "--timeout", "1h"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("the message has come", || accepted.load(Ordering::SeqCst) == 1);
-    let mut status = None;
-    // Two signals that come at once may be one.
-    eventually("it has ended", || {
+    use super::*;
+
+    #[test]
+    fn unix_sockets_are_measured_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = format!("unix:{}", directory.path().join("socket").display());
+        let missing = run(&address, &["-n", "10"]);
+        assert!(missing.error(1).starts_with(&format!("cannot connect to {address}: ")), "{missing:?}");
+        let server = Running::start(Config::default(), &[&address], |_| Some(Echo));
+        assert_eq!(number(&figures(&address, &["-n", "100"])["messages"]), 100);
+        assert_eq!(number(&figures(&address, &["-n", "100", "--churn"])["messages"]), 100);
+        server.drain();
+    }
+
+    #[test]
+    fn too_few_descriptors_are_said_before_anything_begins() {
+        let mut command = Command::new("sh");
+        let script = "ulimit -n 64 && exec \"$0\" bench 127.0.0.1:1 --connections 100";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_echoloop")]).stdin(Stdio::null());
+        let ended = Ended::run(&mut command);
+        let error = ended.error(1);
+        assert!(error.contains("the limit is 64") && error.contains("ulimit -n"), "{error}");
+    }
+
+    /// Presses Ctrl-C.
+    #[track_caller]
+    fn interrupt(program: u32) {
+        let status = Command::new("kill").args(["-s", "INT", &program.to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn ctrl_c_ends_early_with_the_figures_so_far() {
+        let (server, address) = echo_server();
+        let mut command = bench(&address, &["--duration", "1h", "--warmup", "off", "--format", "json"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("the load has begun", || server.stats().bytes_received > 0);
         interrupt(child.id());
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    assert_eq!(status.unwrap().code(), Some(130));
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(figures["interrupted"], true);
+        assert_eq!(number(&figures["fin"]), 50);
+        assert_eq!(server.drain().closed(echoloop::CloseReason::Peer), 50);
+    }
+
+    #[test]
+    fn a_second_ctrl_c_ends_the_program_at_once() {
+        // It never answers, so the first Ctrl-C has something to wait for.
+        let accepted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&accepted);
+        let address = serve_with(move |mut client| {
+            client.read_exact(&mut [0; 1])?;
+            counter.fetch_add(1, Ordering::SeqCst);
+            swallow(&client)
+        });
+        let mut command = bench(&address, &["-n", "5", "--connections", "1", "--timeout", "1h"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("the message has come", || accepted.load(Ordering::SeqCst) == 1);
+        let mut status = None;
+        // Two signals that come at once may be one.
+        eventually("it has ended", || {
+            interrupt(child.id());
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().code(), Some(130));
+    }
 }
