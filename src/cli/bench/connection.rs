@@ -129,9 +129,6 @@ impl Talk {
                 self.begin(worker, Start::at(now));
             }
         }
-        if worker.stage() == Stage::Stopping && self.phase == Phase::Open {
-            self.phase = Phase::Ending;
-        }
     }
 }
 

@@ -76,19 +76,18 @@ impl Load {
         self.crew.handles()
     }
 
-    /// Runs the load from beginning to end. `None`: it was aborted.
-    pub(super) fn run(mut self, log: Option<Log<'_>>) -> Result<Option<Outcome>, Failure> {
+    /// Runs the load from beginning to end. If it is aborted its figures say nothing.
+    pub(super) fn run(mut self, log: Option<Log<'_>>) -> Result<Outcome, Failure> {
         let mut figures = Figures::new(&self.plan, log);
         let result = self.run_phases(&mut figures);
         figures.hide();
         let interrupted = match result? {
             Woken::Done => false,
-            Woken::Interrupted => true,
-            Woken::Aborted => return Ok(None),
+            Woken::Interrupted | Woken::Aborted => true,
         };
         self.crew.end()?;
         let (elapsed, total, series) = figures.finish();
-        Ok(Some(Outcome {
+        Ok(Outcome {
             elapsed,
             interrupted,
             connections: self.crew.connections(),
@@ -96,7 +95,7 @@ impl Load {
             total,
             series,
             plan: self.plan,
-        }))
+        })
     }
 
     fn run_phases(&mut self, figures: &mut Figures<'_>) -> Result<Woken, Failure> {

@@ -64,9 +64,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
 
     let load = Load::start(Plan::new(args, address))?;
     let signals = install_signals(&load)?;
-    let Some(outcome) = load.run(log)? else {
-        return Ok(ExitCode::from(signals.aborted().unwrap_or(1)));
-    };
+    let outcome = load.run(log);
+    if let Some(status) = signals.aborted() {
+        return Ok(ExitCode::from(status));
+    }
+    let outcome = outcome?;
     if outcome.connections.made == 0 && !outcome.is_good() {
         return Err(unreachable_server(&outcome));
     }
