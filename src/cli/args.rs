@@ -10,7 +10,7 @@ use super::bench::{BENCH_HELP, BenchArgs, REPORT_HELP, ReportArgs};
 /// The port of the tutorial's sample.
 const DEFAULT_PORT: u16 = 27015;
 
-/// A TCP echo server that never loses a byte at the end of a connection, and its client.
+/// A TCP echo server that never loses a byte at the end of a connection, its client, and a load generator.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Args {

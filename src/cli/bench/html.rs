@@ -59,7 +59,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
     let unit = if plan.churn { "connections/s" } else { "messages/s" };
     let mut heads = vec![
         (units::number(outcome.rate()), unit),
-        (units::bytes(outcome.byte_rate()), "in a second, each way"),
+        (format!("{}/s", units::bytes(outcome.byte_rate())), "each way"),
     ];
     heads.extend(latency_heads(&total.latency));
     Page {

@@ -143,7 +143,15 @@ fn unreachable_server(outcome: &Outcome) -> Failure {
 }
 
 fn cannot_connect(address: &Address, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot connect to {address}: {error}")).hint(hint_for(error))
+    Failure::new(format!("cannot connect to {address}: {error}")).hint(connect_hint(error))
+}
+
+fn connect_hint(error: &io::Error) -> Option<&'static str> {
+    // Who connects gets a port from the system, and each is taken for a while after its connection has ended.
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        return Some("all local ports for that address are in use");
+    }
+    hint_for(error)
 }
 
 /// Whether all went well.
@@ -154,5 +162,9 @@ fn verdict(outcome: &Outcome) -> Result<ExitCode, Failure> {
     let failures = &outcome.ends.failures;
     let ended = units::count(outcome.ends.fin + failures.total());
     let failed = units::count(failures.total());
-    Err(Failure::new(format!("{failed} of {ended} connections failed: {}", failures.summary())))
+    let failure = Failure::new(format!("{failed} of {ended} connections failed: {}", failures.summary()));
+    Err(match outcome.ends.first_connect_error {
+        Some(kind) if failures.connect_failed > 0 => failure.hint(connect_hint(&kind.into())),
+        Some(_) | None => failure,
+    })
 }

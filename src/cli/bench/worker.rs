@@ -300,3 +300,115 @@ impl Worker {
         let _ = self.events.send(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::ErrorKind,
+        sync::mpsc::{Receiver, channel},
+    };
+
+    use clap::Parser;
+    use echoloop::{Echo, Server};
+
+    use super::{
+        super::{args::BenchArgs, connection::Connection},
+        *,
+    };
+
+    /// A worker, what it tells, and its loop, which never takes what it is asked for.
+    fn worker(args: &[&str]) -> (Worker, Receiver<Event>, Server<Connection>) {
+        let args = BenchArgs::parse_from([&["bench", "127.0.0.1:7"], args].concat());
+        let plan = Arc::new(Plan::new(&args, "127.0.0.1:7".parse().unwrap()));
+        let server = Server::<Connection>::builder().bind::<&str>([]).unwrap();
+        let (sender, events) = channel();
+        (Worker::new(plan, server.handle(), sender, 0), events, server)
+    }
+
+    /// Makes the connection that was asked for first.
+    fn open(worker: &mut Worker, label: u64) {
+        // Of another loop: any name will do.
+        let stranger = Server::<Echo>::builder().bind(["127.0.0.1:0"]).unwrap();
+        let client = std::net::TcpStream::connect(stranger.local_addrs()[0].to_string()).unwrap();
+        let (tell, told) = channel();
+        stranger.handle().drain();
+        stranger
+            .run(move |peer| {
+                tell.send(peer.id).unwrap();
+                None
+            })
+            .unwrap();
+        drop(client);
+        let start = worker.begun();
+        worker.opened(told.recv().unwrap(), label, start.sent, clock::now());
+    }
+
+    #[test]
+    fn connections_are_asked_for_as_far_as_there_are_places() {
+        let (mut worker, _events, _server) = worker(&["--connections", "2", "--churn", "--rate", "1"]);
+        worker.run();
+        (0..3).for_each(|_| worker.want(clock::now()));
+        assert_eq!((worker.attempts, worker.wanted.len()), (2, 1));
+        open(&mut worker, 0);
+        assert_eq!((worker.attempts, worker.wanted.len()), (1, 1));
+        worker.closed(0, true, End::Fin);
+        assert_eq!((worker.attempts, worker.wanted.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_budget_is_spent_once() {
+        let (mut worker, _events, _server) = worker(&["--requests", "2", "--connections", "1"]);
+        worker.run();
+        assert_eq!([worker.claim(), worker.claim(), worker.claim()], [true, true, false]);
+    }
+
+    #[test]
+    fn no_message_begins_when_the_load_is_over() {
+        let (mut worker, _events, _server) = worker(&["--connections", "1"]);
+        worker.run();
+        assert!(worker.claim());
+        worker.stop(false);
+        assert!(!worker.claim());
+    }
+
+    #[test]
+    fn a_worker_is_idle_when_its_last_connection_has_ended() {
+        let (mut worker, events, _server) = worker(&["--connections", "2"]);
+        (0..2).for_each(|_| worker.want(clock::now()));
+        open(&mut worker, 0);
+        worker.begun();
+        worker.closed(1, false, End::Refused);
+        assert_eq!(events.try_recv(), Ok(Event::Settled));
+        assert!(!worker.is_idle());
+        worker.run();
+        worker.closed(0, true, End::Reset);
+        assert!(worker.is_idle());
+        assert_eq!(events.try_recv(), Ok(Event::Idle));
+        assert_eq!(worker.ends().first_connect_error, Some(ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn a_server_that_refuses_everyone_is_not_called_without_end() {
+        let (mut worker, _events, _server) = worker(&["--connections", "1", "--churn"]);
+        worker.run();
+        worker.want(clock::now());
+        worker.begun();
+        worker.closed(0, false, End::Refused);
+        assert!(worker.is_idle());
+    }
+
+    #[test]
+    fn messages_go_to_open_connections_in_turn() {
+        let (mut worker, _events, _server) = worker(&["--connections", "3", "--rate", "1"]);
+        assert_eq!(worker.next_in_turn(), None);
+        (0..3).for_each(|_| worker.want(clock::now()));
+        (0..3).for_each(|label| open(&mut worker, label));
+        let first = worker.ids[0];
+        let mut turns = || worker.next_in_turn();
+        let three = [turns(), turns(), turns()];
+        assert!(three.contains(&first) && turns() == three[0]);
+        worker.closed(1, true, End::Reset);
+        assert_eq!(worker.ids[1], None);
+        assert!((0..4).all(|_| worker.next_in_turn().is_some()));
+    }
+}
