@@ -103,6 +103,16 @@ impl Talk {
         }
     }
 
+    /// Begins no more messages; with `keep` those that have begun are all sent.
+    fn stop(&mut self, keep: bool) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Ending;
+        }
+        if !keep {
+            self.echo.forget_unsent();
+        }
+    }
+
     /// Hands over what there is to send, as far as there is room, and our FIN behind the last of it.
     fn send(&mut self, cx: &mut Context<'_, Order>) {
         while cx.queued() < QUEUE_MAX {
@@ -191,14 +201,13 @@ impl Protocol for Connection {
                 talk.echo.begin(Start { due, sent: clock::now() });
             }
             Order::Send(_) => {}
-            Order::Stop if talk.phase == Phase::Open => talk.phase = Phase::Ending,
-            Order::Stop => {}
+            Order::Stop { keep } => talk.stop(keep),
         }
         talk.send(cx);
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_, Order>) {
-        self.on_message(Order::Stop, cx);
+        self.on_message(Order::Stop { keep: true }, cx);
     }
 
     fn on_close(&mut self, reason: &CloseReason) {

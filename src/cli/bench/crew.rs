@@ -115,12 +115,12 @@ impl Crew {
         }
     }
 
-    /// Begins no more messages, and ends each connection when its own are back. `keep`: connections that
-    /// are due already are still made.
+    /// Begins no more messages, and ends each connection when its own are back. `keep`: what is due already is
+    /// still sent, or connected.
     pub(super) fn stop(&self, keep: bool) {
         for target in &self.targets {
             let connections = target.worker.lock().stop(keep);
-            tell(target, &connections, Order::Stop);
+            tell(target, &connections, Order::Stop { keep });
         }
     }
 

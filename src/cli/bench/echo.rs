@@ -57,6 +57,13 @@ impl Echo {
         Some(self.pattern.next(&mut self.send_at, length))
     }
 
+    /// Forgets the messages of which nothing is sent.
+    pub(super) fn forget_unsent(&mut self) {
+        let whole = self.unsent / self.size;
+        self.unsent -= whole * self.size;
+        self.on_their_way.truncate(self.on_their_way.len() - whole);
+    }
+
     /// Whether everything that has begun is sent.
     pub(super) const fn is_sent(&self) -> bool {
         self.unsent == 0
@@ -136,6 +143,21 @@ mod tests {
         let mut bytes = sent(&mut long);
         bytes.push(0);
         assert_eq!(long.receive(&bytes), Err(Corrupt));
+    }
+
+    #[test]
+    fn messages_that_were_forgotten_are_not_owed() {
+        let size = PIECE_MAX + 1;
+        let mut echo = echo(size);
+        (0..3).for_each(|_| echo.begin(Start::at(clock::now())));
+        let mut bytes = echo.next_piece().unwrap().to_vec();
+        echo.forget_unsent();
+        bytes.extend(sent(&mut echo));
+        assert_eq!(bytes.len(), size, "one was sent in part");
+        assert_eq!(echo.receive(&bytes), Ok(1));
+        echo.whole();
+        assert!(echo.is_back() && echo.is_sent());
+        assert_eq!(echo.receive(b"x"), Err(Corrupt));
     }
 
     #[test]

@@ -19,6 +19,9 @@ use super::{
 /// Attempts to connect that may be under way at once: as many as most servers' backlogs hold.
 const ATTEMPTS_MAX: usize = 128;
 
+/// The lower bits of a label count the connections of a worker; the others are its number.
+const LABEL_BITS: u32 = 40;
+
 /// What a connection is told to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
@@ -26,8 +29,9 @@ pub(super) enum Order {
     Begin,
     /// Open loop: send a message, which was due then.
     Send(Instant),
-    /// Begin no more messages, and end when all are back.
-    Stop,
+    /// Begin no more messages, and end when all are back. Those that are due and not sent yet are still sent, or
+    /// not.
+    Stop { keep: bool },
 }
 
 /// What the one who runs the load is told.
@@ -82,7 +86,7 @@ pub(super) struct Worker {
     /// Connections open or being made at once, at most.
     capacity: usize,
     /// For each connection that is wanted, when it was.
-    wanted: VecDeque<Start>,
+    wanted: VecDeque<Instant>,
     /// For each connection that was asked of the loop and not begun, when it was wanted and when asked for.
     asked: VecDeque<Start>,
     /// Connections asked for so far.
@@ -167,14 +171,15 @@ impl Worker {
 
     /// Makes another connection, as soon as there is a place for it; it was due then.
     pub(super) fn want(&mut self, due: Instant) {
-        self.wanted.push_back(Start::at(due));
+        self.wanted.push_back(due);
         self.dial();
     }
 
     /// Asks the loop for the connections that are wanted, as far as there are places.
     pub(super) fn dial(&mut self) {
-        while !self.wanted.is_empty() && self.attempts < ATTEMPTS_MAX && self.live() < self.capacity {
-            let label = (self.number << 40) | self.labels;
+        while self.attempts < ATTEMPTS_MAX && self.live() < self.capacity {
+            let Some(&due) = self.wanted.front() else { return };
+            let label = (self.number << LABEL_BITS) | self.labels;
             match self.handle.connect(self.plan.address.clone(), label) {
                 Ok(()) => {}
                 // The next one that ends, or the next look at the figures, tries again.
@@ -184,7 +189,7 @@ impl Worker {
                     return;
                 }
             }
-            let due = self.wanted.pop_front().expect("it is not empty").due;
+            self.wanted.pop_front();
             self.asked.push_back(Start { due, sent: clock::now() });
             self.labels += 1;
             self.attempts += 1;
@@ -237,7 +242,7 @@ impl Worker {
     fn follow(&mut self, was_open: bool) {
         let follows = self.plan.churn && self.plan.rate.is_none() && (was_open || self.made > 0);
         if follows && self.stage == Stage::Running && self.claim() {
-            self.wanted.push_back(Start::at(clock::now()));
+            self.wanted.push_back(clock::now());
         }
         // After a failure not at once: that would be a loop without a pause.
         if was_open {
@@ -292,7 +297,7 @@ impl Worker {
     }
 
     fn place(&self, label: u64) -> usize {
-        usize::try_from(label & ((1 << 40) - 1)).unwrap_or(usize::MAX)
+        usize::try_from(label & ((1 << LABEL_BITS) - 1)).unwrap_or(usize::MAX)
     }
 
     /// Nobody listens when the program is about to end.
