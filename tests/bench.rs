@@ -21,7 +21,7 @@ use std::{
 
 use echoloop::{Config, Context, Echo, Input, Protocol};
 use serde_json::Value;
-use util::{Ended, Running, echoloop, reset};
+use util::{DEADLINE, Ended, Running, echoloop, reset};
 
 /// A load that is over in a moment.
 const SHORT: [&str; 4] = ["--duration", "200ms", "--warmup", "20ms"];
@@ -326,9 +326,21 @@ fn resets_are_counted_apart() {
 
 #[test]
 fn a_server_that_never_answers_is_given_up() {
-    let address = serve_with(|client| swallow(&client));
-    let args = ["-n", "10", "--connections", "2", "--timeout", "100ms"];
-    assert_eq!(failures(&address, &args, "unanswered"), 2);
+    let address = serve_with(|client| {
+        swallow(&client)?;
+        // It does not end either.
+        thread::park_timeout(DEADLINE);
+        Ok(())
+    });
+    let common = ["--connections", "2", "--timeout", "100ms"];
+    for args in [
+        &["-n", "10"][..],
+        &["-n", "2", "--churn"],
+        &["--duration", "50ms", "--warmup", "off", "--rate", "10k"],
+        &["--duration", "50ms", "--warmup", "off", "--size", "2MiB"],
+    ] {
+        assert_eq!(failures(&address, &[args, &common].concat(), "unanswered"), 2, "{args:?}");
+    }
 }
 
 #[test]
