@@ -95,15 +95,15 @@ impl Tally {
     /// Back to nothing, without giving memory back.
     pub(super) fn clear(&mut self) {
         self.clear_messages();
-        self.connect.clear();
+        self.connect.reset();
     }
 
     /// Forgets everything but how long connections took to make.
     pub(super) fn clear_messages(&mut self) {
         (self.messages, self.bytes) = (0, 0);
-        self.latency.clear();
+        self.latency.reset();
         if let Some(uncorrected) = &mut self.uncorrected {
-            uncorrected.clear();
+            uncorrected.reset();
         }
     }
 }
@@ -139,6 +139,7 @@ mod tests {
         assert_eq!(sum.connect.len(), 1);
         sum.clear();
         assert_eq!((sum.messages, sum.latency.len(), sum.connect.len()), (0, 0, 0));
+        assert_eq!((sum.latency.max(), sum.connect.max()), (0, 0), "the longest is forgotten too");
     }
 
     #[test]
