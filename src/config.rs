@@ -30,6 +30,9 @@ pub struct Config {
     /// Connections to accept in all before the listeners are closed and the server ends with the last
     /// of them. Only with a single worker. Default `None`: no end.
     pub accept_limit: Option<u64>,
+    /// Go on when nothing is left to do (no listener and no connection) until a
+    /// [`Handle`](crate::Handle) drains or aborts: for loops whose outbound connections come and go. Default off.
+    pub keep_running: bool,
     /// Loops, each a thread of its own with its own listeners and its own share of `max_connections`.
     /// 1 to 1024. Default 1.
     pub workers: usize,
@@ -95,6 +98,7 @@ impl Default for Config {
             backlog: 4096,
             max_connections: None,
             accept_limit: None,
+            keep_running: false,
             workers: 1,
             read_buffer_bytes: 64 << 10,
             high_water_bytes: 64 << 10,

@@ -115,7 +115,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         })
     }
 
-    /// Serves until there is nothing left to do: no listener, no connection and no request.
+    /// Serves until there is nothing left to do: no listener, no connection and no request, nor any to come.
     pub(crate) fn run(mut self) -> Result<(), Error> {
         self.read_mailbox();
         let mut result = Ok(());
@@ -145,7 +145,9 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
 
     fn is_finished(&self) -> bool {
         let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
-        self.listeners.iter().all(Option::is_none) && self.connections.is_empty() && !has_mail
+        let has_nothing =
+            self.listeners.iter().all(Option::is_none) && self.connections.is_empty() && !has_mail;
+        has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
     }
 
     /// Waits for events, until the next deadline at most, and notes what is ready.

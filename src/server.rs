@@ -58,7 +58,7 @@ impl<P: Protocol> Builder<P> {
     }
 
     /// Listens on all the addresses; on every address of a host name. None at all is fine for a server
-    /// that only makes outbound connections.
+    /// that only makes outbound connections; [`Config::keep_running`] keeps it waiting for them.
     ///
     /// # Errors
     ///

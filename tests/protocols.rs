@@ -1304,6 +1304,49 @@ fn a_server_without_listeners_ends_only_when_no_request_is_left() {
     assert_eq!(stats.closed(CloseReason::Aborted), 3);
 }
 
+/// Ends as soon as it is open, and tells when it is closed.
+struct Passing(Sender<()>);
+
+impl Protocol for Passing {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        cx.finish();
+    }
+
+    fn on_data(&mut self, input: &mut Input<'_>, _cx: &mut Context<'_>) {
+        input.take();
+    }
+
+    fn on_close(&mut self, _reason: &CloseReason) {
+        self.0.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_keeps_running_waits_for_requests_until_it_is_told_to_end() {
+    for abort in [false, true] {
+        let echo = Running::echo(Config::default());
+        let mut config = Config::default();
+        config.keep_running = true;
+        let (tell, told) = channel();
+        let caller = Running::start(config, &[], move |_| Some(Passing(tell.clone())));
+        for label in 0..3 {
+            // Nothing is open and nothing is asked for when the next one comes.
+            caller.handle.connect(echo.address().into(), label).unwrap();
+            told.recv_timeout(DEADLINE).unwrap();
+            caller.wait_until_idle();
+            assert!(!caller.has_ended());
+        }
+        if abort {
+            caller.handle.abort();
+        } else {
+            caller.handle.drain();
+        }
+        assert_eq!(caller.join().closed(CloseReason::Finished), 3);
+    }
+}
+
 #[test]
 fn a_full_server_serves_the_clients_of_all_its_listeners() {
     let mut config = Config::default();

@@ -5,10 +5,12 @@ use std::{num::NonZeroU32, time::Duration};
 use clap::{Parser, Subcommand, value_parser};
 use echoloop::{Address, Config};
 
+use super::bench::{BENCH_HELP, BenchArgs, REPORT_HELP, ReportArgs};
+
 /// The port of the tutorial's sample.
 const DEFAULT_PORT: u16 = 27015;
 
-/// A TCP echo server that never loses a byte at the end of a connection, and its client.
+/// A TCP echo server that never loses a byte at the end of a connection, its client, and a load generator.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Args {
@@ -24,6 +26,22 @@ pub(crate) enum Command {
     /// Connect, send a message, check that it comes back, disconnect
     #[command(after_long_help = CLIENT_HELP)]
     Client(ClientArgs),
+    /// Measure an echo server under load, and check every byte
+    #[command(after_long_help = BENCH_HELP)]
+    Bench(BenchArgs),
+    /// Put latency logs of `bench` together, for example from several machines
+    #[command(after_long_help = REPORT_HELP)]
+    Report(ReportArgs),
+}
+
+impl Command {
+    /// What is logged unless `RUST_LOG` says otherwise. What a load generator says of its own loops is of no interest.
+    pub(crate) const fn log_filter(&self) -> &'static str {
+        match self {
+            Self::Serve(_) | Self::Client(_) => "info",
+            Self::Bench(_) | Self::Report(_) => "warn",
+        }
+    }
 }
 
 const SERVE_HELP: &str = "\
@@ -135,7 +153,7 @@ pub(crate) struct ClientArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout(pub(crate) Option<Duration>);
 
-fn timeout(text: &str) -> Result<Timeout, String> {
+pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
     if text == "0" || text.eq_ignore_ascii_case("off") {
         return Ok(Timeout(None));
     }
@@ -146,7 +164,7 @@ fn timeout(text: &str) -> Result<Timeout, String> {
     }
 }
 
-fn size(text: &str) -> Result<usize, String> {
+pub(super) fn size(text: &str) -> Result<usize, String> {
     let size: bytesize::ByteSize = text.parse().map_err(|_| "write it like 4096, 64KiB or 1MB".to_owned())?;
     match usize::try_from(size.as_u64()) {
         Ok(0) => Err("it must be at least 1".to_owned()),
@@ -158,7 +176,7 @@ fn size(text: &str) -> Result<usize, String> {
 /// More output than this is never wanted for one connection.
 const SIZE_MAX: usize = 1 << 30;
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".to_owned()),
         Ok(number) => Ok(number),

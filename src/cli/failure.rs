@@ -19,6 +19,11 @@ impl Failure {
         Self { message: message.into(), hint: None, status: 1 }
     }
 
+    /// The arguments do not go together: exit status 2.
+    pub(crate) fn arguments(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some("try --help"), status: 2 }
+    }
+
     /// The arguments are wrong: exit status 2. Clap explains in several lines; what comes before its general advice
     /// says it all.
     pub(crate) fn usage(error: &clap::Error) -> Self {
@@ -27,7 +32,7 @@ impl Failure {
         let end = advice.into_iter().flatten().min().unwrap_or(text.len());
         let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
         let message = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            "a subcommand is missing: serve or client".to_owned()
+            "a subcommand is missing: serve, client, bench or report".to_owned()
         } else {
             line.strip_prefix("error: ").unwrap_or(&line).to_owned()
         };

@@ -1,6 +1,7 @@
 //! Arguments in, exit status out.
 
 mod args;
+mod bench;
 mod client;
 mod compare;
 mod failure;
@@ -23,10 +24,12 @@ pub(crate) fn run() -> ExitCode {
     let stderr = Stderr::start();
     let status = match Args::try_parse() {
         Ok(args) => {
-            init_logger(&stderr);
+            init_logger(&stderr, args.command.log_filter());
             let outcome = match args.command {
                 Command::Serve(args) => serve::run(&args),
                 Command::Client(args) => client::run(&args, &stderr),
+                Command::Bench(args) => bench::run(&args),
+                Command::Report(args) => bench::report::run(&args),
             };
             outcome.unwrap_or_else(|failure| report(&failure, &stderr))
         }
@@ -46,8 +49,8 @@ fn report(failure: &Failure, stderr: &Stderr) -> ExitCode {
     failure.status()
 }
 
-/// Logs go to stderr, `info` and above unless `RUST_LOG` says otherwise, and never hold up the program.
-fn init_logger(stderr: &Stderr) {
+/// Logs go to stderr, from this level up unless `RUST_LOG` says otherwise, and never hold up the program.
+fn init_logger(stderr: &Stderr, filter: &str) {
     use std::io::IsTerminal;
 
     let style = if std::io::stderr().is_terminal() {
@@ -55,7 +58,7 @@ fn init_logger(stderr: &Stderr) {
     } else {
         env_logger::WriteStyle::Never
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(stderr.clone())))
         .init();

@@ -15,7 +15,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         Err(error) => log::warn!("cannot raise the limit on open files: {error}"),
     }
     let server = Server::builder().config(args.config()).bind(args.addresses.iter().cloned())?;
-    let signals = Signals::install(server.handle())
+    let (drain, abort) = (server.handle(), server.handle());
+    let signals = Signals::install(move || drain.drain(), move || abort.abort())
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     for address in server.local_addrs() {
         say(&format!("listening on {address}"));

@@ -1,4 +1,4 @@
-//! Signals: the first drains, the second ends the program at once.
+//! Signals: the first asks for a good end, the second ends the program at once.
 
 use std::{
     io,
@@ -7,8 +7,6 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
 };
-
-use echoloop::Handle;
 
 /// What the signals have asked for.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +21,12 @@ impl Signals {
         Some(self.aborted.load(Ordering::SeqCst)).filter(|&status| status != 0)
     }
 
-    /// From here on the first signal drains the server, and the second aborts it.
+    /// From here on the first signal calls `end`, and the second `abort`; soon after that the program ends.
     #[cfg(unix)]
-    pub(crate) fn install<M: Send + 'static>(handle: Handle<M>) -> io::Result<Self> {
+    pub(crate) fn install(
+        end: impl Fn() + Send + 'static,
+        abort: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         use signal_hook::consts::{SIGINT, SIGTERM};
 
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
@@ -34,27 +35,30 @@ impl Signals {
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for (count, signal) in signals.forever().enumerate() {
                 if count == 0 {
-                    handle.drain();
+                    end();
                 } else {
                     let status = u8::try_from(128 + signal).unwrap_or(u8::MAX);
-                    abort(&handle, &aborted, status);
+                    abort_with(&abort, &aborted, status);
                 }
             }
         })?;
         Ok(state)
     }
 
-    /// From here on the first Ctrl-C or Ctrl-Break drains the server, and the second aborts it.
+    /// From here on the first Ctrl-C or Ctrl-Break calls `end`, and the second `abort`; soon after that the program ends.
     #[cfg(not(unix))]
-    pub(crate) fn install<M: Send + 'static>(handle: Handle<M>) -> io::Result<Self> {
+    pub(crate) fn install(
+        end: impl Fn() + Send + 'static,
+        abort: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let state = Self::default();
         let aborted = Arc::clone(&state.aborted);
-        let mut drained = false;
+        let mut ended = false;
         ctrlc::set_handler(move || {
-            if std::mem::replace(&mut drained, true) {
-                abort(&handle, &aborted, 130);
+            if std::mem::replace(&mut ended, true) {
+                abort_with(&abort, &aborted, 130);
             } else {
-                handle.drain();
+                end();
             }
         })
         .map_err(io::Error::other)?;
@@ -62,12 +66,12 @@ impl Signals {
     }
 }
 
-/// Asks the server to end now, and sees to it that the program ends.
-fn abort<M>(handle: &Handle<M>, aborted: &AtomicU8, status: u8) {
+/// Asks for the end now, and sees to it that the program ends.
+fn abort_with(abort: &impl Fn(), aborted: &AtomicU8, status: u8) {
     if aborted.swap(status, Ordering::SeqCst) != 0 {
         std::process::exit(status.into());
     }
-    handle.abort();
+    abort();
     // The main thread now closes everything and ends the program, unless it is stuck.
     std::thread::park_timeout(std::time::Duration::from_millis(500));
     std::process::exit(status.into());

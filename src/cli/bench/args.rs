@@ -1,0 +1,199 @@
+//! The arguments of `bench` and `report`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum, value_parser};
+use echoloop::Address;
+
+use super::{pace::Rate, units};
+use crate::cli::args::{Timeout, at_least_one, size, timeout};
+
+pub(crate) const BENCH_HELP: &str = "\
+Every connection is made first; then the load begins, and after the warm-up it is measured. Closed loop (the \
+default): each connection keeps --pipeline messages on their way and sends the next one when one is back. Open \
+loop (--rate): messages are sent at even distances whether or not the server keeps up, and their latencies count \
+from when they were to be sent, so that a stall counts for all who would have come meanwhile. With --churn each message has a \
+connection of its own: connect, send, shut down the sending side, receive to the end, close; latencies then include the connecting.
+
+Every byte that comes back is checked. Corrupt, truncated, closed early, reset, unanswered, refused and other \
+failed connections are counted apart, and any of them makes the exit status 1; 2 is for wrong arguments.
+
+Ctrl-C ends the load early and shows the figures so far; the second one ends the program at once.
+
+A size is written like 512, 64KiB or 1MB, a rate like 500, 10k/s or 1.5M/s, a number like 1000, 10k or 1M, a duration like \
+500ms, 10s or 1m.";
+
+pub(crate) const REPORT_HELP: &str = "\
+The logs are those of `echoloop bench --hdr`, or any in the format of HdrHistogram with latencies in nanoseconds. \
+Latencies are put together; rates are added up, because the logs of one report are of loads that ran at the same time.";
+
+#[derive(Debug, Parser)]
+pub(crate) struct BenchArgs {
+    /// The server: HOST:PORT, [V6]:PORT or unix:PATH. Any echo server will do
+    #[arg(value_name = "ADDR")]
+    pub(super) address: Address,
+
+    /// Connections open at once, over all threads
+    #[arg(short, long, value_name = "N", default_value = "50", value_parser = number)]
+    pub(super) connections: u64,
+
+    /// The size of a message
+    #[arg(short, long, value_name = "SIZE", default_value = "512", value_parser = size)]
+    pub(super) size: usize,
+
+    /// How long to measure
+    #[arg(short, long, value_name = "DUR", default_value = "10s", value_parser = duration)]
+    duration: Duration,
+
+    /// Measure so many messages, however long it takes, instead of a duration; there is no warm-up then
+    #[arg(short = 'n', long, value_name = "N", value_parser = number, conflicts_with_all = ["duration", "warmup"])]
+    requests: Option<u64>,
+
+    /// How long the load runs before it is measured; 0 or off for not at all
+    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = timeout)]
+    warmup: Timeout,
+
+    /// Messages on their way on each connection
+    #[arg(short, long, value_name = "DEPTH", default_value = "1", value_parser = value_parser!(u32).range(1..=65_536))]
+    pub(super) pipeline: u32,
+
+    /// Open loop: send so many messages in a second over all connections, or with --churn make so many connections
+    #[arg(short, long, value_name = "N/s", conflicts_with = "pipeline")]
+    pub(super) rate: Option<Rate>,
+
+    /// A new connection for each message
+    #[arg(long, conflicts_with_all = ["pipeline", "connect_rate"])]
+    pub(super) churn: bool,
+
+    /// Make so many connections in a second before the load begins, instead of all as fast as they are accepted
+    #[arg(long, value_name = "N/s")]
+    pub(super) connect_rate: Option<Rate>,
+
+    /// Threads, each with a loop and a share of the connections of its own
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = value_parser!(u64).range(1..=1024))]
+    pub(super) threads: u64,
+
+    /// Decides the bytes that are sent
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) seed: u64,
+
+    /// Give up a connection that is not made, or whose answer does not come, for this long
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
+    pub(super) timeout: Duration,
+
+    /// Write latencies to this HdrHistogram log, for `echoloop report` and other readers of such logs
+    #[arg(long, value_name = "FILE")]
+    pub(super) hdr: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(Debug, Parser)]
+pub(crate) struct ReportArgs {
+    /// HdrHistogram logs, from one machine or many
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct OutputArgs {
+    /// What stdout gets
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(super) format: Format,
+
+    /// Write a page with the figures and charts of them to this file
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// A table for people
+    Table,
+    /// One JSON object, whose fields are in the README
+    Json,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Time { warmup: Duration, measured: Duration },
+    Messages(u64),
+}
+
+impl BenchArgs {
+    pub(super) fn extent(&self) -> Extent {
+        match self.requests {
+            Some(requests) => Extent::Messages(requests),
+            None => Extent::Time { warmup: self.warmup.0.unwrap_or_default(), measured: self.duration },
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    timeout(text)?.0.ok_or_else(|| "it must be longer than 0".to_owned())
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    if let Ok(number) = at_least_one(text) {
+        return u64::try_from(number).map_err(|error| error.to_string());
+    }
+    match units::scaled(text) {
+        // Formatting rounds as it should, and what is not whole does not read back.
+        Some(number) if (1.0..=1e15).contains(&number) => {
+            number.to_string().parse().map_err(|_| "it must be a whole number".to_owned())
+        }
+        Some(_) => Err("it must be at least 1".to_owned()),
+        None => Err("write it like 1000, 10k or 1M".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<BenchArgs, clap::Error> {
+        BenchArgs::try_parse_from([&["bench", "127.0.0.1:7"], args].concat())
+    }
+
+    #[test]
+    fn the_defaults_are_a_closed_loop_of_ten_seconds() {
+        let args = parse(&[]).unwrap();
+        let (warmup, measured) = (Duration::from_secs(1), Duration::from_secs(10));
+        assert_eq!(args.extent(), Extent::Time { warmup, measured });
+        assert_eq!((args.connections, args.size, args.pipeline, args.threads), (50, 512, 1, 1));
+        assert!(args.rate.is_none() && !args.churn);
+    }
+
+    #[test]
+    fn numbers_sizes_and_rates_have_units() {
+        let args =
+            parse(&["--connections", "10k", "--size", "64KiB", "--rate", "1.5k/s", "-n", "1M"]).unwrap();
+        assert_eq!((args.connections, args.size), (10_000, 65_536));
+        assert_eq!(args.rate, Some("1500".parse().unwrap()));
+        assert_eq!(args.extent(), Extent::Messages(1_000_000));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for args in [
+            &["-n", "5", "--duration", "1s"][..],
+            &["-n", "5", "--warmup", "1s"],
+            &["--rate", "5", "--pipeline", "2"],
+            &["--churn", "--pipeline", "2"],
+            &["--churn", "--connect-rate", "2"],
+            &["--connections", "0"],
+            &["--connections", "1.5"],
+            &["--requests", "0"],
+            &["--duration", "0"],
+            &["--threads", "0"],
+            &["--format", "xml"],
+        ] {
+            assert!(parse(args).is_err(), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! How connections ended, each kind counted apart.
+
+use std::{io::ErrorKind, ops::AddAssign};
+
+use echoloop::CloseReason;
+use serde::Serialize;
+
+/// How one connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// We sent our FIN, everything came back, and then the server's FIN.
+    Fin,
+    /// The echo differs from what was sent, or is longer.
+    Corrupt,
+    /// The server's FIN came, and a part of the echo was missing.
+    Truncated,
+    /// The server's FIN came before ours, though nothing was missing.
+    ShortClose,
+    /// The server reset the connection.
+    Reset,
+    /// Nothing came for the timeout although an answer was owed.
+    Unanswered,
+    /// Nobody listens there.
+    Refused,
+    /// The connection was not made within the timeout.
+    ConnectTimeout,
+    /// It could not be made for another reason.
+    ConnectFailed(ErrorKind),
+    /// It failed for another reason after it was made.
+    Failed,
+    /// We were told to stop while it was being made.
+    Cancelled,
+}
+
+impl End {
+    /// What the reason says where the protocol has seen nothing that says more. `was_open`: it was made before.
+    pub(super) fn of(reason: CloseReason, was_open: bool) -> Self {
+        match reason {
+            CloseReason::Peer | CloseReason::Finished | CloseReason::Drained => Self::Fin,
+            CloseReason::Reset | CloseReason::ResetUnsent => Self::Reset,
+            CloseReason::Aborted if !was_open => Self::Cancelled,
+            CloseReason::Aborted
+            | CloseReason::Idle
+            | CloseReason::WriteStall
+            | CloseReason::DrainTimeout
+            | CloseReason::LingerTimeout
+            | CloseReason::LingerSilence
+            | CloseReason::LingerBytes => Self::Unanswered,
+            CloseReason::ConnectTimeout => Self::ConnectTimeout,
+            CloseReason::ConnectFailed(kind) => Self::of_connect(kind),
+            CloseReason::Panicked
+            | CloseReason::InputLimit
+            | CloseReason::QueueLimit
+            | CloseReason::Failed(_)
+            | _ => Self::Failed,
+        }
+    }
+
+    fn of_connect(kind: ErrorKind) -> Self {
+        if kind == ErrorKind::ConnectionRefused {
+            Self::Refused
+        } else if kind == ErrorKind::TimedOut {
+            Self::ConnectTimeout
+        } else {
+            Self::ConnectFailed(kind)
+        }
+    }
+}
+
+/// How many connections ended in which way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ends {
+    pub(super) fin: u64,
+    pub(super) failures: Failures,
+    /// Why the first connection that could not be made was not.
+    pub(super) first_connect_error: Option<ErrorKind>,
+}
+
+/// Ends that ought not to be. The names are those of the JSON report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Failures {
+    pub(super) corrupt: u64,
+    pub(super) truncated: u64,
+    pub(super) short_close: u64,
+    pub(super) reset: u64,
+    pub(super) unanswered: u64,
+    pub(super) refused: u64,
+    pub(super) connect_timeout: u64,
+    pub(super) connect_failed: u64,
+    pub(super) failed: u64,
+}
+
+impl Ends {
+    pub(super) fn count(&mut self, end: End) {
+        let failures = &mut self.failures;
+        let counter = match end {
+            End::Fin => &mut self.fin,
+            End::Corrupt => &mut failures.corrupt,
+            End::Truncated => &mut failures.truncated,
+            End::ShortClose => &mut failures.short_close,
+            End::Reset => &mut failures.reset,
+            End::Unanswered => &mut failures.unanswered,
+            End::Refused => &mut failures.refused,
+            End::ConnectTimeout => &mut failures.connect_timeout,
+            End::ConnectFailed(_) => &mut failures.connect_failed,
+            End::Failed => &mut failures.failed,
+            End::Cancelled => return,
+        };
+        *counter += 1;
+        let error = match end {
+            End::Refused => ErrorKind::ConnectionRefused,
+            End::ConnectTimeout => ErrorKind::TimedOut,
+            End::ConnectFailed(kind) => kind,
+            End::Fin
+            | End::Corrupt
+            | End::Truncated
+            | End::ShortClose
+            | End::Reset
+            | End::Unanswered
+            | End::Failed
+            | End::Cancelled => return,
+        };
+        self.first_connect_error.get_or_insert(error);
+    }
+}
+
+impl AddAssign<&Self> for Ends {
+    fn add_assign(&mut self, more: &Self) {
+        self.fin += more.fin;
+        let (sum, more_failures) = (&mut self.failures, &more.failures);
+        sum.corrupt += more_failures.corrupt;
+        sum.truncated += more_failures.truncated;
+        sum.short_close += more_failures.short_close;
+        sum.reset += more_failures.reset;
+        sum.unanswered += more_failures.unanswered;
+        sum.refused += more_failures.refused;
+        sum.connect_timeout += more_failures.connect_timeout;
+        sum.connect_failed += more_failures.connect_failed;
+        sum.failed += more_failures.failed;
+        self.first_connect_error = self.first_connect_error.or(more.first_connect_error);
+    }
+}
+
+impl Failures {
+    /// Each kind, as people call it.
+    pub(super) const fn all(&self) -> [(&'static str, u64); 9] {
+        [
+            ("corrupt", self.corrupt),
+            ("truncated", self.truncated),
+            ("closed early", self.short_close),
+            ("reset", self.reset),
+            ("unanswered", self.unanswered),
+            ("refused", self.refused),
+            ("not connected in time", self.connect_timeout),
+            ("not connected", self.connect_failed),
+            ("failed", self.failed),
+        ]
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.all().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Those that there were, as `2 corrupt, 1 reset`; `none` if there were none.
+    pub(super) fn summary(&self) -> String {
+        let there: Vec<String> = self
+            .all()
+            .iter()
+            .filter(|&&(_, count)| count > 0)
+            .map(|(name, count)| format!("{} {name}", super::units::count(*count)))
+            .collect();
+        if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [End; 11] = [
+        End::Fin,
+        End::Corrupt,
+        End::Truncated,
+        End::ShortClose,
+        End::Reset,
+        End::Unanswered,
+        End::Refused,
+        End::ConnectTimeout,
+        End::ConnectFailed(ErrorKind::AddrNotAvailable),
+        End::Failed,
+        End::Cancelled,
+    ];
+
+    #[test]
+    fn every_end_but_a_fin_and_what_we_cancelled_is_a_failure_of_its_own() {
+        let mut sum = Ends::default();
+        for end in ALL {
+            let mut ends = Ends::default();
+            ends.count(end);
+            let is_failure = !matches!(end, End::Fin | End::Cancelled);
+            assert_eq!(ends.failures.total(), u64::from(is_failure), "{end:?}");
+            assert_eq!(ends.fin, u64::from(end == End::Fin));
+            sum += &ends;
+        }
+        assert_eq!((sum.fin, sum.failures.total()), (1, 9));
+        assert!(sum.failures.all().iter().all(|&(_, count)| count == 1));
+        assert_eq!(sum.first_connect_error, Some(ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn the_summary_names_what_there_was() {
+        assert_eq!(Failures::default().summary(), "none");
+        let failures = Failures { corrupt: 2, refused: 1_000, ..Failures::default() };
+        assert_eq!(failures.summary(), "2 corrupt, 1,000 refused");
+    }
+}

@@ -1,0 +1,121 @@
+//! Figures as people write and read them.
+
+use std::time::Duration;
+
+/// A positive number with an optional `k`, `M` or `G`: thousands, millions, thousands of millions.
+pub(super) fn scaled(text: &str) -> Option<f64> {
+    let (digits, factor) = match text.as_bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 1e3),
+        b'm' | b'M' => (&text[..text.len() - 1], 1e6),
+        b'g' | b'G' => (&text[..text.len() - 1], 1e9),
+        _ => (text, 1.0),
+    };
+    let is_plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !digits.is_empty();
+    digits.parse::<f64>().ok().filter(|_| is_plain).map(|number| number * factor)
+}
+
+/// A whole number, with commas between thousands.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number with as many digits as matter.
+pub(super) fn number(number: f64) -> String {
+    if number >= 100.0 {
+        // Formatting rounds as it should.
+        let rounded = format!("{number:.0}");
+        return rounded.parse().map_or(rounded, count);
+    }
+    let text = format!("{number:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A latency, in the unit that suits it.
+pub(super) fn latency(nanos: u64) -> String {
+    const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
+    let nanos = nanos as f64;
+    // What would be written as 1000 of a unit is 1 of the next.
+    let (unit, size) = UNITS.into_iter().rev().find(|&(_, size)| nanos >= size * 0.9995).unwrap_or(UNITS[0]);
+    format!("{} {unit}", three_digits(nanos / size))
+}
+
+/// Bytes, in the decimal unit that suits them.
+pub(super) fn bytes(bytes: f64) -> String {
+    const UNITS: [(&str, f64); 4] = [("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9)];
+    let (unit, size) = UNITS.into_iter().rev().find(|&(_, size)| bytes >= size * 0.9995).unwrap_or(UNITS[0]);
+    format!("{} {unit}", three_digits(bytes / size))
+}
+
+/// The size of a message, in the binary unit of which it is a whole number.
+pub(super) fn size(bytes: usize) -> String {
+    const UNITS: [(&str, usize); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    let fits = |&(_, size): &(&str, usize)| bytes >= size && bytes.is_multiple_of(size);
+    let (unit, size) = UNITS.into_iter().find(fits).unwrap_or(("B", 1));
+    format!("{} {unit}", bytes / size)
+}
+
+/// How long something was, with as many digits as matter.
+pub(super) fn span(duration: Duration) -> String {
+    latency(super::clock::nanos(duration))
+}
+
+fn three_digits(number: f64) -> String {
+    if number < 9.995 {
+        let text = format!("{number:.2}");
+        return text.strip_suffix(".00").unwrap_or(&text).to_owned();
+    }
+    if number < 99.95 { format!("{number:.1}") } else { format!("{number:.0}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_with_units() {
+        for (text, number) in [("1", 1.0), ("10k", 1e4), ("2.5M", 2.5e6), ("1G", 1e9), ("7K", 7e3)] {
+            assert_eq!(scaled(text), Some(number), "{text}");
+        }
+        for bad in ["", "k", "-1", "+1", "1e3", "inf", "1.2.3", "1 k", "1kk", "µ"] {
+            assert_eq!(scaled(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn figures_have_three_digits_and_a_unit() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_000, "1 µs"),
+            (12_345, "12.3 µs"),
+            (999_400, "999 µs"),
+            (999_600, "1 ms"),
+            (1_234_567, "1.23 ms"),
+            (61_000_000_000, "61.0 s"),
+        ] {
+            assert_eq!(latency(nanos), text);
+        }
+        assert_eq!(bytes(78_000_000.0), "78.0 MB");
+        assert_eq!(bytes(5.0), "5 B");
+        assert_eq!(span(Duration::from_millis(1_500)), "1.50 s");
+        assert_eq!([512, 4096, 4 << 20, 1025].map(size), ["512 B", "4 KiB", "4 MiB", "1025 B"]);
+    }
+
+    #[test]
+    fn thousands_are_apart() {
+        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(count(n), text);
+        }
+        assert_eq!(number(12_345.6), "12,346");
+        assert_eq!(number(0.5), "0.5");
+        assert_eq!(number(10.0), "10");
+    }
+}
