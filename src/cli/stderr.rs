@@ -15,7 +15,7 @@ use std::{
 const LINES_WAITING_MAX: usize = 1024;
 
 /// How long the end of the program waits for the reader of stderr.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Hands lines to a thread that writes them. Cheap to clone.
 #[derive(Clone, Debug)]
