@@ -67,6 +67,51 @@ fn of_many_clients_with_large_replies_each_gets_the_whole_disconnect() {
     assert_eq!(ended, expected);
 }
 
+#[test]
+fn a_connection_costs_no_more_calls_than_it_must() {
+    if cfg!(mio_unsupported_force_poll_poll) {
+        skip("these are the calls on epoll");
+        return;
+    }
+    let Some(server) = Traced::start() else { return };
+    let client = connect(server.program.listening());
+    for _ in 0..3 {
+        ping(&client, b"ping");
+    }
+    assert!(finish(&client).is_empty());
+    server.program.signal("TERM");
+    let trace = server.end_of_trace();
+    let calls = whole_calls(&trace);
+    let accepted = calls.iter().filter_map(|call| parts(call)).find(|(name, ..)| *name == "accept4");
+    let (.., socket) = accepted.expect("the client was accepted");
+    let names: Vec<&str> = calls.iter().filter_map(|call| name_if_on(socket, call)).collect();
+    let echo = ["recvfrom", "sendto"];
+    let expected = [&["epoll_ctl"][..], &echo, &echo, &echo, &["recvfrom", "shutdown", "close"]].concat();
+    assert_eq!(names, expected);
+}
+
+/// The name of a call on this socket, also of one that failed.
+fn name_if_on(socket: usize, call: &str) -> Option<&str> {
+    let (name, arguments) = call.split_once('(')?;
+    let place = if name == "epoll_ctl" { 2 } else { 0 };
+    let argument = arguments.split([',', ')']).nth(place)?.trim();
+    (argument == socket.to_string()).then_some(name)
+}
+
+#[test]
+fn what_is_sent_in_bulk_is_moved_inside_the_kernel_unless_that_is_turned_off() {
+    for (options, is_moved) in [(&[][..], true), (&["--no-splice"], false)] {
+        let Some(server) = Traced::start_with(options) else { return };
+        let client = connect(server.program.listening());
+        send_then_read(&client, &pattern(1, LARGE));
+        server.program.signal("TERM");
+        let trace = server.end_of_trace();
+        let splices = whole_calls(&trace).iter().filter(|call| call.starts_with("splice(")).count();
+        assert_eq!(splices > 0, is_moved, "{options:?}: {splices}");
+        assert_eq!(endings(&trace), [Ended { bytes: LARGE, first: First::Peer }]);
+    }
+}
+
 /// Sends as fast as it can while it reads, so that replies larger than all buffers come back.
 fn send_then_read(client: &TcpStream, bytes: &[u8]) {
     thread::scope(|scope| {
@@ -94,6 +139,10 @@ struct Traced {
 impl Traced {
     /// None, with the reason printed, where strace is missing or not permitted.
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    fn start_with(options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let probe = Command::new("strace").args(["-D", "-o", "/dev/null", "true"]).output();
         match probe {
@@ -105,9 +154,9 @@ impl Traced {
                 let mut command = Command::new("strace");
                 // With -D the server is this process's child, and strace watches from aside.
                 command.args(["-D", "-f", "-s", "0", "-e"]);
-                command.arg("trace=network,close,read,readv,write,writev,splice,exit_group");
+                command.arg("trace=network,close,read,readv,write,writev,splice,epoll_ctl,exit_group");
                 command.arg("-o").arg(directory.path().join("trace"));
-                command.args([env!("CARGO_BIN_EXE_echoloop"), "serve", "127.0.0.1:0"]);
+                command.args([env!("CARGO_BIN_EXE_echoloop"), "serve", "127.0.0.1:0"]).args(options);
                 return Some(Self { program: Program::spawn(command), directory });
             }
         }
@@ -115,22 +164,28 @@ impl Traced {
     }
 
     /// Waits for the server's end, for which it was signalled, and tells how each client's connection ended, in the order of their ends.
-    fn end(mut self) -> Vec<Ended> {
+    fn end(self) -> Vec<Ended> {
+        endings(&self.end_of_trace())
+    }
+
+    /// Waits for the server's end and gives the whole trace.
+    fn end_of_trace(mut self) -> String {
         assert_eq!(self.program.wait(DEADLINE).code(), Some(0));
         let pid = self.program.child.id().to_string();
         let is_end = |line: &str| line.starts_with(&pid) && line.contains("+++ exited with 0 +++");
         eventually("the trace is complete", || self.trace().lines().any(is_end));
-        let trace = self.trace();
-        let connections = connections(&trace);
-        connections
-            .iter()
-            .map(|calls| ending(calls).unwrap_or_else(|why| panic!("{why}: {calls:?}")))
-            .collect()
+        self.trace()
     }
 
     fn trace(&self) -> String {
         fs::read_to_string(self.directory.path().join("trace")).unwrap_or_default()
     }
+}
+
+fn endings(trace: &str) -> Vec<Ended> {
+    let connections = connections(trace);
+    let each = connections.iter();
+    each.map(|calls| ending(calls).unwrap_or_else(|why| panic!("{why}: {calls:?}"))).collect()
 }
 
 /// How a connection ended that was ended as documented.
