@@ -1289,6 +1289,56 @@ fn a_drain_gives_up_an_outbound_connection_that_is_not_made() {
     world.assert_ended(CloseReason::Aborted);
 }
 
+/// Answers each input with so many bytes.
+struct Verbose(usize);
+
+impl Protocol for Verbose {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        cx.forward(input);
+        cx.write(&vec![b'.'; self.0]);
+    }
+}
+
+#[test]
+fn as_much_as_the_queue_limit_may_wait_and_not_a_byte_more() {
+    let limits = Config { queue_limit_bytes: 20, high_water_bytes: 20, ..small() };
+    for (length, is_open) in [(19, true), (20, false)] {
+        let mut world = World::new(limits.clone());
+        let peer = world.accept(Verbose(length), 0);
+        world.data(&peer, b"?");
+        assert_eq!(world.connections.len(), usize::from(is_open), "{length}");
+        let reasons: Vec<_> = world.stats().close_reasons().collect();
+        assert_eq!(reasons.is_empty(), is_open, "{reasons:?}");
+    }
+}
+
+#[test]
+fn a_turn_sends_no_more_than_its_budget() {
+    let limits = Config { turn_budget_bytes: 10, ..Config::default() };
+    let mut world = World::new(limits);
+    let peer = world.accept(Verbose(30), 1000);
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"four".to_vec()));
+    world.connections.notice(peer.id.token(), READ);
+    let mut turns = Vec::new();
+    while world.connections.has_work() {
+        world.connections.run_ready(&mut FakePoller);
+        turns.push(peer.calls());
+    }
+    assert_eq!(turns, [vec!["read 4", "write 10"], vec!["write 10"], vec!["write 10"], vec!["write 4"]]);
+}
+
+#[test]
+fn a_reset_that_a_read_shows_while_output_is_queued_says_that_it_is_lost() {
+    let (mut world, peer) = World::with_one(Config::default(), 0);
+    world.data(&peer, b"queued");
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Error(ErrorKind::ConnectionReset));
+    world.event(&peer, READ);
+    assert_eq!(world.stats().bytes_unsent, 6);
+    world.assert_ended(CloseReason::ResetUnsent);
+}
+
 // ---- short reads ----
 
 fn with_short_reads() -> (World<Echo>, Peer) {
