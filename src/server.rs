@@ -235,6 +235,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pipes_are_counted_for_every_worker_and_only_where_bytes_are_moved() {
+        let mut config = Config { max_connections: Some(10), workers: 2, pipes_max: 4, ..Config::default() };
+        assert_eq!(shares(&config), (10, 8));
+        config.splice_threshold_bytes = None;
+        assert_eq!(shares(&config), (10, 0));
+    }
+
+    #[test]
     fn the_shares_of_the_workers_add_up() {
         for (total, workers) in [(10, 3), (9, 3), (1000, 7)] {
             let sum: usize = (0..workers).map(|worker| share(total, workers, worker)).sum();

@@ -3,7 +3,7 @@
 //! For small messages a move costs more than a copy, for large ones less: a copy reads and writes every byte, a
 //! move only passes pages on. So it is decided by what the connection sends, again and again.
 
-use super::{Connection, InputSide, Queue, Readiness, Shared, State};
+use super::{Connection, Queue, Readiness, Shared, State};
 use crate::{
     Protocol,
     transport::{Pipe, Transport},
@@ -50,14 +50,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Moves what has come into a pipe, and queues that.
     pub(super) fn fill_pipe(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> Fill {
-        let is_clear = self.state == State::Reading
-            && self.input == InputSide::Open
-            && self.output_is_open()
-            && self.unconsumed() == 0
-            && self.ready.has(Readiness::WRITE);
+        let is_clear = self.output_is_open() && self.unconsumed() == 0 && self.ready.has(Readiness::WRITE);
         if !is_clear || !self.is_bulk() {
             return Fill::Impossible;
         }
+        debug_assert_eq!(self.state, State::Reading, "it reads only when everything is sent");
         let Some(mut taken) = shared.pipes.take(shared.now, || self.transport.new_pipe()) else {
             return Fill::Impossible;
         };
@@ -73,7 +70,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         shared.counters.bytes_received.add(n);
         self.note_bulk(n, shared);
         self.queue = Some(Box::new(Queue { pipe: Some(taken), ..Queue::new(shared.now) }));
-        self.throttled |= n >= shared.limits.high_water_bytes;
         self.set_state(self.state.queued());
         self.deadline_moved = true;
         Fill::Moved

@@ -1289,6 +1289,111 @@ fn a_drain_gives_up_an_outbound_connection_that_is_not_made() {
     world.assert_ended(CloseReason::Aborted);
 }
 
+/// Takes a byte, sleeps for 5 s, takes the next.
+struct Sleepy;
+
+impl Protocol for Sleepy {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        input.consume(1);
+        cx.pause_reading();
+        cx.set_timer(0, seconds(5));
+    }
+
+    fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_>) {
+        match which {
+            Timeout::Timer(_) => cx.resume_reading(),
+            Timeout::Idle => cx.finish(),
+        }
+    }
+}
+
+#[test]
+fn after_a_stall_of_the_loop_what_a_timer_sets_going_counts_before_idleness() {
+    let limits = Config { idle_timeout: Some(seconds(10)), ..Config::default() };
+    let mut world = World::new(limits);
+    let peer = world.accept(Sleepy, 100);
+    world.data(&peer, b"x");
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"y".to_vec()));
+    world.connections.set_now(world.now + seconds(20));
+    world.connections.run_deadlines(&mut FakePoller);
+    world.settle();
+    assert_eq!(world.stats().bytes_received, 2);
+    assert!(!peer.calls().contains(&"shutdown".to_owned()), "it was not idle");
+}
+
+/// Leaves the end of input unanswered.
+struct Unmoved;
+
+impl Protocol for Unmoved {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, _: &mut Context<'_>) {
+        input.take();
+    }
+
+    fn on_eof(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+}
+
+#[test]
+fn an_end_of_input_that_is_left_unanswered_ends_in_idleness() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(Unmoved, 100);
+    world.fin(&peer);
+    world.pass(Duration::from_millis(599_999));
+    world.assert_open();
+    world.pass(Duration::from_millis(1));
+    // What the peer did first is why.
+    world.assert_ended(CloseReason::Peer);
+}
+
+#[test]
+fn a_drain_ends_what_has_one_direction_left() {
+    let mut world = World::new(Config::default());
+    let peer = world.accept(Unmoved, 100);
+    world.fin(&peer);
+    world.begin_drain();
+    world.pass(Config::default().drain_silence);
+    world.assert_ended(CloseReason::Peer);
+
+    let mut world = World::new(Config::default());
+    let peer = world.accept(HalfCloser(Rc::default()), 100);
+    world.data(&peer, b"x");
+    world.begin_drain();
+    world.pass(Config::default().drain_silence);
+    world.data(&peer, b"discarded");
+    assert_eq!(world.stats().bytes_discarded, 9);
+}
+
+/// Goes on in a drain, and counts how often it is told.
+struct Stubborn(Rc<Cell<u32>>);
+
+impl Protocol for Stubborn {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        cx.forward(input);
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_>) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_protocol_that_goes_on_in_a_drain_is_told_once() {
+    let mut world = World::new(Config::default());
+    let told = Rc::default();
+    let peer = world.accept(Stubborn(Rc::clone(&told)), 100);
+    world.begin_drain();
+    world.pass(seconds(1));
+    world.data(&peer, b"still here");
+    world.pass(seconds(20));
+    assert_eq!((told.get(), peer.sent()), (1, b"still here".to_vec()));
+    world.assert_open();
+}
+
 /// Answers each input with so many bytes.
 struct Verbose(usize);
 
@@ -1394,14 +1499,14 @@ fn with_bulk(room: usize) -> (World<Echo>, Peer) {
 #[test]
 fn what_is_sent_in_bulk_is_moved_until_it_is_small_again() {
     let (mut world, peer) = with_bulk(1000);
-    let lengths = [9, 3, 3, 3, 9, 9, 9];
-    let calls = ["move 9", "move 3", "move 3", "read 3", "read 9", "read 9", "move 9"];
+    let lengths = [9, 9, 3, 3, 3, 9, 9, 9];
+    let calls = ["move 9", "move 9", "move 3", "move 3", "read 3", "read 9", "read 9", "move 9"];
     for (length, call) in lengths.into_iter().zip(calls) {
         world.data(&peer, &vec![2; length]);
         assert_eq!(peer.calls(), [call.to_owned(), format!("write {length}")]);
     }
     let stats = world.stats();
-    assert_eq!((stats.bytes_received, stats.bytes_sent), (65, 65));
+    assert_eq!((stats.bytes_received, stats.bytes_sent), (74, 74));
     world.fin(&peer);
     world.assert_ended(CloseReason::Peer);
 }
