@@ -25,7 +25,7 @@ pub struct Config {
     pub backlog: u32,
     /// Connections open at once, over all workers; further clients wait in the backlog. At least 1 for each worker.
     /// Default `None`: what the soft descriptor limit (`RLIMIT_NOFILE`) allows, less a reserve of 64 or an
-    /// eighth of it, whichever is smaller. Elsewhere than on Unix `None` is 65,536.
+    /// eighth of it, whichever is smaller, and two for each of the pipes. Elsewhere than on Unix `None` is 65,536.
     pub max_connections: Option<usize>,
     /// Connections to accept in all before the listeners are closed and the server ends with the last
     /// of them. Only with a single worker. Default `None`: no end.
@@ -48,14 +48,14 @@ pub struct Config {
     /// Input that a protocol may leave unconsumed, waiting for more behind it. 1 byte to 1 GiB. Default 64 KiB.
     pub input_limit_bytes: usize,
     /// Bytes that one connection moves, in and out together, before the others have their turn.
-    /// At least 1. Default 256 KiB.
+    /// Those moved inside the kernel count half. At least 1. Default 256 KiB.
     pub turn_budget_bytes: usize,
     /// A connection whose reads bring at least so many bytes, several times in a row, sends in bulk. If its protocol
     /// returns every byte unchanged ([`RETURNS_INPUT_UNCHANGED`](crate::Protocol::RETURNS_INPUT_UNCHANGED)), its bytes
     /// are moved from the socket back to it inside the kernel (splice(2)), until it sends less. Up to
     /// `turn_budget_bytes` of it then wait in a pipe, if the peer does not receive. SIGPIPE must be ignored, as
-    /// it is in every program whose `main` is in Rust. `None`: all bytes are copied. At least 1. Default 32 KiB. Linux only;
-    /// elsewhere all bytes are copied.
+    /// it is in every program whose `main` is in Rust. `None`: all bytes are copied; so they are if `read_buffer_bytes` or
+    /// `high_water_bytes` is smaller, as no read brings so much then. At least 1. Default 32 KiB. Linux only.
     pub splice_threshold_bytes: Option<usize>,
     /// Pipes of one loop for that, two descriptors each. When all are in use, or the system refuses one, bytes are copied.
     /// 0 to 1024. Default 32; without `max_connections` fewer if there are few descriptors: at most one for

@@ -358,7 +358,9 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         if connection.id().index as usize != index {
             return Err(format!("it is in slot {index}"));
         }
-        if (queued > 0) != (state == State::Echoing) || queued > limits.queue_limit_bytes {
+        // What one turn moves into a pipe comes on top of what a protocol may write.
+        let most = limits.queue_limit_bytes.saturating_add(limits.turn_budget_bytes);
+        if (queued > 0) != (state == State::Echoing) || queued > most {
             return Err(format!("{state} with {queued} bytes queued"));
         }
         if slot.place != Place::Resting {

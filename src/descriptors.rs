@@ -36,20 +36,21 @@ pub fn raise_descriptor_limit() -> std::io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// How many connections the present limit allows, and how many of the pipes that are wanted.
-pub(crate) fn default_shares(pipes: usize) -> (usize, usize) {
+/// How many connections the present limit allows, and how many of the pipes that each worker wants.
+pub(crate) fn default_shares(pipes: usize, workers: usize) -> (usize, usize) {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]
     let limit = None;
-    shares_of(limit, pipes)
+    shares_of(limit, pipes, workers)
 }
 
-/// The connections are the limit less a reserve of 64 or an eighth, whichever is smaller, and less two for each pipe.
-fn shares_of(limit: Option<u64>, pipes: usize) -> (usize, usize) {
-    let Some(limit) = limit else { return (UNLIMITED, pipes) };
+/// The connections are the limit less a reserve of 64 or an eighth, whichever is smaller, and less two for each pipe. Every
+/// worker has as many pipes as the others.
+fn shares_of(limit: Option<u64>, pipes: usize, workers: usize) -> (usize, usize) {
+    let Some(limit) = limit else { return (UNLIMITED, pipes * workers) };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let pipes = pipes.min(limit / DESCRIPTORS_PER_PIPE);
+    let pipes = pipes.min(limit / DESCRIPTORS_PER_PIPE / workers) * workers;
     let connections = limit - RESERVE.min(limit / 8) - 2 * pipes;
     (connections.max(1), pipes)
 }
@@ -60,17 +61,19 @@ mod tests {
 
     #[test]
     fn the_reserve_is_64_or_an_eighth() {
-        assert_eq!(shares_of(Some(20_000), 0), (19_936, 0));
-        assert_eq!(shares_of(Some(64), 0), (56, 0));
-        assert_eq!(shares_of(Some(0), 0), (1, 0));
-        assert_eq!(shares_of(None, 0), (UNLIMITED, 0));
+        assert_eq!(shares_of(Some(20_000), 0, 1), (19_936, 0));
+        assert_eq!(shares_of(Some(64), 0, 1), (56, 0));
+        assert_eq!(shares_of(Some(0), 0, 1), (1, 0));
+        assert_eq!(shares_of(None, 0, 1), (UNLIMITED, 0));
     }
 
     #[test]
     fn pipes_take_two_descriptors_each_from_the_connections_and_few_where_there_are_few() {
-        assert_eq!(shares_of(Some(20_000), 32), (19_936 - 64, 32));
-        assert_eq!(shares_of(Some(1024), 32), (1024 - 64 - 16, 8));
-        assert_eq!(shares_of(Some(64), 32), (56, 0));
-        assert_eq!(shares_of(None, 32), (UNLIMITED, 32));
+        assert_eq!(shares_of(Some(20_000), 32, 1), (19_936 - 64, 32));
+        assert_eq!(shares_of(Some(1024), 32, 1), (1024 - 64 - 16, 8));
+        assert_eq!(shares_of(Some(64), 32, 1), (56, 0));
+        assert_eq!(shares_of(None, 32, 2), (UNLIMITED, 64));
+        assert_eq!(shares_of(Some(1024), 32, 3), (1024 - 64 - 12, 6));
+        assert_eq!(shares_of(Some(1024), 32, 16), (1024 - 64, 0));
     }
 }

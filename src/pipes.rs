@@ -18,7 +18,7 @@ pub(crate) struct Pipes<P> {
     most: usize,
     /// Held by every pipe there is, so that they are counted wherever they end.
     places: Rc<()>,
-    /// When the free pipes are given back to the system, if none is used before.
+    /// When the next free pipes are given back to the system.
     free_until: Option<Instant>,
     /// No new pipe before.
     refused_until: Option<Instant>,
@@ -49,18 +49,24 @@ impl<P: Pipe> Pipes<P> {
         match make() {
             Ok(pipe) => Some(Taken { pipe, _place: Rc::clone(&self.places) }),
             Err(error) => {
-                log::debug!("no pipe: {error}; copying instead");
-                self.refused_until = now.checked_add(KEEP);
+                self.refuse(&error, now);
                 None
             }
         }
+    }
+
+    /// Notes that the system refuses pipes, or to move bytes through them.
+    pub(crate) fn refuse(&mut self, error: &io::Error, now: Instant) {
+        log::debug!("no pipe: {error}; copying instead");
+        self.free = Vec::new();
+        self.refused_until = now.checked_add(KEEP);
     }
 
     /// Takes a pipe back, if nothing is left in it.
     pub(crate) fn give_back(&mut self, taken: Taken<P>, now: Instant) {
         if taken.pipe.is_empty() {
             self.free.push(taken);
-            self.free_until = now.checked_add(KEEP);
+            self.free_until = self.free_until.or(now.checked_add(KEEP));
         }
     }
 
@@ -69,10 +75,12 @@ impl<P: Pipe> Pipes<P> {
         self.free_until.filter(|_| !self.free.is_empty())
     }
 
-    /// Gives free pipes back to the system once they were not needed for a while.
+    /// Gives free pipes back to the system, half of them at a time, rounded up: a few that are in use again and
+    /// again do not keep the others.
     pub(crate) fn trim(&mut self, now: Instant) {
-        if self.trim_at().is_some_and(|at| at <= now) {
-            self.free = Vec::new();
+        if self.free_until.is_some_and(|at| at <= now) {
+            self.free.truncate(self.free.len() / 2);
+            self.free_until = if self.free.is_empty() { None } else { now.checked_add(KEEP) };
         }
     }
 
@@ -139,6 +147,25 @@ mod tests {
         assert_eq!(pipes.count(), 1);
         pipes.trim(now + KEEP);
         assert_eq!((pipes.count(), pipes.trim_at()), (0, None));
+    }
+
+    #[test]
+    fn one_that_is_used_again_and_again_does_not_keep_the_others() {
+        let now = Instant::now();
+        let mut pipes = Pipes::new(8);
+        let all: Vec<_> = (0..8).map(|_| pipes.take(now, make).unwrap()).collect();
+        for taken in all {
+            pipes.give_back(taken, now);
+        }
+        let mut left = Vec::new();
+        for seconds in 1..=3 {
+            let now = now + seconds * KEEP;
+            let taken = pipes.take(now, make).unwrap();
+            pipes.give_back(taken, now);
+            pipes.trim(now);
+            left.push(pipes.count());
+        }
+        assert_eq!(left, [4, 2, 1]);
     }
 
     #[test]

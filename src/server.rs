@@ -211,11 +211,11 @@ impl<M> Drop for AbortOthers<'_, M> {
 
 /// How many connections and how many pipes there may be in all.
 fn shares(config: &Config) -> (usize, usize) {
-    let per_worker = if config.splice_threshold_bytes.is_some() { config.pipes_max } else { 0 };
-    let pipes = per_worker * config.workers;
+    let moves = cfg!(target_os = "linux") && config.splice_threshold_bytes.is_some();
+    let per_worker = if moves { config.pipes_max } else { 0 };
     match config.max_connections {
-        Some(connections) => (connections, pipes),
-        None => descriptors::default_shares(pipes),
+        Some(connections) => (connections, per_worker * config.workers),
+        None => descriptors::default_shares(per_worker, config.workers),
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn pipes_are_counted_for_every_worker_and_only_where_bytes_are_moved() {
         let mut config = Config { max_connections: Some(10), workers: 2, pipes_max: 4, ..Config::default() };
-        assert_eq!(shares(&config), (10, 8));
+        assert_eq!(shares(&config), (10, if cfg!(target_os = "linux") { 8 } else { 0 }));
         config.splice_threshold_bytes = None;
         assert_eq!(shares(&config), (10, 0));
     }

@@ -52,11 +52,16 @@ pub trait Transport: Read + Write + Addresses {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Moves up to `most` bytes that have come into an empty pipe, and says how many. None may mean anything: nothing
-    /// has come, the end, urgent data, an error. A read tells which.
-    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> usize {
+    /// Moves up to `most` bytes that have come into an empty pipe, and says how many. None means that the next is no
+    /// ordinary byte: the end, or urgent data. A read tells which.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read; it may be the only call that is told of them. `Unsupported` if the socket's bytes cannot be
+    /// moved at all.
+    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
         let _ = (pipe, most);
-        0
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Sends up to `most` bytes out of the pipe, as a write would.
@@ -230,8 +235,8 @@ impl Transport for Stream {
     }
 
     #[cfg(target_os = "linux")]
-    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> usize {
-        self.try_io(|socket| pipe.fill(socket, most)).unwrap_or(0)
+    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+        self.try_io(|socket| pipe.fill(socket, most))
     }
 
     #[cfg(target_os = "linux")]

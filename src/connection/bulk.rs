@@ -3,6 +3,8 @@
 //! For small messages a move costs more than a copy, for large ones less: a copy reads and writes every byte, a
 //! move only passes pages on. So it is decided by what the connection sends, again and again.
 
+use std::io::{self, ErrorKind};
+
 use super::{Connection, Queue, Readiness, Shared, State};
 use crate::{
     Protocol,
@@ -37,34 +39,38 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Notes that `n` bytes were read at once.
     pub(super) fn note_bulk(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
         if P::RETURNS_INPUT_UNCHANGED
+            && shared.limits.pipes_max > 0
             && let Some(threshold) = shared.limits.splice_threshold_bytes
         {
             self.bulk.note(n >= threshold);
         }
     }
 
-    /// Whether its bytes are moved rather than read: then everything is sent before more is taken.
+    /// Whether its bytes are to be moved rather than read.
     pub(super) const fn is_bulk(&self) -> bool {
         P::RETURNS_INPUT_UNCHANGED && self.bulk.is_on()
     }
 
     /// Moves what has come into a pipe, and queues that.
     pub(super) fn fill_pipe(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> Fill {
-        let is_clear = self.output_is_open() && self.unconsumed() == 0 && self.ready.has(Readiness::WRITE);
+        let is_clear = self.state == State::Reading
+            && self.output_is_open()
+            && self.unconsumed() == 0
+            && self.ready.has(Readiness::WRITE);
         if !is_clear || !self.is_bulk() {
             return Fill::Impossible;
         }
-        debug_assert_eq!(self.state, State::Reading, "it reads only when everything is sent");
         let Some(mut taken) = shared.pipes.take(shared.now, || self.transport.new_pipe()) else {
             return Fill::Impossible;
         };
-        // Half of the budget is left for sending it.
-        let n = self.transport.fill(&mut taken.pipe, *budget);
+        // Half of the budget at least is left for sending it.
+        let result = self.transport.fill(&mut taken.pipe, *budget);
+        let n = *result.as_ref().unwrap_or(&0);
+        debug_assert_eq!(taken.pipe.len(), n, "it was empty");
         if n == 0 {
             shared.pipes.give_back(taken, shared.now);
-            return Fill::Nothing;
+            return self.nothing_moved(result.err(), shared);
         }
-        debug_assert_eq!(taken.pipe.len(), n, "it was empty");
         *budget -= cost_of_move(n);
         self.last_activity = shared.now;
         shared.counters.bytes_received.add(n);
@@ -74,6 +80,22 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.deadline_moved = true;
         Fill::Moved
     }
+
+    fn nothing_moved(&mut self, error: Option<io::Error>, shared: &mut Shared<P::Message, T::Pipe>) -> Fill {
+        match error {
+            Some(error) if error.kind() == ErrorKind::Unsupported => {
+                shared.pipes.refuse(&error, shared.now);
+                self.bulk = Bulk::default();
+                Fill::Impossible
+            }
+            Some(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                // The kernel tells it once: to the read that follows this would look like an end.
+                self.set_fault(&error, 0, shared);
+                Fill::Nothing
+            }
+            Some(_) | None => Fill::Nothing,
+        }
+    }
 }
 
 /// What came of an attempt to move bytes.
@@ -81,7 +103,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 pub(super) enum Fill {
     /// Some are in a pipe.
     Moved,
-    /// Nothing was moved. A read tells why: nothing has come, the end, urgent data, an error.
+    /// Nothing was moved. A read tells why: nothing has come, the end, urgent data.
     Nothing,
     /// The connection does not send in bulk, or there is no pipe.
     Impossible,

@@ -40,13 +40,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.ready.has(Readiness::READ)
             && match self.input {
                 InputSide::Open => {
-                    !self.throttled
-                        && self.unconsumed() < limits.input_limit_bytes
-                        && !(self.is_bulk() && self.queued() > 0)
+                    !self.throttled && self.unconsumed() < limits.input_limit_bytes && !self.has_pipe()
                 }
                 InputSide::Discarded => true,
                 InputSide::Paused | InputSide::Ended => false,
             }
+    }
+
+    /// Whether bytes wait in a pipe: they are sent before more is taken.
+    fn has_pipe(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.pipe.is_some())
     }
 
     /// Whether the protocol is to be told that it can write again.
@@ -66,7 +69,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         match outcome {
             Ok(()) => {
                 self.set_state(self.state.connected());
-                self.ready = Readiness::READ | Readiness::WRITE;
+                self.ready.insert(Readiness::READ | Readiness::WRITE);
+                self.ready.remove(Readiness::ERROR);
                 self.last_activity = shared.now;
                 self.deadline_moved = true;
                 self.open(shared);
@@ -156,14 +160,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
         queue.bytes.push(first, &mut shared.buffers);
         queue.bytes.push(second, &mut shared.buffers);
-        let queued = queue.len();
-        self.throttled |= queued >= limits.high_water_bytes;
+        // What is in a pipe is no memory of ours, nor the protocol's doing.
+        let written = queue.bytes.len();
+        self.throttled |= queue.len() >= limits.high_water_bytes;
         if self.state != State::Echoing {
             self.set_state(self.state.queued());
             self.deadline_moved = true;
         }
-        if queued > limits.queue_limit_bytes {
-            log::warn!("{}: the protocol queued {queued} bytes, more than its limit", self.id);
+        if written > limits.queue_limit_bytes {
+            log::warn!("{}: the protocol queued {written} bytes, more than its limit", self.id);
             self.close(CloseReason::QueueLimit, shared);
         }
     }
@@ -181,7 +186,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// The peer can be sent nothing any more. What it sent before is still read; see `settle`.
-    fn set_fault(&mut self, error: &io::Error, unqueued: usize, shared: &Shared<P::Message, T::Pipe>) {
+    pub(super) fn set_fault(
+        &mut self,
+        error: &io::Error,
+        unqueued: usize,
+        shared: &Shared<P::Message, T::Pipe>,
+    ) {
         let unsent = self.queued();
         let fault = reason_of(error, unsent + unqueued > 0);
         log::trace!("{}: {error}", self.id);
@@ -205,8 +215,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if !self.can_read(&shared.limits) {
             return false;
         }
-        let fill = self.fill_pipe(budget, shared);
-        let room = match fill {
+        let room = match self.fill_pipe(budget, shared) {
             Fill::Moved => return true,
             // What comes just now is to be moved, not copied.
             Fill::Nothing => PROBE_BYTES,
@@ -235,9 +244,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 if n < room && self.is_drained_by_short_read() {
                     self.ready.remove(Readiness::READ);
                 }
-                if fill == Fill::Impossible {
-                    self.note_bulk(n, shared);
-                }
+                self.note_bulk(n, shared);
                 if self.input == InputSide::Discarded {
                     self.discard(n, shared);
                 } else {

@@ -122,16 +122,20 @@ impl Transport for Fake {
         if wire.has_pipes { Ok(FakePipe::default()) } else { Err(ErrorKind::Unsupported.into()) }
     }
 
-    fn fill(&mut self, pipe: &mut FakePipe, most: usize) -> usize {
+    fn fill(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
         assert!(pipe.is_empty());
         let wire = &mut *self.0.borrow_mut();
-        let Some(Incoming::Bytes(bytes)) = wire.incoming.front_mut() else { return 0 };
+        if let Some(&Incoming::Error(kind)) = wire.incoming.front() {
+            wire.incoming.pop_front();
+            return Err(kind.into());
+        }
+        let Some(Incoming::Bytes(bytes)) = wire.incoming.front_mut() else { return Ok(0) };
         pipe.0 = bytes.drain(..most.min(bytes.len())).collect();
         if bytes.is_empty() {
             wire.incoming.pop_front();
         }
         wire.calls.push(format!("move {}", pipe.len()));
-        pipe.len()
+        Ok(pipe.len())
     }
 
     fn empty(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
@@ -1579,4 +1583,44 @@ fn a_drain_sends_what_is_in_a_pipe() {
     assert_eq!(peer.calls(), ["move 10", "write 4", "write 6", "shutdown"]);
     world.fin(&peer);
     world.assert_ended(CloseReason::Drained);
+}
+
+#[test]
+fn an_error_that_only_a_move_was_told_of_is_not_taken_for_an_end() {
+    for (kind, reason) in [
+        (ErrorKind::ConnectionReset, CloseReason::Reset),
+        (ErrorKind::TimedOut, CloseReason::Failed(ErrorKind::TimedOut)),
+    ] {
+        let (mut world, peer) = with_bulk(100);
+        peer.wire.borrow_mut().incoming = [Incoming::Error(kind), Incoming::Fin].into();
+        world.event(&peer, READ | WRITE | Readiness::ERROR);
+        assert_eq!(peer.calls(), ["read 0", "reset", "close"]);
+        world.assert_ended(reason);
+    }
+}
+
+#[test]
+fn where_bytes_cannot_be_moved_they_are_copied_as_before() {
+    let (mut world, peer) = with_bulk(1000);
+    peer.wire.borrow_mut().incoming =
+        [Incoming::Error(ErrorKind::Unsupported), Incoming::Bytes(vec![3; 90])].into();
+    world.event(&peer, READ);
+    assert_eq!(peer.calls(), ["read 90", "write 90"]);
+    world.data(&peer, &[4; 20]);
+    assert_eq!(peer.calls(), ["read 20", "write 20"]);
+}
+
+#[test]
+fn the_end_that_is_announced_with_the_connection_is_not_missed() {
+    let mut world = World::echo(Config::default());
+    let wire = Wire {
+        short_read_drains: true,
+        room: 100,
+        incoming: [Incoming::Bytes(b"hello".to_vec()), Incoming::Fin].into(),
+        ..Wire::default()
+    };
+    let peer = world.add(Echo, State::Connecting, wire);
+    world.event(&peer, READ | WRITE | Readiness::MORE);
+    assert_eq!(peer.sent(), b"hello");
+    world.assert_ended(CloseReason::Peer);
 }

@@ -65,20 +65,38 @@ mod linux {
             Ok(Self { input, output, len: 0 })
         }
 
-        /// One splice(2) from `socket` into the pipe.
+        /// One splice(2) from `socket` into the pipe. What splice(2) itself refuses is `Unsupported`: it says nothing
+        /// about the socket.
         pub(crate) fn fill(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
-            let n = splice(socket, None, &self.input, None, most, FLAGS)?;
-            self.len += n;
-            Ok(n)
+            match splice(socket, None, &self.input, None, most, FLAGS) {
+                Ok(n) => {
+                    self.len += n;
+                    Ok(n)
+                }
+                Err(errno) if REFUSALS.contains(&errno) => Err(io::ErrorKind::Unsupported.into()),
+                Err(errno) => Err(errno.into()),
+            }
         }
 
-        /// One splice(2) from the pipe into `socket`.
+        /// One splice(2) from the pipe into `socket`. Never asked for more than there is: the kernel would hold back
+        /// a tail, waiting for the rest.
         pub(crate) fn empty(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
             let n = splice(&self.output, None, socket, None, most.min(self.len), FLAGS)?;
             self.len -= n;
             Ok(n)
         }
     }
+
+    const REFUSALS: [Errno; 8] = [
+        Errno::INVAL,
+        Errno::NOMEM,
+        Errno::NOSYS,
+        Errno::OPNOTSUPP,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::BADF,
+        Errno::FAULT,
+    ];
 
     const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 

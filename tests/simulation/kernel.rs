@@ -565,20 +565,22 @@ impl Transport for FakeTransport {
         Ok(FakePipe::default())
     }
 
-    fn fill(&mut self, pipe: &mut FakePipe, most: usize) -> usize {
+    fn fill(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
         if most == 0 || !pipe.0.is_empty() {
             self.socket.borrow_mut().violation("a move of nothing, or into a pipe that is not empty");
         }
-        // Nothing but bytes is ever moved, and sometimes not even those.
-        let has_bytes = !self.socket.borrow().inbound.is_empty();
-        if !has_bytes || self.kernel.borrow().hits(10) {
-            return 0;
+        match self.kernel.borrow().choices.u8(..40) {
+            // Before urgent data, which a read brings.
+            0 => return Ok(0),
+            1 => return Err(ErrorKind::Unsupported.into()),
+            _ => {}
         }
         let mut buffer = vec![0; most];
-        let n = self.read(&mut buffer).unwrap_or(0);
+        // Like a read it takes the pending error with it.
+        let n = self.read(&mut buffer)?;
         pipe.0.extend(&buffer[..n]);
         self.socket.borrow_mut().moved += n as u64;
-        n
+        Ok(n)
     }
 
     fn empty(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
