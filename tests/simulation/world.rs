@@ -632,6 +632,9 @@ impl<const PURE: bool> World<PURE> {
             if let Some(violation) = socket.violations.first().or(record.violations.first()) {
                 return Err(format!("client {number}: {violation}"));
             }
+            if record.eof && !socket.inbound_fin {
+                return Err(format!("client {number}: an end of input that it never sent"));
+            }
             let limits = &self.plan.limits;
             let connection = pair.id.and_then(|id| self.connections.get(id));
             if let (Some(connection), Habit::Echo) = (connection, pair.habit)
