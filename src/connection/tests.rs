@@ -1398,6 +1398,35 @@ fn a_protocol_that_goes_on_in_a_drain_is_told_once() {
     world.assert_open();
 }
 
+/// Finishes with the first input, and counts how often it is told of a drain.
+struct Brief(Rc<Cell<u32>>);
+
+impl Protocol for Brief {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        cx.forward(input);
+        cx.finish();
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_>) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_drain_says_nothing_to_a_protocol_that_has_finished() {
+    let mut world = World::new(Config::default());
+    let told = Rc::default();
+    let peer = world.accept(Brief(Rc::clone(&told)), 100);
+    world.data(&peer, b"bye");
+    world.begin_drain();
+    world.pass(seconds(1));
+    assert_eq!(told.get(), 0);
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Finished);
+}
+
 /// Answers each input with so many bytes.
 struct Verbose(usize);
 
