@@ -1653,3 +1653,33 @@ fn the_end_that_is_announced_with_the_connection_is_not_missed() {
     assert_eq!(peer.sent(), b"hello");
     world.assert_ended(CloseReason::Peer);
 }
+
+/// Returns its input unchanged, and says something when it is told to.
+struct Annotating;
+
+impl Protocol for Annotating {
+    type Message = ();
+    const RETURNS_INPUT_UNCHANGED: bool = true;
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        cx.forward(input);
+    }
+
+    fn on_message(&mut self, (): (), cx: &mut Context<'_>) {
+        cx.write(b"!");
+    }
+}
+
+#[test]
+fn what_a_protocol_writes_goes_out_behind_what_is_in_the_pipe() {
+    let limits = Config { splice_threshold_bytes: Some(8), ..Config::default() };
+    let mut world = World::new(limits);
+    let wire = Wire { has_pipes: true, room: 24, ..Wire::default() };
+    let peer = world.add(Annotating, State::Reading, wire);
+    for bytes in [b"0123456789", b"0123456789", b"moved part"] {
+        world.data(&peer, bytes);
+    }
+    assert!(world.connections.message(peer.id, (), &mut FakePoller));
+    world.make_room(&peer, 100);
+    assert_eq!(peer.sent()[20..], *b"moved part!");
+}
