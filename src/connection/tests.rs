@@ -129,7 +129,11 @@ impl Transport for Fake {
             wire.incoming.pop_front();
             return Err(kind.into());
         }
-        let Some(Incoming::Bytes(bytes)) = wire.incoming.front_mut() else { return Ok(0) };
+        let bytes = match wire.incoming.front_mut() {
+            Some(Incoming::Bytes(bytes)) => bytes,
+            Some(Incoming::Fin | Incoming::Error(_)) => return Ok(0),
+            None => return Err(ErrorKind::WouldBlock.into()),
+        };
         pipe.0 = bytes.drain(..most.min(bytes.len())).collect();
         if bytes.is_empty() {
             wire.incoming.pop_front();
@@ -1682,4 +1686,23 @@ fn what_a_protocol_writes_goes_out_behind_what_is_in_the_pipe() {
     assert!(world.connections.message(peer.id, (), &mut FakePoller));
     world.make_room(&peer, 100);
     assert_eq!(peer.sent()[20..], *b"moved part!");
+}
+
+#[test]
+fn a_move_takes_half_as_much_of_the_budget_as_a_copy() {
+    let limits = Config { splice_threshold_bytes: Some(8), turn_budget_bytes: 10, ..Config::default() };
+    let (mut world, peer) = World::with_one(limits, 1000);
+    peer.wire.borrow_mut().has_pipes = true;
+    for _ in 0..2 {
+        world.data(&peer, &[1; 10]);
+    }
+    peer.calls();
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![2; 25]));
+    world.connections.notice(peer.id.token(), READ);
+    let mut turns = Vec::new();
+    while world.connections.has_work() {
+        world.connections.run_ready(&mut FakePoller);
+        turns.push(peer.calls());
+    }
+    assert_eq!(turns, [vec!["move 10", "write 10"], vec!["move 10", "write 10"], vec!["move 5", "write 5"]]);
 }
