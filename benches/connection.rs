@@ -6,6 +6,8 @@
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::disallowed_methods, reason = "the core is told the time, once")]
 
+mod fake;
+
 use std::{
     cell::{Cell, RefCell},
     io::{self, ErrorKind, Read, Write},
@@ -17,11 +19,9 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use echoloop::{
     Address, Config, ConnectionId, Echo,
-    internals::{
-        Addresses, Connections, Counters, NoPipe, Poller, Readiness, State, Transport, Wake, channel,
-    },
+    internals::{Addresses, Connections, Counters, NoPipe, Readiness, State, Transport, channel},
 };
-use mio::{Interest, Token};
+use fake::{FakePoller, NoWaker};
 
 /// A peer without a network: what it has sent, and how much came back.
 #[derive(Debug, Default)]
@@ -88,27 +88,6 @@ impl Addresses for FakeTransport {
 
     fn local_addr(&self) -> io::Result<Address> {
         Ok(Address::Ip(([127, 0, 0, 1], 2).into()))
-    }
-}
-
-/// The benchmark itself makes the events.
-struct FakePoller;
-
-impl Poller<FakeTransport> for FakePoller {
-    fn register(&mut self, _: &mut FakeTransport, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &mut FakeTransport, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct NoWaker;
-
-impl Wake for NoWaker {
-    fn wake(&self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -19,6 +19,8 @@
 //! Each number of connections is measured in processes of its own, round by round; the figures are medians.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
+mod fake;
+
 use std::{
     cell::Cell,
     env,
@@ -33,11 +35,10 @@ use std::{
 
 use echoloop::{
     Address, Config, Echo,
-    internals::{
-        Addresses, Connections, Counters, NoPipe, Poller, Readiness, State, Transport, Wake, channel,
-    },
+    internals::{Addresses, Connections, Counters, NoPipe, Readiness, State, Transport, channel},
 };
-use mio::{Interest, Token};
+use fake::{FakePoller, NoWaker};
+use mio::Token;
 
 /// The option with which this executable measures one number of connections: `--measure CONNECTIONS EVENTS`.
 const MEASURE: &str = "--measure";
@@ -333,27 +334,6 @@ impl Addresses for FakeTransport {
 
     fn local_addr(&self) -> io::Result<Address> {
         Ok(Address::Ip(([127, 0, 0, 1], 2).into()))
-    }
-}
-
-/// The benchmark itself makes the events.
-struct FakePoller;
-
-impl Poller<FakeTransport> for FakePoller {
-    fn register(&mut self, _: &mut FakeTransport, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &mut FakeTransport, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct NoWaker;
-
-impl Wake for NoWaker {
-    fn wake(&self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -71,6 +71,12 @@
 //!
 //! All limits are in [`Config`], what happened is in [`Stats`].
 //!
+//! # Signals
+//!
+//! On Linux [`Echo`], and every protocol that says that it returns its input unchanged, needs SIGPIPE to be ignored
+//! unless [`Config::splice_threshold_bytes`] is `None`: splice(2) cannot be told to spare the process. Every program
+//! whose `main` is in Rust ignores it.
+//!
 //! # Features
 //!
 //! `cli` (default): what only the program `echoloop` needs. Without it the library depends on mio, slab, log,

@@ -24,7 +24,8 @@ const CLIENTS: usize = 150;
 /// What must be served at once in spite of the limit.
 const AT_ONCE_MIN: usize = 20;
 
-/// How long the server is watched while it can accept nobody.
+/// How long the server is watched while it can accept nobody: CPU time and attempts are counted over it, no state is
+/// waited for.
 const WATCH: Duration = Duration::from_secs(3);
 
 #[test]

@@ -47,7 +47,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Whether its bytes are to be moved rather than read.
-    pub(super) const fn is_bulk(&self) -> bool {
+    const fn is_bulk(&self) -> bool {
         P::RETURNS_INPUT_UNCHANGED && self.bulk.is_on()
     }
 
