@@ -290,6 +290,11 @@ impl Socket {
         events
     }
 
+    /// The poller reports the rest of what it took later.
+    pub fn put_back(&mut self, events: Readiness) {
+        self.events.insert(events);
+    }
+
     /// Whether the poller has something to report, now or when it is asked.
     pub fn has_events_to_come(&self) -> bool {
         self.events != Readiness::NONE || self.owed != Readiness::NONE

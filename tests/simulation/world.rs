@@ -578,7 +578,16 @@ impl<const PURE: bool> World<PURE> {
                     continue;
                 }
                 socket.pay_owed(rearm);
-                (socket.token, socket.take_events())
+                let mut ready = socket.take_events();
+                // Not every system gives every hint; and both directions may come apart.
+                if self.choices.u8(..4) == 0 {
+                    ready.remove(Readiness::ERROR);
+                }
+                if !self.calm && ready.has(Readiness::READ | Readiness::WRITE) && self.choices.u8(..4) == 0 {
+                    ready.remove(Readiness::WRITE);
+                    socket.put_back(Readiness::WRITE);
+                }
+                (socket.token, ready)
             };
             if let (Some(token), true) = (token, ready != Readiness::NONE) {
                 self.connections.notice(token, ready);
