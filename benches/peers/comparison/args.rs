@@ -1,13 +1,14 @@
 //! The options: `cargo bench --bench peers -- [--full | --test] [--json FILE] [--svg FILE] [FILTER]...`
 //!
 //! A filter is part of the name of a peer or of a workload, or `behaviour`. With filters of peers only those are run, and
-//! echoloop, to which they are compared; with filters of workloads only those.
+//! echoloop, to which they are compared; with filters of workloads only those. `budget` names echoloop with other
+//! budgets, which are not run otherwise.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::{
     output_directory,
-    servers::{OURS, PEERS, Peer},
+    servers::{BUDGETS, OURS, PEERS, Peer},
     workloads::{WORKLOADS, Workload},
 };
 
@@ -82,6 +83,10 @@ const TEST: Effort = Effort {
 /// What filters may name besides peers and workloads.
 const BEHAVIOUR: &str = "behaviour";
 
+fn all_peers() -> impl Iterator<Item = &'static Peer> {
+    PEERS.iter().chain(&BUDGETS)
+}
+
 impl Args {
     /// # Errors
     ///
@@ -107,7 +112,7 @@ impl Args {
         }
         let names = |name: &str| filters.iter().any(|filter| name.contains(filter.as_str()));
         let known = |filter: &&String| {
-            let mut all = PEERS.iter().map(|peer| peer.name).chain(WORKLOADS.iter().map(|load| load.name));
+            let mut all = all_peers().map(|peer| peer.name).chain(WORKLOADS.iter().map(|load| load.name));
             all.any(|name| name.contains(filter.as_str())) || BEHAVIOUR.contains(filter.as_str())
         };
         if let Some(unknown) = filters.iter().find(|filter| !known(filter)) {
@@ -118,7 +123,7 @@ impl Args {
         if workloads.is_empty() && !behaviour {
             (workloads, behaviour) = (WORKLOADS.iter().collect(), true);
         }
-        let mut peers: Vec<_> = PEERS.iter().filter(|peer| names(peer.name)).collect();
+        let mut peers: Vec<_> = all_peers().filter(|peer| names(peer.name)).collect();
         if peers.is_empty() {
             peers = PEERS.iter().collect();
         } else if peers[0].name != OURS {

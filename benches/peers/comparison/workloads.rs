@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     args::Effort,
-    client::{Client, Group, Tally, churn},
+    client::{Client, Group, Sending, Tally, churn},
     measure::{cpu_time, percentile, resident_bytes},
     process::Process,
 };
@@ -60,6 +60,9 @@ enum Load {
 /// Connections that are made before they are served, when there are very many: fewer than a backlog takes.
 const BATCH: usize = 500;
 
+/// How often each pinger sends.
+const PING: Duration = Duration::from_millis(5);
+
 /// All of them.
 pub(super) const WORKLOADS: [Workload; 10] = [
     Workload {
@@ -67,51 +70,51 @@ pub(super) const WORKLOADS: [Workload; 10] = [
         title: "100 connections × 128 B, one message at a time",
         per: Per::Message,
         matters: Figure::Cpu,
-        load: Load::Echo(Group { connections: 100, size: 128, depth: 1 }),
+        load: Load::Echo(Group { connections: 100, size: 128, sending: Sending::Window(1) }),
     },
     Workload {
         name: "small-512",
         title: "100 connections × 512 B, one message at a time",
         per: Per::Message,
         matters: Figure::Cpu,
-        load: Load::Echo(Group { connections: 100, size: 512, depth: 1 }),
+        load: Load::Echo(Group { connections: 100, size: 512, sending: Sending::Window(1) }),
     },
     Workload {
         name: "pipelined",
         title: "100 connections × 128 B, 16 messages at a time",
         per: Per::Message,
         matters: Figure::Cpu,
-        load: Load::Echo(Group { connections: 100, size: 128, depth: 16 }),
+        load: Load::Echo(Group { connections: 100, size: 128, sending: Sending::Window(16) }),
     },
     Workload {
         name: "bulk-16k",
         title: "8 connections × 16 KiB",
         per: Per::Gigabyte,
         matters: Figure::Cpu,
-        load: Load::Echo(Group { connections: 8, size: 16 << 10, depth: 1 }),
+        load: Load::Echo(Group { connections: 8, size: 16 << 10, sending: Sending::Window(1) }),
     },
     Workload {
         name: "bulk-256k",
         title: "8 connections × 256 KiB",
         per: Per::Gigabyte,
         matters: Figure::Cpu,
-        load: Load::Echo(Group { connections: 8, size: 256 << 10, depth: 1 }),
+        load: Load::Echo(Group { connections: 8, size: 256 << 10, sending: Sending::Window(1) }),
     },
     Workload {
         name: "bulk-4m",
         title: "8 connections × 4 MiB",
         per: Per::Gigabyte,
         matters: Figure::Cpu,
-        load: Load::Echo(Group { connections: 8, size: 4 << 20, depth: 1 }),
+        load: Load::Echo(Group { connections: 8, size: 4 << 20, sending: Sending::Window(1) }),
     },
     Workload {
         name: "mixed",
-        title: "8 hogs × 256 KiB and 50 pingers × 64 B: the hogs' bytes, the pingers' latencies",
+        title: "8 hogs × 256 KiB, 4 at a time, and 50 pingers × 64 B every 5 ms: the hogs' bytes, the pingers' latencies",
         per: Per::Gigabyte,
         matters: Figure::P99,
         load: Load::Mixed {
-            hogs: Group { connections: 8, size: 256 << 10, depth: 4 },
-            pingers: Group { connections: 50, size: 64, depth: 1 },
+            hogs: Group { connections: 8, size: 256 << 10, sending: Sending::Window(4) },
+            pingers: Group { connections: 50, size: 64, sending: Sending::Every(PING) },
         },
     },
     Workload {
@@ -133,7 +136,7 @@ pub(super) const WORKLOADS: [Workload; 10] = [
         title: "1 connection × 64 B",
         per: Per::Message,
         matters: Figure::P50,
-        load: Load::Echo(Group { connections: 1, size: 64, depth: 1 }),
+        load: Load::Echo(Group { connections: 1, size: 64, sending: Sending::Window(1) }),
     },
 ];
 
@@ -210,7 +213,7 @@ fn idle(server: &Process, connections: usize, size: usize) -> io::Result<Sample>
     while client.len() < connections {
         let first = client.len();
         let count = BATCH.min(connections - first);
-        client.connect(server.address(), Group { connections: count, size, depth: 1 })?;
+        client.connect(server.address(), Group { connections: count, size, sending: Sending::Window(1) })?;
         for tally in client.exchange(first)? {
             all.messages += tally.messages;
             all.bytes += tally.bytes;

@@ -1,4 +1,4 @@
-//! One connection of the client, in a closed loop.
+//! One connection of the client.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 
 use mio::{event::Event, net::TcpStream};
 
-use super::{Group, TURN_BYTES, Tally, pattern::Pattern};
+use super::{Group, Sending, TURN_BYTES, Tally, pattern::Pattern};
 
 /// The distance between the beginnings of two streams in the pattern.
 const STRIDE: usize = 7919;
@@ -55,12 +55,17 @@ impl Connection {
         }
     }
 
-    pub(super) const fn depth(&self) -> usize {
-        self.group.depth
+    pub(super) const fn sending(&self) -> Sending {
+        self.group.sending
     }
 
     pub(super) const fn tally(&self) -> usize {
         self.tally
+    }
+
+    /// Whether a turn of it takes long.
+    pub(super) const fn is_bulk(&self) -> bool {
+        self.group.size >= TURN_BYTES
     }
 
     /// Lets it send so many messages more, and says how many bytes that is.

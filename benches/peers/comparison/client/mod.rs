@@ -2,6 +2,7 @@
 
 mod churn;
 mod connection;
+mod pacer;
 mod pattern;
 
 use std::{
@@ -15,6 +16,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 pub(super) use churn::churn;
 use connection::{Connection, Turn};
+use pacer::Pacer;
 use pattern::Pattern;
 
 /// How long a server may do nothing at all before it is given up.
@@ -23,14 +25,22 @@ const STALL: Duration = Duration::from_secs(10);
 /// What a connection receives in one turn, and sends, at most.
 const TURN_BYTES: usize = 128 << 10;
 
-/// Connections that do the same: a closed loop, in which each message that comes back makes room for another.
+/// Connections that do the same.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group {
     pub(super) connections: usize,
     /// The bytes of a message.
     pub(super) size: usize,
-    /// Messages under way at once on each connection.
-    pub(super) depth: usize,
+    pub(super) sending: Sending,
+}
+
+/// When a connection sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sending {
+    /// A closed loop: so many messages are under way at once, and each that comes back makes room for another.
+    Window(usize),
+    /// An open loop: one message in this time, whatever came back. Latency counts from when it was due.
+    Every(Duration),
 }
 
 /// What came back to the connections of a group.
@@ -47,13 +57,34 @@ pub(super) struct Client {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    /// Those that may be able to go on, each once.
-    ready: VecDeque<usize>,
+    ready: Ready,
     tallies: Vec<Tally>,
+    pacers: Vec<Pacer>,
     pattern: Pattern,
     buffer: Vec<u8>,
     /// Bytes that are yet to come back.
     expected: u64,
+}
+
+/// The connections that may be able to go on, each once. Between the turns of two in bulk every other one has its
+/// own: what a small message waits for is to be the server, not this client.
+#[derive(Debug, Default)]
+struct Ready {
+    small: VecDeque<usize>,
+    bulk: VecDeque<usize>,
+}
+
+impl Ready {
+    fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.bulk.is_empty()
+    }
+
+    fn insert(&mut self, connection: &mut Connection, index: usize) {
+        if connection.become_queued() {
+            let queue = if connection.is_bulk() { &mut self.bulk } else { &mut self.small };
+            queue.push_back(index);
+        }
+    }
 }
 
 impl Client {
@@ -62,8 +93,9 @@ impl Client {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             tallies: Vec::new(),
+            pacers: Vec::new(),
             pattern: Pattern::new(TURN_BYTES),
             buffer: vec![0; TURN_BYTES],
             expected: 0,
@@ -74,6 +106,10 @@ impl Client {
     pub(super) fn connect(&mut self, address: SocketAddr, group: Group) -> io::Result<()> {
         let tally = self.tallies.len();
         self.tallies.push(Tally::default());
+        if let Sending::Every(period) = group.sending {
+            let first = self.connections.len();
+            self.pacers.push(Pacer::new(first..first + group.connections, period));
+        }
         for _ in 0..group.connections {
             self.connect_one(address, group, tally)?;
         }
@@ -94,11 +130,17 @@ impl Client {
 
     /// Sends for `duration`, then waits for what is under way; takes what came back, group by group.
     pub(super) fn run(&mut self, duration: Duration) -> io::Result<Vec<Tally>> {
-        let end = Instant::now() + duration;
+        let now = Instant::now();
         for index in 0..self.connections.len() {
-            self.allow(index, self.connections[index].depth(), Instant::now());
+            match self.connections[index].sending() {
+                Sending::Window(messages) => self.allow(index, messages, now),
+                Sending::Every(_) => {}
+            }
         }
-        self.drive(Some(end))
+        for pacer in &mut self.pacers {
+            pacer.begin(now);
+        }
+        self.drive(Some(now + duration))
     }
 
     /// Sends one message on each connection from the `first` on, and waits until all are back.
@@ -113,54 +155,68 @@ impl Client {
         self.connections.len()
     }
 
-    /// Lets a connection send more messages.
+    /// Lets a connection send more messages, which are due now.
     fn allow(&mut self, index: usize, messages: usize, now: Instant) {
         self.expected += self.connections[index].allow(messages, now);
-        self.make_ready(index);
+        self.ready.insert(&mut self.connections[index], index);
     }
 
-    fn make_ready(&mut self, index: usize) {
-        if self.connections[index].become_queued() {
-            self.ready.push_back(index);
+    /// Lets those send whose time has come.
+    fn pace(&mut self, now: Instant) {
+        for pacer in 0..self.pacers.len() {
+            while let Some((index, due)) = self.pacers[pacer].next_until(now) {
+                self.allow(index, 1, due);
+            }
         }
     }
 
     fn drive(&mut self, mut end: Option<Instant>) -> io::Result<Vec<Tally>> {
-        while self.expected > 0 {
-            let timeout = if self.ready.is_empty() { STALL } else { Duration::ZERO };
-            self.poll.poll(&mut self.events, Some(timeout))?;
-            if self.events.is_empty() && self.ready.is_empty() {
+        while self.expected > 0 || end.is_some() {
+            // With a clock to follow it does not sleep: it has a core of its own.
+            let has_work = !self.ready.is_empty() || (end.is_some() && !self.pacers.is_empty());
+            self.poll.poll(&mut self.events, Some(if has_work { Duration::ZERO } else { STALL }))?;
+            if self.events.is_empty() && !has_work {
                 return Err(io::Error::other("nothing came for 10 s"));
             }
-            end = end.filter(|&end| Instant::now() < end);
-            for event in &self.events {
-                let connection = &mut self.connections[event.token().0];
-                connection.notice(event);
-                if connection.become_queued() {
-                    self.ready.push_back(event.token().0);
-                }
+            let now = Instant::now();
+            end = end.filter(|&end| now < end);
+            if end.is_some() {
+                self.pace(now);
             }
+            self.notice();
             self.run_ready(end.is_some())?;
         }
         Ok(self.tallies.iter_mut().map(std::mem::take).collect())
     }
 
-    /// One turn for each connection that may be able to go on.
+    fn notice(&mut self) {
+        for event in &self.events {
+            let connection = &mut self.connections[event.token().0];
+            connection.notice(event);
+            self.ready.insert(connection, event.token().0);
+        }
+    }
+
+    /// One turn for each connection that may be able to go on, but for one only of those in bulk.
     fn run_ready(&mut self, go_on: bool) -> io::Result<()> {
-        for _ in 0..self.ready.len() {
-            let Some(index) = self.ready.pop_front() else { break };
-            let connection = &mut self.connections[index];
-            let tally = &mut self.tallies[connection.tally()];
-            let Turn { received, complete, now } =
-                connection.receive(&self.pattern, &mut self.buffer, tally)?;
-            self.expected -= received;
-            if go_on && complete > 0 {
-                self.expected += connection.allow(complete, now);
-            }
-            connection.send(&self.pattern)?;
-            if connection.has_work() {
-                self.make_ready(index);
-            }
+        for _ in 0..self.ready.small.len() {
+            let Some(index) = self.ready.small.pop_front() else { break };
+            self.turn(index, go_on)?;
+        }
+        self.ready.bulk.pop_front().map_or(Ok(()), |index| self.turn(index, go_on))
+    }
+
+    fn turn(&mut self, index: usize, go_on: bool) -> io::Result<()> {
+        let connection = &mut self.connections[index];
+        let tally = &mut self.tallies[connection.tally()];
+        let Turn { received, complete, now } = connection.receive(&self.pattern, &mut self.buffer, tally)?;
+        self.expected -= received;
+        if go_on && complete > 0 && matches!(connection.sending(), Sending::Window(_)) {
+            self.expected += connection.allow(complete, now);
+        }
+        connection.send(&self.pattern)?;
+        if connection.has_work() {
+            self.ready.insert(&mut self.connections[index], index);
         }
         Ok(())
     }

@@ -70,10 +70,23 @@ pub(super) const PEERS: [Peer; 10] = [
     Peer { name: "libevent", what: "libevent's bufferevents in C", program: Program::C(c::LIBEVENT) },
 ];
 
+/// echoloop with other budgets than the default, to see what they trade for what. Run only where they are named.
+pub(super) const BUDGETS: [Peer; 5] = [
+    Peer::with_budget("budget-16k", "16 KiB a turn", |mode| echoloop::with_budget(mode, 16 << 10)),
+    Peer::with_budget("budget-64k", "64 KiB a turn", |mode| echoloop::with_budget(mode, 64 << 10)),
+    Peer::with_budget("budget-256k", "256 KiB a turn", |mode| echoloop::with_budget(mode, 256 << 10)),
+    Peer::with_budget("budget-512k", "512 KiB a turn", |mode| echoloop::with_budget(mode, 512 << 10)),
+    Peer::with_budget("budget-4m", "4 MiB a turn", |mode| echoloop::with_budget(mode, 4 << 20)),
+];
+
 impl Peer {
+    const fn with_budget(name: &'static str, what: &'static str, run: fn(Mode) -> io::Result<()>) -> Self {
+        Self { name, what, program: Program::Rust(run) }
+    }
+
     /// The peer of that name.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
-        PEERS.iter().find(|peer| peer.name == name)
+        PEERS.iter().chain(&BUDGETS).find(|peer| peer.name == name)
     }
 
     /// Gets ready what the peer is run from.
