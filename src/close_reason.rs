@@ -43,6 +43,11 @@ pub enum CloseReason {
     Aborted,
     /// A callback of the protocol panicked.
     Panicked,
+    /// The protocol gave up on a peer that receives too slowly: [`Context::give_up`](crate::Context::give_up).
+    SlowReader,
+    /// The connection that it was relayed with ended before everything was passed on, or there was none to be
+    /// relayed with: [`Context::relay`](crate::Context::relay).
+    RelayBroken,
     /// The protocol left as much input unconsumed as the input limit allows.
     InputLimit,
     /// The protocol queued more output than the queue limit.
@@ -59,7 +64,7 @@ pub enum CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndedBy {
-    /// The peer, by FIN or reset.
+    /// The peer, by FIN or reset, or the peer that it was relayed with.
     Peer,
     /// The protocol, or a bug in it.
     Protocol,
@@ -72,7 +77,7 @@ pub enum EndedBy {
 }
 
 /// The number of variants of [`CloseReason`], for the counters.
-pub(crate) const REASONS: usize = 18;
+pub(crate) const REASONS: usize = 20;
 
 impl CloseReason {
     /// Every reason once; the error kinds are placeholders. The order is that of the variants.
@@ -90,6 +95,8 @@ impl CloseReason {
         Self::DrainTimeout,
         Self::Aborted,
         Self::Panicked,
+        Self::SlowReader,
+        Self::RelayBroken,
         Self::InputLimit,
         Self::QueueLimit,
         Self::Failed(io::ErrorKind::Other),
@@ -114,6 +121,8 @@ impl CloseReason {
             | Self::DrainTimeout
             | Self::Aborted
             | Self::Panicked
+            | Self::SlowReader
+            | Self::RelayBroken
             | Self::InputLimit
             | Self::QueueLimit
             | Self::Failed(_)
@@ -126,8 +135,10 @@ impl CloseReason {
     #[must_use]
     pub const fn ended_by(self) -> EndedBy {
         match self {
-            Self::Peer | Self::Reset | Self::ResetUnsent => EndedBy::Peer,
-            Self::Finished | Self::Panicked | Self::InputLimit | Self::QueueLimit => EndedBy::Protocol,
+            Self::Peer | Self::Reset | Self::ResetUnsent | Self::RelayBroken => EndedBy::Peer,
+            Self::Finished | Self::Panicked | Self::SlowReader | Self::InputLimit | Self::QueueLimit => {
+                EndedBy::Protocol
+            }
             Self::Idle
             | Self::LingerTimeout
             | Self::LingerSilence
@@ -156,6 +167,8 @@ impl CloseReason {
             Self::DrainTimeout => "drain timeout",
             Self::Aborted => "aborted",
             Self::Panicked => "panicked",
+            Self::SlowReader => "slow reader",
+            Self::RelayBroken => "relay broken",
             Self::InputLimit => "input limit",
             Self::QueueLimit => "queue limit",
             Self::Failed(_) => "failed",
@@ -198,8 +211,14 @@ mod tests {
     fn every_reason_says_who_ended_it_and_whether_all_was_handed_over() {
         use CloseReason as R;
         let ended_by = |who| CloseReason::ALL.into_iter().filter(move |reason| reason.ended_by() == who);
-        assert!(ended_by(EndedBy::Peer).eq([R::Peer, R::Reset, R::ResetUnsent]));
-        assert!(ended_by(EndedBy::Protocol).eq([R::Finished, R::Panicked, R::InputLimit, R::QueueLimit]));
+        assert!(ended_by(EndedBy::Peer).eq([R::Peer, R::Reset, R::ResetUnsent, R::RelayBroken]));
+        assert!(ended_by(EndedBy::Protocol).eq([
+            R::Finished,
+            R::Panicked,
+            R::SlowReader,
+            R::InputLimit,
+            R::QueueLimit
+        ]));
         assert!(ended_by(EndedBy::Operator).eq([R::Drained, R::DrainTimeout, R::Aborted]));
         assert_eq!(ended_by(EndedBy::Deadline).count() + ended_by(EndedBy::System).count(), 8);
         let complete = CloseReason::ALL.into_iter().filter(|reason| reason.is_complete());

@@ -16,6 +16,7 @@ use crate::{
     connection::{Connection, Drain, Readiness, Shared, State},
     connection_id,
     deadlines::Deadlines,
+    outbox::{Broadcast, Dial, Mail},
     stats::Counters,
     transport::{Poller, Transport},
 };
@@ -38,8 +39,8 @@ pub struct Connections<P: Protocol, T: Transport> {
     capacity: usize,
     worker: u32,
     next_generation: u64,
-    /// Whether more than `SLOTS_KEPT` slots have been in use since the tables were empty.
-    was_crowded: bool,
+    /// No slot from here on has been in use since the table was empty.
+    slots_used: usize,
 }
 
 #[derive(Debug)]
@@ -62,6 +63,9 @@ enum Place {
 const INPUT: Interest = Interest::READABLE.add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const INPUT: Interest = Interest::READABLE;
+
+/// Messages that are delivered, and connections that are looked at for one to all, before the loop goes on.
+const MAIL_PER_TURN: usize = 256;
 
 /// When all connections have ended, tables that have held more than these give their memory back.
 const SLOTS_KEPT: usize = 256;
@@ -91,7 +95,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             capacity: capacity.min(connection_id::RESERVED_INDEX),
             worker,
             next_generation: 1,
-            was_crowded: false,
+            slots_used: 0,
         }
     }
 
@@ -110,20 +114,33 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         self.slots.is_empty()
     }
 
+    /// For tests.
+    #[cfg(test)]
+    pub(crate) const fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     /// Whether another connection may be added.
     pub fn has_room(&self) -> bool {
         self.slots.len() < self.capacity
     }
 
-    /// Whether a connection has work that waits for no event.
+    /// Whether there would still be room when the outbound connections that callbacks want are added too.
+    pub fn has_room_for_clients(&self) -> bool {
+        self.slots.len() + self.shared.outbox.dials() < self.capacity
+    }
+
+    /// Whether there is work that waits for no event.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty()
+        let can_dial = self.shared.outbox.dials() > 0 && self.has_room();
+        !self.ready.is_empty() || self.shared.outbox.has_mail() || can_dial
     }
 
     /// When a connection must be looked at if nothing happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         let cut = self.shared.drain.and_then(|drain| drain.deadline).filter(|_| !self.is_empty());
-        [self.deadlines.earliest(), cut, self.shared.trim_at()].into_iter().flatten().min()
+        let dial = self.dial_deadline();
+        [self.deadlines.earliest(), cut, dial, self.shared.trim_at()].into_iter().flatten().min()
     }
 
     /// Whether a drain is going on.
@@ -174,7 +191,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest });
         assert_eq!(slot, id.index as usize, "the name is for the next vacant slot");
-        self.was_crowded |= slot >= SLOTS_KEPT;
+        self.slots_used = self.slots_used.max(slot + 1);
         self.count_open();
         let connection = &mut self.slots[slot].connection;
         if state == State::Reading {
@@ -205,11 +222,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     pub fn run_ready(&mut self, poller: &mut impl Poller<T>) {
         for _ in 0..self.ready.len() {
             let Some(index) = self.ready.pop_front() else { break };
-            let slot = &mut self.slots[index as usize];
-            slot.place = Place::Resting;
-            if !slot.connection.state().is_closed() {
-                slot.connection.turn(&mut self.shared);
-            }
+            self.slots[index as usize].place = Place::Resting;
+            self.with_partner(index, Connection::turn);
             self.follow_up(index, poller);
         }
     }
@@ -220,13 +234,11 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         let mut due = mem::take(&mut self.due);
         due.extend(std::iter::from_fn(|| self.deadlines.pop_due(self.shared.now)));
         for index in due.drain(..) {
-            let connection = &mut self.slots[index as usize].connection;
-            if !connection.state().is_closed() {
-                connection.expire(&mut self.shared);
-            }
+            self.with_partner(index, Connection::expire);
             self.follow_up(index, poller);
         }
         self.due = due;
+        self.expire_dials();
         self.shared.trim();
         if self.is_past_drain() {
             self.close_all(CloseReason::DrainTimeout, poller);
@@ -235,15 +247,151 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// Hands a message to a connection. False if it is gone, or not made yet.
     pub fn message(&mut self, id: ConnectionId, message: P::Message, poller: &mut impl Poller<T>) -> bool {
+        self.call(id, poller, |connection, shared| connection.message(message, shared))
+    }
+
+    /// Delivers what callbacks have sent to other connections, a batch at most.
+    pub fn run_mail(&mut self, poller: &mut impl Poller<T>) {
+        let mut left = MAIL_PER_TURN;
+        while left > 0 {
+            match self.shared.outbox.next_mail() {
+                None => return,
+                Some(Mail::To(id, message)) => {
+                    if !self.message(id, message, poller) {
+                        self.shared.counters.messages_undeliverable.add(1);
+                    }
+                    left -= 1;
+                }
+                Some(Mail::All(broadcast)) => left = self.send_all(broadcast, left, poller),
+                Some(Mail::ConnectFailed(id, label, reason)) => {
+                    self.tell_connect_failed(id, label, reason, poller);
+                    left -= 1;
+                }
+            }
+        }
+    }
+
+    /// Goes through so many slots at most, and says how many fewer that were.
+    fn send_all(
+        &mut self,
+        mut broadcast: Broadcast<P::Message>,
+        slots: usize,
+        poller: &mut impl Poller<T>,
+    ) -> usize {
+        let end = broadcast.next.saturating_add(slots).min(self.slots_used);
+        let visited = end.saturating_sub(broadcast.next);
+        for index in broadcast.next..end {
+            let Some(slot) = self.slots.get(index) else { continue };
+            let id = slot.connection.id();
+            if Some(id) == broadcast.from || slot.connection.state().is_closed() {
+                continue;
+            }
+            let clone = catch_unwind(AssertUnwindSafe(|| (broadcast.clone)(&broadcast.message)));
+            let Ok(message) = clone else {
+                self.shared.counters.panics.add(1);
+                log::error!("a message to all panicked when it was cloned");
+                return slots - 1;
+            };
+            self.message(id, message, poller);
+        }
+        if end < self.slots_used {
+            broadcast.next = end;
+            self.shared.outbox.go_on_with(broadcast);
+        }
+        // Where there are no slots at all it still was a piece of work.
+        slots - visited.max(1)
+    }
+
+    /// Hands a message from outside the loop to a connection: behind what was sent to all before. One for a connection
+    /// that is gone is counted.
+    pub fn post(&mut self, id: ConnectionId, message: P::Message, poller: &mut impl Poller<T>) {
+        let undelivered = if self.shared.outbox.has_mail() {
+            self.shared.outbox.send(id, message).is_err()
+        } else {
+            !self.message(id, message, poller)
+        };
+        if undelivered {
+            self.shared.counters.messages_undeliverable.add(1);
+        }
+    }
+
+    /// Whether a message would be taken.
+    pub fn has_mail_room(&self) -> bool {
+        self.shared.outbox.has_room()
+    }
+
+    /// Sends a message from outside the loop to all connections. False if there is no room for it.
+    pub fn message_all(&mut self, message: P::Message, clone: fn(&P::Message) -> P::Message) -> bool {
+        self.shared.outbox.send_all(None, message, clone).is_ok()
+    }
+
+    /// Drops what callbacks have asked of others: nobody is there any more.
+    pub fn refuse_mail(&mut self) {
+        while let Some(mail) = self.shared.outbox.next_mail() {
+            if let Mail::To(..) = mail {
+                self.shared.counters.messages_undeliverable.add(1);
+            }
+        }
+        while self.shared.outbox.next_dial().is_some() {}
+    }
+
+    fn tell_connect_failed(
+        &mut self,
+        id: ConnectionId,
+        label: u64,
+        reason: CloseReason,
+        poller: &mut impl Poller<T>,
+    ) {
+        self.call(id, poller, |connection, shared| connection.connect_failed(label, reason, shared));
+    }
+
+    /// Calls a connection's protocol. False if it is gone, or not made yet.
+    fn call(
+        &mut self,
+        id: ConnectionId,
+        poller: &mut impl Poller<T>,
+        callback: impl FnOnce(&mut Connection<P, T>, &mut Shared<P::Message, T::Pipe>),
+    ) -> bool {
         let slot = self.slots.get_mut(id.index as usize);
         let Some(slot) = slot.filter(|slot| slot.connection.id() == id) else { return false };
         match slot.connection.state() {
             State::Closed(_) | State::Connecting => return false,
             State::Reading | State::Echoing | State::HalfClosed => {}
         }
-        slot.connection.message(message, &mut self.shared);
+        callback(&mut slot.connection, &mut self.shared);
         self.follow_up(id.index, poller);
         true
+    }
+
+    /// The next outbound connection that a callback wants, if there is room for it.
+    pub fn next_dial(&mut self) -> Option<Dial> {
+        if self.has_room() { self.shared.outbox.next_dial() } else { None }
+    }
+
+    /// Gives those up that have waited for room for too long.
+    fn expire_dials(&mut self) {
+        while self.dial_deadline().is_some_and(|at| at <= self.shared.now) {
+            if let Some(dial) = self.shared.outbox.next_dial() {
+                self.dial_failed(dial.by, dial.label, CloseReason::ConnectTimeout);
+            }
+        }
+    }
+
+    /// When the first of those that wait for room has waited for too long.
+    fn dial_deadline(&self) -> Option<Instant> {
+        self.shared.outbox.oldest_dial()?.checked_add(self.shared.limits.connect_timeout?)
+    }
+
+    /// Notes that such a connection was not made. The protocol that wanted it is told with the next mail.
+    pub fn dial_failed(&mut self, by: ConnectionId, label: u64, reason: CloseReason) {
+        self.shared.outbox.connect_failed(by, label, reason);
+    }
+
+    /// Notes for whom the connection that was just added is made.
+    pub fn set_requester(&mut self, id: ConnectionId, by: ConnectionId, label: u64) {
+        if let Some(slot) = self.slots.get_mut(id.index as usize).filter(|slot| slot.connection.id() == id) {
+            slot.connection.set_requester(by, label);
+        }
     }
 
     /// Begins to end every connection gracefully; those added from now on too.
@@ -263,14 +411,18 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// cut off by a drain: its linger time is over, no more.
     pub fn close_all(&mut self, reason: CloseReason, poller: &mut impl Poller<T>) {
         let open: Vec<usize> = self.slots.iter().map(|(index, _)| index).collect();
-        for index in open {
-            let slot = &mut self.slots[index];
-            let reason = match (slot.connection.state(), reason) {
-                (State::HalfClosed, CloseReason::DrainTimeout) => CloseReason::LingerTimeout,
+        for &index in &open {
+            let connection = &mut self.slots[index].connection;
+            let reason = match (connection.state(), reason) {
+                (State::HalfClosed, CloseReason::DrainTimeout) if connection.partner().is_none() => {
+                    CloseReason::LingerTimeout
+                }
                 _ => reason,
             };
-            slot.connection.close(reason, &self.shared);
-            let index = slot.connection.id().index;
+            connection.close(reason, &self.shared);
+        }
+        for index in open {
+            let index = self.slots[index].connection.id().index;
             self.follow_up(index, poller);
         }
     }
@@ -291,7 +443,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             }
         }
         self.count_open();
-        if self.slots.is_empty() && mem::take(&mut self.was_crowded) {
+        if self.slots.is_empty() && mem::take(&mut self.slots_used) > SLOTS_KEPT {
             self.slots = table();
             self.ready.shrink_to_fit();
             self.ended.shrink_to_fit();
@@ -301,12 +453,100 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         true
     }
 
-    /// After anything was done with a connection: puts it into the lists where it belongs now.
+    /// After anything was done with a connection: does what follows from it for others, and puts all of them into the
+    /// lists where they belong now.
     fn follow_up(&mut self, index: u32, poller: &mut impl Poller<T>) {
+        if self.slots[index as usize].connection.has_relay() {
+            self.follow_up_relay(index, poller);
+        } else {
+            self.place(index, poller);
+        }
+    }
+
+    /// The same where another connection is concerned.
+    #[cold]
+    fn follow_up_relay(&mut self, index: u32, poller: &mut impl Poller<T>) {
+        let connection = &mut self.slots[index as usize].connection;
+        if let Some(with) = connection.take_wanted_relay() {
+            self.relay(index, with, poller);
+        }
+        self.place(index, poller);
+        while let Some(partner) = self.slots[index as usize].connection.partner() {
+            self.follow_relay(index, partner.index);
+            self.place(partner.index, poller);
+            self.place(index, poller);
+            // Either may have come to its end by that; then the other must know.
+            let has_ended = |index: u32| self.slots[index as usize].connection.state().is_closed();
+            if !has_ended(index) && !has_ended(partner.index) {
+                break;
+            }
+        }
+    }
+
+    /// Ties two connections together.
+    fn relay(&mut self, index: u32, with: ConnectionId, poller: &mut impl Poller<T>) {
+        let both = if with.worker == self.worker && with.index != index {
+            self.slots.get2_mut(index as usize, with.index as usize)
+        } else {
+            None
+        };
+        let both = both.map(|(one, other)| (&mut one.connection, &mut other.connection));
+        let Some((one, other)) = both.filter(|(_, other)| other.id() == with && other.can_be_relayed())
+        else {
+            return self.slots[index as usize].connection.break_relay(&self.shared);
+        };
+        if one.can_be_relayed() {
+            one.relay_with(other, &mut self.shared);
+        } else {
+            // It waits for this one, which has ended by now.
+            one.break_relay(&self.shared);
+            other.break_relay(&self.shared);
+            self.place(with.index, poller);
+        }
+    }
+
+    fn follow_relay(&mut self, one: u32, other: u32) {
+        let both = self.slots.get2_mut(one as usize, other as usize);
+        let (one, other) = both.expect("neither is freed before the other was told");
+        let (one, other) = (&mut one.connection, &mut other.connection);
+        one.follow(other, &self.shared);
+        other.follow(one, &self.shared);
+    }
+
+    /// Does something with a connection that has not ended, together with the one that it is relayed with.
+    fn with_partner(
+        &mut self,
+        index: u32,
+        action: impl FnOnce(
+            &mut Connection<P, T>,
+            Option<&mut Connection<P, T>>,
+            &mut Shared<P::Message, T::Pipe>,
+        ),
+    ) {
+        let connection = &mut self.slots[index as usize].connection;
+        if connection.state().is_closed() {
+            return;
+        }
+        let Some(partner) = connection.partner() else {
+            return action(connection, None, &mut self.shared);
+        };
+        let both = self.slots.get2_mut(index as usize, partner.index as usize);
+        let (one, other) = both.expect("neither is freed before the other was told");
+        action(&mut one.connection, Some(&mut other.connection), &mut self.shared);
+    }
+
+    /// Watches a connection for what it waits for, and puts it into the lists where it belongs.
+    fn place(&mut self, index: u32, poller: &mut impl Poller<T>) {
         let slot = &mut self.slots[index as usize];
         update_interest(slot, &self.shared, poller);
         let connection = &mut slot.connection;
         if connection.state().is_closed() {
+            if let (State::Closed(reason), Some((by, label))) =
+                (connection.state(), connection.take_requester())
+            {
+                self.shared.outbox.connect_failed(by, label, reason);
+            }
+            self.shared.outbox.forget_dials_of(connection.id());
             // One that is still in the ready queue is put here when its turn comes.
             if slot.place == Place::Resting {
                 slot.place = Place::Ended;
@@ -329,6 +569,11 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     pub fn get(&self, id: ConnectionId) -> Option<&Connection<P, T>> {
         let slot = self.slots.get(id.index as usize)?;
         Some(&slot.connection).filter(|connection| connection.id() == id)
+    }
+
+    /// Those that ended and whose slots are not freed yet.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = &Connection<P, T>> {
+        self.ended.iter().map(|&index| &self.slots[index as usize].connection)
     }
 
     /// Looks at every slot, for simulations, between two calls of the methods above.
@@ -362,6 +607,15 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         let most = limits.queue_limit_bytes.saturating_add(limits.turn_budget_bytes);
         if (queued > 0) != (state == State::Echoing) || queued > most {
             return Err(format!("{state} with {queued} bytes queued"));
+        }
+        if let Some(partner) = connection.partner().filter(|_| !state.is_closed()) {
+            let other = self.get(partner).ok_or("it is relayed with one that is gone")?;
+            if other.partner() != Some(connection.id()) || other.state().is_closed() {
+                return Err(format!("it is relayed with {}, which is not with it", other.id()));
+            }
+            if connection.is_held_back() && other.queued() <= limits.low_water_bytes {
+                return Err(format!("{} bytes are queued, and it does not go on", other.queued()));
+            }
         }
         if slot.place != Place::Resting {
             return Ok(());

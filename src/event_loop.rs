@@ -10,12 +10,13 @@ use std::{
 use mio::{Events, Interest, Poll, Waker, event::Event};
 
 use crate::{
-    Address, CloseReason, Config, Error, Handle, Origin, Peer, Protocol,
+    Address, CloseReason, Config, ConnectionId, Error, Handle, Origin, Peer, Protocol,
     connection::{Readiness, State},
     connection_id::{reserved, reserved_token},
     connections::Connections,
     handle::{Mailbox, Order, Request, Wake},
     listener::{Attempt, ListenSocket, Listener},
+    outbox::Dial,
     stats::Counters,
     transport::{Stream, Transport},
 };
@@ -24,7 +25,7 @@ use crate::{
 const WAKER: usize = 0;
 
 /// Requests taken from the mailbox before the connections have their turn.
-const REQUESTS_PER_TURN: usize = 256;
+pub(crate) const REQUESTS_PER_TURN: usize = 256;
 
 /// What a loop is made of before it runs, while it can still go to another thread.
 #[derive(Debug)]
@@ -127,6 +128,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             self.connections.run_ready(&mut self.poll.registry());
             self.read_mailbox();
             self.connections.run_deadlines(&mut self.poll.registry());
+            self.run_outbox();
             self.accept();
             self.reap();
         }
@@ -145,8 +147,8 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
 
     fn is_finished(&self) -> bool {
         let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
-        let has_nothing =
-            self.listeners.iter().all(Option::is_none) && self.connections.is_empty() && !has_mail;
+        let has_connections = !self.connections.is_empty() || self.connections.has_work();
+        let has_nothing = self.listeners.iter().all(Option::is_none) && !has_connections && !has_mail;
         has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
     }
 
@@ -178,7 +180,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
 
     /// How long to wait for events: not at all while there is work.
     fn timeout(&self) -> Option<Duration> {
-        let can_accept = self.connections.has_room();
+        let can_accept = self.connections.has_room_for_clients();
         let accept_is_due =
             can_accept && self.listeners.iter().flatten().any(|listener| listener.is_ready(self.now));
         let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
@@ -205,19 +207,32 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         }
         self.mailbox_has_more = true;
         for _ in 0..REQUESTS_PER_TURN {
+            if !self.connections.has_mail_room() {
+                break;
+            }
             match self.mailbox.next() {
                 Some(Request::Send(id, message)) => {
-                    if !self.connections.message(id, message, &mut self.poll.registry()) {
-                        self.counters.messages_undeliverable.add(1);
-                    }
+                    self.connections.post(id, message, &mut self.poll.registry());
                 }
-                Some(Request::Connect(address, label)) => self.connect(&address, label),
+                Some(Request::SendAll(message, clone)) => {
+                    self.connections.message_all(message, clone);
+                }
+                Some(Request::Connect(address, label)) => self.connect(&address, label, None),
                 None => {
                     self.mailbox_has_more = false;
                     break;
                 }
             }
         }
+    }
+
+    /// Does what callbacks asked of others.
+    fn run_outbox(&mut self) {
+        for _ in 0..self.limits.accept_burst {
+            let Some(Dial { by, address, label, .. }) = self.connections.next_dial() else { break };
+            self.connect(&address, label, Some(by));
+        }
+        self.connections.run_mail(&mut self.poll.registry());
     }
 
     fn begin_drain(&mut self) {
@@ -239,6 +254,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         self.listeners.fill_with(|| None);
         self.mailbox_has_more = false;
         self.connections.close_all(CloseReason::Aborted, &mut self.poll.registry());
+        self.connections.refuse_mail();
     }
 
     /// Accepts from each listener, a burst at most, as long as there is room for connections.
@@ -246,7 +262,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         let listeners = self.listeners.len();
         for position in (self.first_listener..listeners).chain(0..self.first_listener) {
             for _ in 0..self.limits.accept_burst {
-                if !self.connections.has_room() || self.accepts_left == 0 {
+                if !self.connections.has_room_for_clients() || self.accepts_left == 0 {
                     break;
                 }
                 let Some(listener) = &mut self.listeners[position] else { break };
@@ -259,7 +275,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
                         self.counters.accepted.add(1);
                         // The others are first next time: none is starved of the last places.
                         self.first_listener = (position + 1) % listeners;
-                        self.admit(stream, &address, Origin::Listener(position));
+                        self.admit(stream, &address, Origin::Listener(position), None);
                     }
                     Attempt::Lost => {}
                     Attempt::Pause => break,
@@ -299,7 +315,13 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
 
     /// Gives a new connection its protocol and puts it on the loop. Whatever goes wrong here costs this
     /// connection only.
-    fn admit(&mut self, stream: Stream, address: &Address, origin: Origin) {
+    fn admit(
+        &mut self,
+        stream: Stream,
+        address: &Address,
+        origin: Origin,
+        requested_by: Option<ConnectionId>,
+    ) {
         let state = match origin {
             Origin::Listener(_) => State::Reading,
             Origin::Connect(_) => State::Connecting,
@@ -312,28 +334,43 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             }
         }
         let id = self.connections.next_id();
-        let peer = Peer { id, origin, address };
+        let peer = Peer { id, origin, address, requested_by };
         let protocol = match catch_unwind(AssertUnwindSafe(|| (self.factory)(&peer))) {
             Ok(Some(protocol)) => protocol,
             Ok(None) => {
                 self.counters.refused.add(1);
-                return;
+                return self.tell_not_made(origin, requested_by, io::ErrorKind::PermissionDenied);
             }
             Err(_) => {
                 self.counters.refused.add(1);
                 self.counters.panics.add(1);
                 log::error!("{address}: the factory panicked");
-                return;
+                return self.tell_not_made(origin, requested_by, io::ErrorKind::PermissionDenied);
             }
         };
         match self.connections.add(id, state, stream, protocol, &mut self.poll.registry()) {
-            Ok(()) => log::debug!("{id}: {address}, {origin:?}"),
-            Err(error) => log::debug!("{address}: cannot be watched: {error}"),
+            Ok(()) => {
+                log::debug!("{id}: {address}, {origin:?}");
+                if let (Origin::Connect(label), Some(by)) = (origin, requested_by) {
+                    self.connections.set_requester(id, by, label);
+                }
+            }
+            Err(error) => {
+                log::debug!("{address}: cannot be watched: {error}");
+                self.tell_not_made(origin, requested_by, error.kind());
+            }
+        }
+    }
+
+    /// Tells the protocol that asked for a connection that nothing came of it.
+    fn tell_not_made(&mut self, origin: Origin, requested_by: Option<ConnectionId>, kind: io::ErrorKind) {
+        if let (Origin::Connect(label), Some(by)) = (origin, requested_by) {
+            self.connections.dial_failed(by, label, CloseReason::ConnectFailed(kind));
         }
     }
 
     /// Begins an outbound connection. One that fails at once tells its protocol like one that fails later.
-    fn connect(&mut self, address: &Address, label: u64) {
+    fn connect(&mut self, address: &Address, label: u64, requested_by: Option<ConnectionId>) {
         self.counters.connects.add(1);
         let attempt = if self.connections.has_room() {
             Stream::connect(address)
@@ -341,12 +378,13 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             Err(io::ErrorKind::QuotaExceeded.into())
         };
         let error = match attempt {
-            Ok(stream) => return self.admit(stream, address, Origin::Connect(label)),
+            Ok(stream) => return self.admit(stream, address, Origin::Connect(label), requested_by),
             Err(error) => error,
         };
         let reason = CloseReason::ConnectFailed(error.kind());
         log::debug!("{address}: cannot connect: {error}");
-        let peer = Peer { id: self.connections.next_id(), origin: Origin::Connect(label), address };
+        let origin = Origin::Connect(label);
+        let peer = Peer { id: self.connections.next_id(), origin, address, requested_by };
         let told = catch_unwind(AssertUnwindSafe(|| {
             if let Some(mut protocol) = (self.factory)(&peer) {
                 protocol.on_close(&reason);
@@ -357,6 +395,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             log::error!("{address}: the factory or the protocol panicked");
         }
         self.counters.count_closed(reason);
+        self.tell_not_made(origin, requested_by, error.kind());
     }
 
     /// Frees the slots of the connections that ended. What they held may be what accepting waits for.

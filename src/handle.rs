@@ -46,6 +46,8 @@ pub enum SendError<T> {
 pub enum Request<M> {
     /// Hand a message to a connection.
     Send(ConnectionId, M),
+    /// Hand clones of a message to all connections.
+    SendAll(M, fn(&M) -> M),
     /// Make an outbound connection.
     Connect(Address, u64),
 }
@@ -134,9 +136,36 @@ impl<M> Handle<M> {
         shared.request(Request::Send(id, message)).map_err(|error| {
             error.map(|request| match request {
                 Request::Send(_, message) => message,
-                Request::Connect(..) => unreachable!("the channel gives back what it was given"),
+                Request::SendAll(..) | Request::Connect(..) => {
+                    unreachable!("the channel gives back what it was given")
+                }
             })
         })
+    }
+
+    /// Hands a clone of `message` to every connection of every worker; see [`Context::send_all`](crate::Context::send_all).
+    /// Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), if a worker did not take it; others may have.
+    pub fn send_all(&self, message: M) -> Result<(), SendError<M>>
+    where
+        M: Clone,
+    {
+        let mut failure = None;
+        for shared in self.workers.iter() {
+            match shared.request(Request::SendAll(message.clone(), M::clone)) {
+                // Of two failures the one that may pass is told.
+                Err(SendError::Closed(_)) if failure.is_some() => {}
+                Err(error) => failure = Some(error),
+                Ok(()) => {}
+            }
+        }
+        match failure {
+            None => Ok(()),
+            Some(error) => Err(error.map(|_| message)),
+        }
     }
 
     /// Makes an outbound connection on the loop of the first worker. The server's factory is asked
@@ -153,7 +182,9 @@ impl<M> Handle<M> {
         self.workers[0].request(Request::Connect(address, label)).map_err(|error| {
             error.map(|request| match request {
                 Request::Connect(address, _) => address,
-                Request::Send(..) => unreachable!("the channel gives back what it was given"),
+                Request::Send(..) | Request::SendAll(..) => {
+                    unreachable!("the channel gives back what it was given")
+                }
             })
         })
     }

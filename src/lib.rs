@@ -21,7 +21,8 @@
 //!
 //! # A protocol of your own
 //!
-//! Implement [`Protocol`]: the loop calls it, and a [`Context`] says what it can do.
+//! Implement [`Protocol`]: the loop calls it, and the [`Context`] is what it can do. The [tutorial](guide::tutorial)
+//! goes on from here, step by step; for those who know another framework [a table](guide::coming_from) says what is what.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -56,6 +57,26 @@
 //! running.join().unwrap()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Where the bytes are lines, or messages with their length before them, [`framing`] finds them: within limits, however
+//! the stream was cut, and no faster than the peer takes the replies.
+//!
+//! [`testing`] runs a protocol on the same core, with clients that a test plays and time that it moves: no socket, no
+//! thread, no waiting.
+//!
+//! # What there is for it
+//!
+//! | what you want | where it is |
+//! | --- | --- |
+//! | frames: lines, length fields and others | [`framing`] |
+//! | timers, idleness | [`Context::set_timer`], [`Protocol::on_timeout`], [`Config::idle_timeout`] |
+//! | backpressure | [`Flow`], [`Protocol::on_writable`], [`Context::pause_reading`] |
+//! | messages to other connections, or from other threads | [`Context::send`], [`Context::send_all`], [`Handle::send`] |
+//! | outbound connections | [`Context::connect`], [`Handle::connect`] |
+//! | a proxy | [`Context::relay`] |
+//! | tests without sockets | [`testing`] |
+//! | limits and what was counted | [`Config`], [`Stats`] |
+//! | several loops | [`Builder::workers`] |
 //!
 //! # How it ends
 //!
@@ -93,13 +114,18 @@ mod deadlines;
 mod descriptors;
 mod error;
 mod event_loop;
+pub mod framing;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod handle;
 mod listener;
+mod outbox;
 mod pipes;
 mod protocol;
 mod send_queue;
 mod server;
 mod stats;
+pub mod testing;
 mod transport;
 
 pub use address::Address;
@@ -124,6 +150,7 @@ pub mod internals {
         deadlines::Deadlines,
         handle::{Mailbox, Order, Request, Wake, channel},
         listener::{Accept, Attempt, Listener},
+        outbox::Dial,
         send_queue::SendQueue,
         stats::{Counter, Counters},
         transport::{Addresses, NoPipe, Pipe, Poller, Transport},

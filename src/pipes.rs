@@ -14,7 +14,7 @@ const KEEP: Duration = Duration::from_secs(1);
 /// A bounded number of pipes. Each is two descriptors.
 #[derive(Debug)]
 pub(crate) struct Pipes<P> {
-    free: Vec<Taken<P>>,
+    free: Vec<Pooled<P>>,
     most: usize,
     /// Held by every pipe there is, so that they are counted wherever they end.
     places: Rc<()>,
@@ -26,7 +26,7 @@ pub(crate) struct Pipes<P> {
 
 /// A pipe with its place among those that there may be.
 #[derive(Debug)]
-pub(crate) struct Taken<P> {
+pub(crate) struct Pooled<P> {
     /// The pipe.
     pub(crate) pipe: P,
     _place: Rc<()>,
@@ -39,15 +39,15 @@ impl<P: Pipe> Pipes<P> {
     }
 
     /// An empty pipe: a free one, or one that `make` makes. `None` if all are in use or the system refuses.
-    pub(crate) fn take(&mut self, now: Instant, make: impl FnOnce() -> io::Result<P>) -> Option<Taken<P>> {
-        if let Some(taken) = self.free.pop() {
-            return Some(taken);
+    pub(crate) fn take(&mut self, now: Instant, make: impl FnOnce() -> io::Result<P>) -> Option<Pooled<P>> {
+        if let Some(pooled) = self.free.pop() {
+            return Some(pooled);
         }
         if self.count() >= self.most || self.refused_until.is_some_and(|until| now < until) {
             return None;
         }
         match make() {
-            Ok(pipe) => Some(Taken { pipe, _place: Rc::clone(&self.places) }),
+            Ok(pipe) => Some(Pooled { pipe, _place: Rc::clone(&self.places) }),
             Err(error) => {
                 self.refuse(&error, now);
                 None
@@ -63,9 +63,9 @@ impl<P: Pipe> Pipes<P> {
     }
 
     /// Takes a pipe back, if nothing is left in it.
-    pub(crate) fn give_back(&mut self, taken: Taken<P>, now: Instant) {
-        if taken.pipe.is_empty() {
-            self.free.push(taken);
+    pub(crate) fn give_back(&mut self, pooled: Pooled<P>, now: Instant) {
+        if pooled.pipe.is_empty() {
+            self.free.push(pooled);
             self.free_until = self.free_until.or(now.checked_add(KEEP));
         }
     }
@@ -129,9 +129,9 @@ mod tests {
     fn one_that_is_not_empty_is_not_used_again() {
         let now = Instant::now();
         let mut pipes = Pipes::new(1);
-        let mut taken = pipes.take(now, make).unwrap();
-        taken.pipe.0 = 1;
-        pipes.give_back(taken, now);
+        let mut pooled = pipes.take(now, make).unwrap();
+        pooled.pipe.0 = 1;
+        pipes.give_back(pooled, now);
         assert_eq!((pipes.count(), pipes.trim_at()), (0, None));
     }
 
@@ -139,9 +139,9 @@ mod tests {
     fn free_ones_go_back_to_the_system_in_the_end() {
         let now = Instant::now();
         let mut pipes = Pipes::new(1);
-        let taken = pipes.take(now, make).unwrap();
+        let pooled = pipes.take(now, make).unwrap();
         assert_eq!(pipes.trim_at(), None);
-        pipes.give_back(taken, now);
+        pipes.give_back(pooled, now);
         assert_eq!(pipes.trim_at(), Some(now + KEEP));
         pipes.trim(now + KEEP - Duration::from_nanos(1));
         assert_eq!(pipes.count(), 1);
@@ -154,14 +154,14 @@ mod tests {
         let now = Instant::now();
         let mut pipes = Pipes::new(8);
         let all: Vec<_> = (0..8).map(|_| pipes.take(now, make).unwrap()).collect();
-        for taken in all {
-            pipes.give_back(taken, now);
+        for pooled in all {
+            pipes.give_back(pooled, now);
         }
         let mut left = Vec::new();
         for seconds in 1..=3 {
             let now = now + seconds * KEEP;
-            let taken = pipes.take(now, make).unwrap();
-            pipes.give_back(taken, now);
+            let pooled = pipes.take(now, make).unwrap();
+            pipes.give_back(pooled, now);
             pipes.trim(now);
             left.push(pipes.count());
         }

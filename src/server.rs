@@ -250,4 +250,19 @@ mod tests {
         }
         assert_eq!(share(1, 4, 3), 1);
     }
+
+    #[test]
+    fn a_server_goes_to_its_thread_and_a_handle_to_all() {
+        fn goes_to_another_thread<T: Send>() {}
+        fn is_shared_by_threads<T: Sync + Clone>() {}
+        // The protocols stay on their loop: they need not be `Send`.
+        struct Local(#[expect(dead_code, reason = "its type is what matters")] std::rc::Rc<()>);
+        impl Protocol for Local {
+            type Message = ();
+            fn on_data(&mut self, _: &mut crate::Input<'_>, _: &mut crate::Context<'_>) {}
+        }
+        goes_to_another_thread::<Server<Local>>();
+        goes_to_another_thread::<Handle<()>>();
+        is_shared_by_threads::<Handle<()>>();
+    }
 }

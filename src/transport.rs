@@ -59,7 +59,7 @@ pub trait Transport: Read + Write + Addresses {
     ///
     /// Those of a read; it may be the only call that is told of them. `Unsupported` if the socket's bytes cannot be
     /// moved at all.
-    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
         let _ = (pipe, most);
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -69,7 +69,7 @@ pub trait Transport: Read + Write + Addresses {
     /// # Errors
     ///
     /// Those of a write; `WouldBlock` is one of them.
-    fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+    fn splice_out(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
         let _ = (pipe, most);
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -235,13 +235,13 @@ impl Transport for Stream {
     }
 
     #[cfg(target_os = "linux")]
-    fn fill(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
-        self.try_io(|socket| pipe.fill(socket, most))
+    fn splice_in(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+        self.try_io(|socket| pipe.splice_in(socket, most))
     }
 
     #[cfg(target_os = "linux")]
-    fn empty(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
-        self.try_io(|socket| pipe.empty(socket, most))
+    fn splice_out(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+        self.try_io(|socket| pipe.splice_out(socket, most))
     }
 
     /// On epoll, and for TCP: a Unix socket stops short where descriptors were passed.

@@ -53,29 +53,33 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Moves what has come into a pipe, and queues that.
     pub(super) fn fill_pipe(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> Fill {
+        if !self.is_bulk() {
+            return Fill::Impossible;
+        }
         let is_clear = self.state == State::Reading
+            && !self.is_relayed()
             && self.output_is_open()
             && self.unconsumed() == 0
             && self.ready.has(Readiness::WRITE);
-        if !is_clear || !self.is_bulk() {
+        if !is_clear {
             return Fill::Impossible;
         }
-        let Some(mut taken) = shared.pipes.take(shared.now, || self.transport.new_pipe()) else {
+        let Some(mut pooled) = shared.pipes.take(shared.now, || self.transport.new_pipe()) else {
             return Fill::Impossible;
         };
         // Half of the budget at least is left for sending it.
-        let result = self.transport.fill(&mut taken.pipe, *budget);
+        let result = self.transport.splice_in(&mut pooled.pipe, *budget);
         let n = *result.as_ref().unwrap_or(&0);
-        debug_assert_eq!(taken.pipe.len(), n, "it was empty");
+        debug_assert_eq!(pooled.pipe.len(), n, "it was empty");
         if n == 0 {
-            shared.pipes.give_back(taken, shared.now);
+            shared.pipes.give_back(pooled, shared.now);
             return self.nothing_moved(result.err(), shared);
         }
         *budget -= cost_of_move(n);
         self.last_activity = shared.now;
         shared.counters.bytes_received.add(n);
         self.note_bulk(n, shared);
-        self.queue = Some(Box::new(Queue { pipe: Some(taken), ..Queue::new(shared.now) }));
+        self.queue = Some(Box::new(Queue { pipe: Some(pooled), ..Queue::new(shared.now) }));
         self.set_state(self.state.queued());
         self.deadline_moved = true;
         Fill::Moved
@@ -93,6 +97,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 self.set_fault(&error, 0, shared);
                 Fill::Nothing
             }
+            Some(error) if error.kind() == ErrorKind::WouldBlock && self.is_drained_by_short_read() => {
+                self.ready.remove(Readiness::READ);
+                Fill::Drained
+            }
             Some(_) | None => Fill::Nothing,
         }
     }
@@ -103,6 +111,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 pub(super) enum Fill {
     /// Some are in a pipe.
     Moved,
+    /// Nothing has come since, and the next event says when something does.
+    Drained,
     /// Nothing was moved. A read tells why: nothing has come, the end, urgent data.
     Nothing,
     /// The connection does not send in bulk, or there is no pipe.

@@ -52,7 +52,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Does what is due at `shared.now`. A deadline counts only after the socket was tried
     /// once more: the loop may have been late, not the peer.
-    pub fn expire(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+    pub fn expire(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
         self.deadline_moved = true;
         if !self.is_due(shared) {
             return;
@@ -60,12 +60,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state != State::Connecting {
             self.set_ready(Readiness::READ | Readiness::WRITE);
         }
-        self.turn(shared);
+        self.turn(partner.as_deref_mut(), shared);
         if self.is_due(shared) {
             self.end_by_deadline(shared);
             if self.fire_timers(shared) {
                 // What they set going counts as activity.
-                self.turn(shared);
+                self.turn(partner, shared);
             }
             self.end_by_idleness(shared);
             self.tell_drain(shared);
@@ -135,6 +135,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Idleness ends a connection while nothing is owed and its input still matters.
     fn idle_deadline(&self, limits: &Config) -> Option<Instant> {
         match self.input {
+            // What it waits for is its partner's to be taken: that has a deadline of its own.
+            InputSide::Open if self.is_held_back() => None,
             InputSide::Open | InputSide::Paused => after(self.last_activity, limits.idle_timeout),
             InputSide::Ended if self.output == OutputSide::Open => {
                 after(self.last_activity, limits.idle_timeout)
@@ -171,13 +173,21 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         match self.state {
             // It has bytes to come back to, or may have.
             State::Reading | State::HalfClosed if self.input == InputSide::Paused => drain.finish_by,
+            State::Reading | State::HalfClosed if self.is_held_back() => drain.finish_by,
             State::Reading | State::HalfClosed => {
                 earliest(after(self.last_activity, Some(shared.limits.drain_silence)), drain.finish_by)
             }
+            // Somebody's client may wait for it.
+            State::Connecting if self.has_requester() => drain.finish_by,
             State::Connecting => Some(shared.now),
             State::Echoing => drain.finish_by,
             State::Closed(_) => None,
         }
+    }
+
+    /// The protocol's timers that have not fired, by key.
+    pub(crate) fn timers(&self) -> &[(u64, Instant)] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.timers)
     }
 
     /// Sets a timer, replaces it, or with `None` forgets it.

@@ -14,20 +14,31 @@ use crate::{
     transport::{Pipe, Transport},
 };
 
-/// What is read of a connection that sends in bulk to see why nothing could be moved.
+/// What is read of a connection that sends in bulk to see why nothing could be moved, or of one whose protocol has used
+/// up its budget by writing.
 const PROBE_BYTES: usize = 512;
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
-    /// Does all that can be done without blocking, up to the budget.
-    pub fn turn(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+    /// Does all that can be done without blocking, up to the budget. `partner` is the connection that it is relayed
+    /// with, if it is.
+    pub fn turn(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
         if self.state == State::Connecting && !self.try_connected(shared) {
             return;
         }
         let mut budget = shared.limits.turn_budget_bytes;
+        let mut may_starve = true;
         loop {
-            self.flush(&mut budget, shared);
+            let has_written = self.flush(&mut budget, shared);
             self.settle(shared);
-            if self.state.is_closed() || budget == 0 || !self.receive(&mut budget, shared) {
+            if budget == 0 && has_written && mem::take(&mut may_starve) {
+                // A protocol that always has more to write still gets what comes, and the end of it.
+                budget = PROBE_BYTES;
+            }
+            if self.state.is_closed()
+                || budget == 0
+                || self.wants_relay()
+                || !self.receive(partner.as_deref_mut(), &mut budget, shared)
+            {
                 break;
             }
         }
@@ -69,6 +80,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         match outcome {
             Ok(()) => {
                 self.set_state(self.state.connected());
+                self.take_requester();
                 self.ready.insert(Readiness::READ | Readiness::WRITE);
                 self.ready.remove(Readiness::ERROR);
                 self.last_activity = shared.now;
@@ -88,19 +100,21 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    /// Sends what is queued, and lets the protocol write more when there is room again.
-    fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
+    /// Sends what is queued, and lets the protocol write more when there is room again. Whether it has.
+    fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
+        let mut has_written = false;
         loop {
             self.write_queue(budget, shared);
-            if self.queued() <= shared.limits.low_water_bytes {
+            if self.throttled && self.queued() <= shared.limits.low_water_bytes && !self.is_relayed() {
                 self.throttled = false;
             }
             if self.state.is_closed() || *budget == 0 || !self.owes_writable(&shared.limits) {
-                return;
+                return has_written;
             }
             self.told_full = false;
             let requests = self.call(shared, |protocol, cx| protocol.on_writable(cx));
             let sent = self.obey(shared, requests, &[], CloseReason::Finished);
+            has_written |= sent > 0;
             *budget = budget.saturating_sub(sent);
         }
     }
@@ -123,6 +137,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Sends `forward` and then the gathered output: at once as far as the socket takes it, and behind what is
     /// queued otherwise. Returns how many bytes the socket took.
+    // Not called by itself on the way of an echo, though relays use it too.
+    #[inline(always)]
     pub(super) fn send(&mut self, forward: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> usize {
         let owed = forward.len() + shared.output.len();
         if owed == 0 {
@@ -162,7 +178,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         queue.bytes.push(second, &mut shared.buffers);
         // What is in a pipe is no memory of ours, nor the protocol's doing.
         let written = queue.bytes.len();
-        self.throttled |= queue.len() >= limits.high_water_bytes;
+        // Who is relayed is throttled by its partner's queue.
+        let is_full = queue.len() >= limits.high_water_bytes;
+        self.throttled |= is_full && !self.is_relayed();
         if self.state != State::Echoing {
             self.set_state(self.state.queued());
             self.deadline_moved = true;
@@ -202,12 +220,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state == State::Echoing {
             self.set_state(self.state.flushed());
         }
-        self.throttled = false;
+        if !self.is_relayed() {
+            self.throttled = false;
+        }
         self.told_full = false;
     }
 
     /// Reads once and hands over what came. False when there is nothing to do before the next event.
-    fn receive(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
+    fn receive(
+        &mut self,
+        partner: Option<&mut Self>,
+        budget: &mut usize,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) -> bool {
         if mem::take(&mut self.redeliver) {
             self.deliver(0, shared);
             return true;
@@ -217,14 +242,18 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let room = match self.fill_pipe(budget, shared) {
             Fill::Moved => return true,
+            Fill::Drained => return false,
             // What comes just now is to be moved, not copied.
             Fill::Nothing => PROBE_BYTES,
             Fill::Impossible => usize::MAX,
         };
-        let room = room.min(self.room(&shared.limits)).min(*budget);
+        let room = room.min(self.room(partner.as_deref(), &shared.limits)).min(*budget);
         let buffer = &mut shared.buffer;
         let room = room.min(buffer.len());
-        debug_assert!(room > 0, "a read of nothing would look like the end");
+        if room == 0 {
+            debug_assert!(false, "a read of nothing would look like the end");
+            return false;
+        }
         let result = loop {
             match self.transport.read(&mut buffer[..room]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -235,7 +264,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Ok(0) => match self.fault {
                 // After an error the system says end of input, but it is not the peer's.
                 Some(fault) => self.close(fault, shared),
-                None => self.end_of_input(shared),
+                None => self.end_of_input(partner, shared),
             },
             Ok(n) => {
                 *budget -= n;
@@ -245,12 +274,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     self.ready.remove(Readiness::READ);
                 }
                 self.note_bulk(n, shared);
-                if self.input == InputSide::Discarded {
-                    self.discard(n, shared);
-                } else {
-                    let sent = self.deliver(n, shared);
-                    *budget = budget.saturating_sub(sent);
-                }
+                let sent = match partner {
+                    _ if self.input == InputSide::Discarded => {
+                        self.discard(n, shared);
+                        0
+                    }
+                    Some(partner) => self.pass_on(n, partner, shared),
+                    None => self.deliver(n, shared),
+                };
+                *budget = budget.saturating_sub(sent);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready.remove(Readiness::READ);
@@ -266,16 +298,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         !self.state.is_closed()
     }
 
-    fn is_drained_by_short_read(&self) -> bool {
+    /// Whether nothing can be left when less came than was asked for, or nothing.
+    pub(super) fn is_drained_by_short_read(&self) -> bool {
         self.transport.short_read_drains() && !self.ready.has(Readiness::MORE) && self.fault.is_none()
     }
 
-    /// How many bytes may be read: so many that echoing them keeps the queue within the high-water mark.
-    fn room(&self, limits: &Config) -> usize {
+    /// How many bytes may be read: so many that echoing them, or passing them on, keeps the queue within the high-water
+    /// mark.
+    fn room(&self, partner: Option<&Self>, limits: &Config) -> usize {
         match self.input {
             InputSide::Discarded => usize::MAX,
             InputSide::Open | InputSide::Paused | InputSide::Ended => {
-                let queue = limits.high_water_bytes.saturating_sub(self.queued());
+                let queued = partner.unwrap_or(self).queued();
+                let queue = limits.high_water_bytes.saturating_sub(queued);
                 let unconsumed = limits.input_limit_bytes.saturating_sub(self.unconsumed());
                 queue.min(unconsumed)
             }
@@ -311,7 +346,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         (input.consumed(), sent)
     }
 
-    fn take_unconsumed(&mut self) -> Vec<u8> {
+    pub(super) fn take_unconsumed(&mut self) -> Vec<u8> {
         self.extra.as_mut().map(|extra| mem::take(&mut extra.unconsumed)).unwrap_or_default()
     }
 
@@ -339,20 +374,29 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// The peer's FIN has come.
-    fn end_of_input(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+    fn end_of_input(&mut self, partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
         let before = mem::replace(&mut self.input, InputSide::Ended);
         self.ready.remove(Readiness::READ);
         self.last_activity = shared.now;
         self.deadline_moved = true;
-        match before {
-            InputSide::Open => {
+        match (before, partner) {
+            (InputSide::Open, Some(partner)) => {
+                self.ended_by.get_or_insert(CloseReason::Peer);
+                partner.end_output(CloseReason::Finished);
+                partner.settle(shared);
+            }
+            (InputSide::Open, None) => {
                 self.ended_by.get_or_insert(CloseReason::Peer);
                 let rest = self.take_unconsumed();
                 let mut input = Input::new(&rest);
                 let requests = self.call(shared, |protocol, cx| protocol.on_eof(&mut input, cx));
+                let left = input.consumed();
                 self.obey(shared, requests, &rest, CloseReason::Peer);
+                if self.wants_relay() {
+                    self.extra.get_or_insert_default().unconsumed = rest[left..].to_vec();
+                }
             }
-            InputSide::Discarded | InputSide::Paused | InputSide::Ended => {}
+            (InputSide::Discarded | InputSide::Paused | InputSide::Ended, _) => {}
         }
     }
 
@@ -381,21 +425,21 @@ fn write_first<M, T: Transport>(
     budget: &mut usize,
     shared: &mut Shared<M, T::Pipe>,
 ) -> io::Result<usize> {
-    let Some(mut taken) = queue.pipe.take() else {
+    let Some(mut pooled) = queue.pipe.take() else {
         let n = write_slices(transport, queue.bytes.slices(*budget))?;
         queue.bytes.consume(n, &mut shared.buffers, shared.now);
         *budget -= n;
         return Ok(n);
     };
     let most = budget.saturating_mul(2);
-    let result = retried(|| transport.empty(&mut taken.pipe, most));
+    let result = retried(|| transport.splice_out(&mut pooled.pipe, most));
     if let Ok(n) = result {
         *budget -= cost_of_move(n);
     }
-    if taken.pipe.is_empty() {
-        shared.pipes.give_back(taken, shared.now);
+    if pooled.pipe.is_empty() {
+        shared.pipes.give_back(pooled, shared.now);
     } else {
-        queue.pipe = Some(taken);
+        queue.pipe = Some(pooled);
     }
     result
 }

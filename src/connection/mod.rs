@@ -7,6 +7,7 @@ mod bulk;
 mod deadline;
 mod io;
 mod readiness;
+mod relay;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,8 @@ pub use self::{deadline::Drain, readiness::Readiness, state::State};
 use crate::{
     CloseReason, Config, ConnectionId, Context, Handle, Protocol,
     buffers::Buffers,
-    pipes::{Pipes, Taken},
+    outbox::Outbox,
+    pipes::{Pipes, Pooled},
     protocol::{Ending, Reading, Requests},
     send_queue::SendQueue,
     stats::Counters,
@@ -68,7 +70,7 @@ pub struct Connection<P, T: Transport> {
 #[derive(Debug)]
 struct Queue<K> {
     /// What goes out first, if it is in the kernel.
-    pipe: Option<Taken<K>>,
+    pipe: Option<Pooled<K>>,
     bytes: SendQueue,
     /// When the socket last took a byte of it, or when it began.
     progress: Instant,
@@ -93,6 +95,16 @@ struct Extra {
     timers: Vec<(u64, Instant)>,
     /// Since our FIN, while input is discarded.
     linger: Option<Linger>,
+    /// The connection that everything is passed on to, or is to be from the next opportunity on.
+    relay: Option<Relay>,
+    /// Who waits for this connection to be made, and under which label.
+    requester: Option<(ConnectionId, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relay {
+    Wanted(ConnectionId),
+    With(ConnectionId),
 }
 
 #[derive(Debug)]
@@ -133,6 +145,8 @@ pub struct Shared<M, K> {
     pub counters: Arc<Counters>,
     /// The server's handle, for the protocols.
     pub handle: Handle<M>,
+    /// What callbacks ask of other connections.
+    pub(crate) outbox: Outbox<M>,
     /// The drain that is going on.
     pub drain: Option<Drain>,
     /// Memory for the send queues.
@@ -154,7 +168,19 @@ impl<M, K: Pipe> Shared<M, K> {
         let buffer = vec![0; limits.read_buffer_bytes];
         let buffers = Buffers::new(limits.high_water_bytes);
         let pipes = Pipes::new(limits.pipes_max);
-        Self { now, limits, counters, handle, drain: None, buffers, pipes, buffer, output: Vec::new() }
+        let outbox = Outbox::new(limits.mailbox_capacity);
+        Self {
+            now,
+            limits,
+            counters,
+            handle,
+            outbox,
+            drain: None,
+            buffers,
+            pipes,
+            buffer,
+            output: Vec::new(),
+        }
     }
 
     /// When [`trim`](Self::trim) has something to do.
@@ -212,6 +238,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         &mut self.transport
     }
 
+    /// The transport.
+    pub(crate) const fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// What is spoken on it.
+    pub(crate) const fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
     /// Output queued, in bytes.
     pub fn queued(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.len())
@@ -259,6 +295,34 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.settle(shared);
     }
 
+    /// Tells the protocol that a connection which it asked for was not made.
+    pub fn connect_failed(
+        &mut self,
+        label: u64,
+        reason: CloseReason,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) {
+        let requests = self.call(shared, |protocol, cx| protocol.on_connect_failed(label, &reason, cx));
+        self.obey(shared, requests, &[], CloseReason::Finished);
+        self.settle(shared);
+    }
+
+    /// Notes who waits for this connection to be made.
+    pub fn set_requester(&mut self, requester: ConnectionId, label: u64) {
+        self.extra.get_or_insert_default().requester = Some((requester, label));
+    }
+
+    fn has_requester(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.requester.is_some())
+    }
+
+    /// Who still waits for this connection to be made, when it has ended.
+    pub fn take_requester(&mut self) -> Option<(ConnectionId, u64)> {
+        let requester = self.extra.as_mut()?.requester.take();
+        self.drop_unneeded();
+        requester
+    }
+
     /// Ends the connection now. The first reason stays.
     pub fn close(&mut self, reason: CloseReason, shared: &Shared<P::Message, T::Pipe>) {
         if self.state.is_closed() {
@@ -267,7 +331,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let unsent = self.queued();
         self.set_state(self.state.close(reason));
         self.queue = None;
-        self.extra = None;
+        if let Some(extra) = &mut self.extra {
+            **extra = Extra { relay: extra.relay, requester: extra.requester, ..Extra::default() };
+        }
+        self.drop_unneeded();
         if !reason.is_complete() {
             // No peer is to take a truncated stream for a whole one.
             self.transport.reset_on_close();
@@ -296,8 +363,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             handle: &shared.handle,
             addresses: &self.transport,
             output: &mut shared.output,
+            outbox: &mut shared.outbox,
             queued,
             high_water: shared.limits.high_water_bytes,
+            is_draining: shared.drain.is_some(),
             requests: Requests {
                 output_closed: self.output != OutputSide::Open || self.fault.is_some(),
                 ..Requests::default()
@@ -348,7 +417,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             Some(Reading::Pause | Reading::Resume) | None => {}
         }
+        if let Some(with) = requests.relay {
+            self.want_relay(with);
+        }
         match requests.ending {
+            Some(Ending::GiveUp) => self.close(CloseReason::SlowReader, shared),
             Some(Ending::Abort) => self.close(CloseReason::Aborted, shared),
             Some(Ending::Finish) => self.finish(reason),
             Some(Ending::ShutdownWrite) => self.end_output(reason),
@@ -432,8 +505,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn drop_unneeded(&mut self) {
-        let unneeded =
-            |extra: &Extra| extra.unconsumed.is_empty() && extra.timers.is_empty() && extra.linger.is_none();
+        let unneeded = |extra: &Extra| {
+            extra.unconsumed.is_empty()
+                && extra.timers.is_empty()
+                && extra.linger.is_none()
+                && extra.relay.is_none()
+                && extra.requester.is_none()
+        };
         if self.extra.as_deref().is_some_and(unneeded) {
             self.extra = None;
         }

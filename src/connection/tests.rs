@@ -1,5 +1,9 @@
 //! Every rule of the disconnect, on a fake transport and in virtual time.
 
+mod framing;
+mod mail;
+mod relay;
+
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -16,6 +20,7 @@ use crate::{
     Address, Echo, Flow, Input, Stats, Timeout,
     connections::Connections,
     handle::{Wake, channel},
+    outbox::Dial,
     transport::{Addresses, Poller},
 };
 
@@ -122,7 +127,7 @@ impl Transport for Fake {
         if wire.has_pipes { Ok(FakePipe::default()) } else { Err(ErrorKind::Unsupported.into()) }
     }
 
-    fn fill(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
         assert!(pipe.is_empty());
         let wire = &mut *self.0.borrow_mut();
         if let Some(&Incoming::Error(kind)) = wire.incoming.front() {
@@ -142,7 +147,7 @@ impl Transport for Fake {
         Ok(pipe.len())
     }
 
-    fn empty(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
+    fn splice_out(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
         let most = most.min(pipe.len());
         let n = self.write(&pipe.0[..most])?;
         pipe.0.drain(..n);
@@ -211,6 +216,8 @@ struct World<P: Protocol> {
     connections: Connections<P, Fake>,
     counters: Arc<Counters>,
     now: Instant,
+    /// Outbound connections that protocols want.
+    dials: Vec<Dial>,
 }
 
 /// One client of the world.
@@ -252,7 +259,7 @@ impl<P: Protocol> World<P> {
         let waker: Box<dyn Wake> = Box::new(NoWake);
         let (handle, _) = channel(1, vec![(waker, Arc::clone(&counters))]);
         let connections = Connections::new(0, 1000, now, limits, Arc::clone(&counters), handle);
-        Self { connections, counters, now }
+        Self { connections, counters, now, dials: Vec::new() }
     }
 
     fn accept(&mut self, protocol: P, room: usize) -> Peer {
@@ -280,6 +287,8 @@ impl<P: Protocol> World<P> {
                 return;
             }
             self.connections.run_ready(&mut FakePoller);
+            self.dials.extend(std::iter::from_fn(|| self.connections.next_dial()));
+            self.connections.run_mail(&mut FakePoller);
         }
         panic!("the connections never come to rest");
     }
@@ -719,6 +728,30 @@ fn timeouts_that_are_off_or_past_the_clock_never_come() {
         world.pass(seconds(1 << 30));
         world.assert_open();
     }
+}
+
+#[test]
+fn slow_is_neither_idle_nor_stalled_and_each_of_these_has_its_own_end() {
+    let limits = Config { idle_timeout: Some(seconds(10)), write_timeout: Some(seconds(15)), ..small() };
+    let (mut world, peer) = World::with_one(limits.clone(), 0);
+    world.data(&peer, b"01234567");
+    for _ in 0..7 {
+        // Longer than the idle timeout, shorter than the write timeout.
+        world.pass(seconds(12));
+        world.make_room(&peer, 1);
+    }
+    world.assert_open();
+    world.make_room(&peer, 1);
+    assert_eq!(peer.sent(), b"01234567");
+    world.pass(seconds(10));
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Idle);
+
+    let (mut world, peer) = World::with_one(limits, 0);
+    world.data(&peer, b"0");
+    world.pass(seconds(15));
+    assert_eq!(peer.calls(), ["read 1", "reset", "close"]);
+    world.assert_ended(CloseReason::WriteStall);
 }
 
 #[test]
@@ -1481,6 +1514,51 @@ fn a_reset_that_a_read_shows_while_output_is_queued_says_that_it_is_lost() {
     world.assert_ended(CloseReason::ResetUnsent);
 }
 
+/// Writes for ever, and counts what comes.
+struct Torrent {
+    heard: Rc<Cell<usize>>,
+}
+
+impl Torrent {
+    fn write(cx: &mut Context<'_>) {
+        while cx.write(b"0123456789") == Flow::Open {}
+    }
+}
+
+impl Protocol for Torrent {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        Self::write(cx);
+    }
+
+    fn on_data(&mut self, input: &mut Input<'_>, _: &mut Context<'_>) {
+        self.heard.set(self.heard.get() + input.take().len());
+    }
+
+    fn on_writable(&mut self, cx: &mut Context<'_>) {
+        Self::write(cx);
+    }
+}
+
+#[test]
+fn a_protocol_that_writes_for_ever_to_a_peer_that_takes_it_all_still_gets_input_and_its_end() {
+    let heard = Rc::new(Cell::new(0));
+    let mut world = World::new(small());
+    let wire = Wire { room: usize::MAX, ..Wire::default() };
+    let peer = world.add(Torrent { heard: Rc::clone(&heard) }, State::Reading, wire);
+    world.connections.run_ready(&mut FakePoller);
+    peer.wire.borrow_mut().incoming = [Incoming::Bytes(vec![1; 700]), Incoming::Fin].into();
+    world.connections.notice(peer.id.token(), READ);
+    for _ in 0..100 {
+        world.connections.run_ready(&mut FakePoller);
+    }
+    assert_eq!(heard.get(), 700);
+    assert!(peer.calls().contains(&"shutdown".to_owned()));
+    world.settle();
+    world.assert_ended(CloseReason::Peer);
+}
+
 // ---- short reads ----
 
 fn with_short_reads() -> (World<Echo>, Peer) {
@@ -1629,6 +1707,23 @@ fn an_error_that_only_a_move_was_told_of_is_not_taken_for_an_end() {
         world.event(&peer, READ | WRITE | Readiness::ERROR);
         assert_eq!(peer.calls(), ["read 0", "reset", "close"]);
         world.assert_ended(reason);
+    }
+}
+
+#[test]
+fn where_nothing_is_left_to_move_no_read_asks_again_unless_something_else_may_be_behind_it() {
+    for (short_read_drains, ready, reads) in
+        [(true, READ, 0), (false, READ, 1), (true, READ | Readiness::MORE, 1)]
+    {
+        let (mut world, peer) = with_bulk(100);
+        let before = peer.wire.borrow().reads;
+        peer.wire.borrow_mut().short_read_drains = short_read_drains;
+        peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![1; 10]));
+        world.event(&peer, ready);
+        assert_eq!(peer.calls(), ["move 10", "write 10"]);
+        assert_eq!(peer.wire.borrow().reads - before, reads);
+        world.data(&peer, b"some more.");
+        assert_eq!(peer.calls(), ["move 10", "write 10"]);
     }
 }
 

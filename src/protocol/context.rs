@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::Input;
-use crate::{Address, ConnectionId, Handle, transport::Addresses};
+use crate::{
+    Address, ConnectionId, Handle, SendError,
+    outbox::{Dial, Outbox},
+    transport::Addresses,
+};
 
 /// Whether a connection can take more output now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +37,10 @@ pub struct Context<'a, M = ()> {
     pub(crate) handle: &'a Handle<M>,
     pub(crate) addresses: &'a dyn Addresses,
     pub(crate) output: &'a mut Vec<u8>,
+    pub(crate) outbox: &'a mut Outbox<M>,
     pub(crate) queued: usize,
     pub(crate) high_water: usize,
+    pub(crate) is_draining: bool,
     pub(crate) requests: Requests,
 }
 
@@ -51,6 +57,8 @@ pub(crate) struct Requests {
     pub(crate) refused: usize,
     pub(crate) reading: Option<Reading>,
     pub(crate) ending: Option<Ending>,
+    /// The connection that this one is to be relayed with.
+    pub(crate) relay: Option<ConnectionId>,
     /// Timers to set, or to cancel where there is no instant.
     pub(crate) timers: Vec<(u64, Option<Instant>)>,
 }
@@ -66,6 +74,7 @@ pub(crate) enum Reading {
 pub(crate) enum Ending {
     ShutdownWrite,
     Finish,
+    GiveUp,
     Abort,
 }
 
@@ -76,7 +85,7 @@ impl<M> Context<'_, M> {
             return self.refuse(bytes);
         }
         self.output.extend_from_slice(bytes);
-        self.flow()
+        self.note_flow()
     }
 
     /// Sends all of `input` back, and consumes it. Nothing is copied when the socket takes it all. What
@@ -92,13 +101,69 @@ impl<M> Context<'_, M> {
         } else {
             self.output.extend_from_slice(bytes);
         }
-        self.flow()
+        self.note_flow()
     }
 
     /// Bytes written and not yet taken by the socket.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queued + self.requests.forward.len() + self.output.len()
+    }
+
+    /// Whether more can be written: what [`write`](Self::write) says, without writing. After [`Flow::Full`] the
+    /// protocol is told when there is room again, by [`on_writable`](super::Protocol::on_writable). So one that makes more of
+    /// its input than it gets can stop here, and go on there:
+    ///
+    /// ```
+    /// use echoloop::{Context, Flow, Input, Protocol};
+    ///
+    /// /// A thousand times each byte.
+    /// struct Thousandfold;
+    ///
+    /// impl Protocol for Thousandfold {
+    ///     type Message = ();
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+    ///         while let [byte, ..] = *input.bytes() {
+    ///             if cx.flow() == Flow::Full {
+    ///                 return cx.pause_reading();
+    ///             }
+    ///             cx.write(&[byte; 1000]);
+    ///             input.consume(1);
+    ///         }
+    ///     }
+    ///
+    ///     fn on_writable(&mut self, cx: &mut Context<'_>) {
+    ///         cx.resume_reading();
+    ///     }
+    /// }
+    /// # use echoloop::testing::Loop;
+    /// # let net = Loop::new(|_| Some(Thousandfold));
+    /// # let client = net.client().buffer_bytes(10_000).stopped().connect();
+    /// # client.send([b'x'; 500]);
+    /// # assert!(client.queued() <= 66_000);
+    /// # client.resume_reading();
+    /// # assert_eq!(client.received().len(), 500_000);
+    /// ```
+    pub fn flow(&mut self) -> Flow {
+        if self.requests.output_closed { Flow::Closed } else { self.note_flow() }
+    }
+
+    /// Writes formatted text: `write!(cx, "{n} members\n")`. Nothing can fail; what is returned is what
+    /// [`write`](Self::write) returns.
+    pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Flow {
+        if self.requests.output_closed {
+            return self.refuse(text.to_string().as_bytes());
+        }
+        io::Write::write_fmt(self.output, text).expect("a vector takes all");
+        self.note_flow()
+    }
+
+    /// Whether the queue has reached the high-water mark. Unlike with [`flow`](Self::flow), nobody is
+    /// promised to be told when there is room again.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.queued() >= self.high_water
     }
 
     /// Stops handing over input. Bytes already in the kernel stay there, and the peer is held back by
@@ -139,6 +204,178 @@ impl<M> Context<'_, M> {
     /// Forgets the timer of this key, if there is one.
     pub fn cancel_timer(&mut self, key: u64) {
         self.requests.timers.push((key, None));
+    }
+
+    /// Hands `message` to another connection, or to this one, which gets it in
+    /// [`on_message`](super::Protocol::on_message) after this callback has returned. Messages of one loop are
+    /// delivered in the order in which they were sent. One for a connection that is gone by then, or not made yet, is dropped and
+    /// counted ([`Stats::messages_undeliverable`](crate::Stats::messages_undeliverable)); it never reaches another.
+    ///
+    /// Between connections of the same loop nothing is locked and nobody is woken. To one of another
+    /// worker it is [`Handle::send`].
+    ///
+    /// What a receiver does with messages while its own output [`is_full`](Self::is_full) bounds what a slow one costs: it drops
+    /// them, it ends with [`give_up`](Self::give_up), or it tells the sender, which stops reading
+    /// ([`pause_reading`](Self::pause_reading)) until it is told again.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) messages wait already, and those
+    /// of `Handle::send`. They give the message back.
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    /// use echoloop::{ConnectionId, Context, Input, Protocol, testing::Loop};
+    ///
+    /// /// Whispers to whoever came before.
+    /// struct Whisper {
+    ///     to: Option<ConnectionId>,
+    /// }
+    ///
+    /// impl Protocol for Whisper {
+    ///     type Message = Vec<u8>;
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Vec<u8>>) {
+    ///         let secret = input.take().to_vec();
+    ///         if let Some(to) = self.to
+    ///             && cx.send(to, secret).is_err()
+    ///         {
+    ///             cx.write(b"not now\n");
+    ///         }
+    ///     }
+    ///
+    ///     fn on_message(&mut self, secret: Vec<u8>, cx: &mut Context<'_, Vec<u8>>) {
+    ///         cx.write(&secret);
+    ///     }
+    /// }
+    ///
+    /// let last = Mutex::new(None);
+    /// let net = Loop::new(move |peer| Some(Whisper { to: last.lock().unwrap().replace(peer.id) }));
+    /// let (ann, bob) = (net.connect(), net.connect());
+    /// bob.send("psst\n");
+    /// assert_eq!(ann.received(), b"psst\n");
+    /// ```
+    pub fn send(&mut self, id: ConnectionId, message: M) -> Result<(), SendError<M>> {
+        if id.worker == self.id.worker {
+            self.outbox.send(id, message)
+        } else {
+            self.handle.send(id, message)
+        }
+    }
+
+    /// Hands a clone of `message` to every other connection of this loop, after this callback has returned. Where there
+    /// are very many this takes several turns of the loop, between which all are served; those that are accepted
+    /// meanwhile may get it or not. See [`send`](Self::send) for what becomes of slow receivers.
+    ///
+    /// The loops of other workers are reached with [`Handle::send_all`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`], as for `send`.
+    pub fn send_all(&mut self, message: M) -> Result<(), SendError<M>>
+    where
+        M: Clone,
+    {
+        self.outbox.send_all(Some(self.id), message, M::clone)
+    }
+
+    /// Makes an outbound connection on this loop, after this callback has returned. The server's factory is asked for its
+    /// protocol, with [`Origin::Connect`](super::Origin::Connect)`(label)` and
+    /// [`Peer::requested_by`](super::Peer::requested_by). If it cannot be made, or not within
+    /// [`connect_timeout`](crate::Config::connect_timeout), this protocol learns it from
+    /// [`on_connect_failed`](super::Protocol::on_connect_failed).
+    ///
+    /// It counts towards [`max_connections`](crate::Config::max_connections). Where there is no room it waits for some, up to
+    /// the connect timeout besides, and is served before new clients are accepted. If this connection ends meanwhile, the wish
+    /// is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already, and
+    /// [`SendError::Unresolved`] for a host name: names are not looked up on the loop. Both give the address back.
+    pub fn connect(&mut self, address: Address, label: u64) -> Result<(), SendError<Address>> {
+        if matches!(address, Address::Host { .. }) {
+            return Err(SendError::Unresolved(address));
+        }
+        self.outbox.dial(Dial { by: self.id, address, label, since: self.now })
+    }
+
+    /// From now on the loop passes on to the connection `with` whatever comes on this one, and the other way
+    /// round, without asking the protocols: [`on_data`](super::Protocol::on_data) and
+    /// [`on_eof`](super::Protocol::on_eof) are not called any more on either. What was not consumed is passed on first.
+    ///
+    /// - Input that was paused is read again. While the queue of one is above the high-water mark, the other is not read.
+    /// - A FIN is passed on when everything before it is; the other direction goes on.
+    /// - When one ends with something still owed (a reset, a stall, an abort), the other is reset too:
+    ///   [`CloseReason::RelayBroken`](crate::CloseReason::RelayBroken). No truncated stream looks whole.
+    /// - When the protocol of one [finishes](Self::finish), in a drain or for idleness, or shuts its sending side, the other
+    ///   finishes too. They are idle together or not at all.
+    ///
+    /// With a connection that is gone, not made yet, finished, of another worker or relayed already it cannot be done; then
+    /// this one is reset in the same way. One that is relayed already goes on as it is. Usually the outbound connection asks for it in its
+    /// [`on_open`](super::Protocol::on_open):
+    ///
+    /// ```
+    /// use echoloop::{Address, CloseReason, ConnectionId, Context, Input, Protocol, testing::Loop};
+    ///
+    /// /// The two sides of a proxy.
+    /// enum Side {
+    ///     Client { upstream: Address },
+    ///     Upstream { client: ConnectionId },
+    /// }
+    ///
+    /// impl Protocol for Side {
+    ///     type Message = ();
+    ///
+    ///     fn on_open(&mut self, cx: &mut Context<'_>) {
+    ///         match self {
+    ///             Self::Client { upstream } => {
+    ///                 cx.pause_reading();
+    ///                 if cx.connect(upstream.clone(), 0).is_err() {
+    ///                     cx.abort();
+    ///                 }
+    ///             }
+    ///             Self::Upstream { client } => cx.relay(*client),
+    ///         }
+    ///     }
+    ///
+    ///     fn on_connect_failed(&mut self, _: u64, _: &CloseReason, cx: &mut Context<'_>) {
+    ///         cx.abort();
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+    /// }
+    ///
+    /// let net = Loop::new(|peer| {
+    ///     Some(match peer.requested_by {
+    ///         Some(client) => Side::Upstream { client },
+    ///         None => Side::Client { upstream: "192.0.2.1:80".parse().unwrap() },
+    ///     })
+    /// });
+    /// let client = net.connect();
+    /// client.send("request");
+    /// client.end();
+    /// let upstream = net.next_connect().unwrap().accept();
+    /// assert_eq!(upstream.received(), b"request");
+    /// assert!(upstream.has_fin());
+    /// upstream.send("answer");
+    /// assert_eq!(client.received(), b"answer");
+    /// ```
+    pub const fn relay(&mut self, with: ConnectionId) {
+        self.requests.relay = Some(with);
+    }
+
+    /// Resets the connection because its peer receives too slowly for what the protocol has for it. It is counted as
+    /// [`CloseReason::SlowReader`](crate::CloseReason::SlowReader), and else the same as [`abort`](Self::abort).
+    pub fn give_up(&mut self) {
+        self.end(Ending::GiveUp);
+    }
+
+    /// Whether the server drains: a reply that is written now may be the last, and can say so.
+    /// [`on_drain`](super::Protocol::on_drain) comes later, when the peer is silent.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.is_draining
     }
 
     /// The name of this connection.
@@ -187,8 +424,8 @@ impl<M> Context<'_, M> {
         Flow::Closed
     }
 
-    fn flow(&mut self) -> Flow {
-        if self.queued() < self.high_water {
+    fn note_flow(&mut self) -> Flow {
+        if !self.is_full() {
             return Flow::Open;
         }
         self.requests.told_full = true;

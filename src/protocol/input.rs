@@ -3,7 +3,9 @@
 /// The bytes that a connection has received and its protocol has not consumed yet.
 ///
 /// What a callback leaves unconsumed comes again with the next bytes behind it, up to
-/// [`input_limit_bytes`](crate::Config::input_limit_bytes).
+/// [`input_limit_bytes`](crate::Config::input_limit_bytes); or as it is, when reading was
+/// [paused](crate::Context::pause_reading) and is resumed. So a protocol that stops at something else than the end of what
+/// has come, for want of room for the answer, pauses; [`Context::flow`](crate::Context::flow) shows how.
 #[derive(Debug)]
 pub struct Input<'a> {
     all: &'a [u8],

@@ -72,9 +72,15 @@ pub trait Protocol: Sized {
         cx.finish();
     }
 
-    /// A message from [`Handle::send`](crate::Handle::send) has come.
+    /// A message has come, from [`Handle::send`](crate::Handle::send) or [`Context::send`] or one of those to all.
     fn on_message(&mut self, message: Self::Message, cx: &mut Context<'_, Self::Message>) {
         let _ = (message, cx);
+    }
+
+    /// An outbound connection that this one asked for with [`Context::connect`] could not be made, or the factory
+    /// refused it.
+    fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
+        let _ = (label, reason, cx);
     }
 
     /// The server drains, and what this peer had sent has been dealt with. By default the connection
@@ -110,6 +116,8 @@ pub struct Peer<'a> {
     pub origin: Origin,
     /// The peer's address.
     pub address: &'a Address,
+    /// The connection whose protocol asked for this one with [`Context::connect`].
+    pub requested_by: Option<ConnectionId>,
 }
 
 /// Who made a connection.
@@ -119,6 +127,6 @@ pub enum Origin {
     /// The peer did, through the listener of this position in
     /// [`Server::local_addrs`](crate::Server::local_addrs).
     Listener(usize),
-    /// We did, with the label given to [`Handle::connect`](crate::Handle::connect).
+    /// We did, with the label given to [`Handle::connect`](crate::Handle::connect) or [`Context::connect`].
     Connect(u64),
 }

@@ -67,7 +67,7 @@ mod linux {
 
         /// One splice(2) from `socket` into the pipe. What splice(2) itself refuses is `Unsupported`: it says nothing
         /// about the socket.
-        pub(crate) fn fill(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+        pub(crate) fn splice_in(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
             match splice(socket, None, &self.input, None, most, FLAGS) {
                 Ok(n) => {
                     self.len += n;
@@ -80,7 +80,7 @@ mod linux {
 
         /// One splice(2) from the pipe into `socket`. Never asked for more than there is: the kernel would hold back
         /// a tail, waiting for the rest.
-        pub(crate) fn empty(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+        pub(crate) fn splice_out(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
             let n = splice(&self.output, None, socket, None, most.min(self.len), FLAGS)?;
             self.len -= n;
             Ok(n)

@@ -63,6 +63,8 @@ pub struct Client {
     /// It has sent FIN.
     pub finished: bool,
     key: u64,
+    /// Whose stream comes back: its own, or that of the one that it is relayed with.
+    expected: u64,
 }
 
 impl Client {
@@ -77,12 +79,23 @@ impl Client {
             gone: false,
             finished: false,
             key,
+            expected: key,
         }
     }
 
-    /// The byte at this place of its stream.
-    fn byte(&self, at: u64) -> u8 {
-        let mixed = (at ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    /// What this one sends comes to another, and what that one sends to this.
+    pub fn relay_with(&mut self, other: &mut Self) {
+        (self.expected, other.expected) = (other.key, self.key);
+    }
+
+    /// Whether what `other` sends comes to this one.
+    pub const fn expects(&self, other: &Self) -> bool {
+        self.expected == other.key
+    }
+
+    /// The byte at this place of a stream.
+    fn byte(key: u64, at: u64) -> u8 {
+        let mixed = (at ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed.to_le_bytes()[7] ^ mixed.to_le_bytes()[3]
     }
 
@@ -147,11 +160,11 @@ impl Client {
         let n = if calm { available } else { choices.usize(1..=available) };
         for _ in 0..n {
             let byte = socket.outbound.pop_front().ok_or("counted")?;
-            if byte != self.byte(self.received) {
+            if byte != Self::byte(self.expected, self.received) {
                 return Err(format!("byte {} came back wrong", self.received));
             }
             self.received += 1;
-            if self.received > self.sent {
+            if self.expected == self.key && self.received > self.sent {
                 return Err("more came back than was sent".to_owned());
             }
         }
@@ -184,7 +197,7 @@ impl Client {
         }
         let n = if calm { most } else { choices.usize(1..=most) };
         for _ in 0..n {
-            let byte = self.byte(self.sent);
+            let byte = Self::byte(self.key, self.sent);
             socket.inbound.push_back(byte);
             self.sent += 1;
         }

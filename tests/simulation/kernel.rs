@@ -570,7 +570,7 @@ impl Transport for FakeTransport {
         Ok(FakePipe::default())
     }
 
-    fn fill(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
         if most == 0 || !pipe.0.is_empty() {
             self.socket.borrow_mut().violation("a move of nothing, or into a pipe that is not empty");
         }
@@ -588,7 +588,7 @@ impl Transport for FakeTransport {
         Ok(n)
     }
 
-    fn empty(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
+    fn splice_out(&mut self, pipe: &mut FakePipe, most: usize) -> io::Result<usize> {
         let bytes: Vec<u8> = pipe.0.iter().copied().take(most).collect();
         let n = self.write(&bytes)?;
         pipe.0.drain(..n);

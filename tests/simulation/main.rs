@@ -16,6 +16,7 @@ mod client;
 mod kernel;
 mod protocol;
 mod real;
+mod relays;
 mod world;
 
 use std::{
@@ -89,6 +90,24 @@ fn every_error_at_every_call_breaks_no_invariant() {
         }
     }
     println!("{runs} runs");
+}
+
+#[test]
+fn random_relays_break_no_invariant() {
+    let schedules = number("ECHOLOOP_SCHEDULES").unwrap_or(SCHEDULES);
+    let seeds = match number("ECHOLOOP_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..schedules,
+    };
+    let mut passed_on = 0;
+    for seed in seeds {
+        match relays::run_seed(seed) {
+            Ok(bytes) => passed_on += bytes,
+            Err(failure) => panic!("seed {seed}: {failure} (replay it with ECHOLOOP_SEED={seed})"),
+        }
+    }
+    println!("{schedules} schedules, {passed_on} bytes passed on");
+    assert!(passed_on > 0);
 }
 
 #[test]

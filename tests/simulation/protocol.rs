@@ -66,6 +66,9 @@ pub struct Neighbours {
 
 pub type SharedNeighbours = Rc<RefCell<Neighbours>>;
 
+/// What a message to all says.
+const TO_ALL: u8 = u8::MAX;
+
 /// Messages that one talkative protocol sends.
 const MESSAGES_EACH: u8 = 20;
 
@@ -81,6 +84,10 @@ pub struct Record {
     pub closed: Option<CloseReason>,
     pub callbacks: u64,
     pub messages: u64,
+    /// The context has taken its wish for an outbound connection.
+    pub has_dialled: bool,
+    /// It was told that nothing came of it.
+    pub dials_failed: u32,
     /// The queue's size when the last callback ended.
     pub queued: usize,
     pub violations: Vec<String>,
@@ -173,7 +180,7 @@ impl<const PURE: bool> Simulated<PURE> {
     }
 
     /// Tells some connection something, from inside a callback.
-    fn talk(&mut self, cx: &Context<'_, u8>) {
+    fn talk(&mut self, cx: &mut Context<'_, u8>) {
         let Some(left) = self.messages_left.checked_sub(1).filter(|_| self.habit == Habit::Talkative) else {
             return;
         };
@@ -181,9 +188,16 @@ impl<const PURE: bool> Simulated<PURE> {
         let mut neighbours = self.neighbours.borrow_mut();
         let chosen = usize::from(left) * 7 % neighbours.ids.len();
         let (id, message) = neighbours.ids[chosen];
-        if cx.handle().send(id, message).is_ok() {
-            neighbours.told += 1;
-        }
+        let taken = match left % 4 {
+            0 => cx.handle().send(id, message),
+            1 => {
+                // How many get it nobody counts.
+                let _ = cx.send_all(TO_ALL);
+                return;
+            }
+            _ => cx.send(id, message),
+        };
+        neighbours.told += u64::from(taken.is_ok());
     }
 
     fn echoed(&self) -> u64 {
@@ -213,8 +227,13 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
             Habit::Dialling => {
                 self.echo(input, cx);
                 if !std::mem::replace(&mut self.has_dialled, true) {
-                    // A mailbox that is full is as good as a server that does not answer.
-                    let _ = cx.handle().connect(Address::Unix("elsewhere".into()), 0);
+                    let elsewhere = Address::Unix("elsewhere".into());
+                    if self.number.is_multiple_of(2) {
+                        self.record.borrow_mut().has_dialled = cx.connect(elsewhere, LABEL).is_ok();
+                    } else {
+                        // A mailbox that is full is as good as a server that does not answer.
+                        let _ = cx.handle().connect(elsewhere, LABEL);
+                    }
                 }
             }
             Habit::FinishAfter(n) => {
@@ -303,13 +322,24 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
     }
 
     fn on_message(&mut self, message: u8, cx: &mut Context<'_, u8>) {
-        self.record.borrow_mut().messages += 1;
+        self.record.borrow_mut().messages += u64::from(message != TO_ALL);
         self.enter(Callback::Message);
-        if message != self.number {
+        if message != self.number && message != TO_ALL {
             self.record.borrow_mut().violations.push(format!("a message for {message}"));
         }
         self.write_kept(cx);
         self.talk(cx);
+        self.leave(cx);
+    }
+
+    fn on_connect_failed(&mut self, label: u64, _reason: &CloseReason, cx: &mut Context<'_, u8>) {
+        self.note_entry();
+        let mut record = self.record.borrow_mut();
+        record.dials_failed += 1;
+        if label != LABEL || !record.has_dialled || record.dials_failed > 1 {
+            record.violations.push("a connection failed that was not asked for".to_owned());
+        }
+        drop(record);
         self.leave(cx);
     }
 
@@ -325,6 +355,9 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.panic_if_in(Callback::Close);
     }
 }
+
+/// What the wish for an outbound connection is called.
+const LABEL: u64 = 77;
 
 /// The payload of the panics that are part of the simulation.
 pub struct PlannedPanic;

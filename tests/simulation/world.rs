@@ -28,7 +28,7 @@ use super::{
 };
 
 /// A timeout of years is as good as none.
-const FAR: Duration = Duration::from_secs(1 << 30);
+pub const FAR: Duration = Duration::from_secs(1 << 30);
 
 /// Why a schedule fails.
 pub type Failure = String;
@@ -101,7 +101,7 @@ impl Plan {
 }
 
 /// Sizes from 1 byte up, and timeouts from a millisecond to never.
-fn limits(is_pure: bool, choices: &Choices) -> Config {
+pub fn limits(is_pure: bool, choices: &Choices) -> Config {
     let size = |most: usize| match choices.u8(..4) {
         0 => 1,
         1 => choices.usize(1..=8.min(most)),
@@ -207,6 +207,8 @@ struct Pair {
     id: Option<ConnectionId>,
     /// The server connects to it, not it to the server.
     is_outbound: bool,
+    /// Whose protocol asked for it.
+    requested_by: Option<ConnectionId>,
 }
 
 impl Pair {
@@ -413,21 +415,44 @@ impl<const PURE: bool> World<PURE> {
         self.note(("connect", number, is_outbound, manner, habit, to_send));
         let client = Client::new(manner, socket, to_send, self.choices.u64(..));
         let record = Rc::new(RefCell::new(Record::default()));
-        self.pairs.push(Pair { client, record, habit, id: None, is_outbound });
+        self.pairs.push(Pair { client, record, habit, id: None, is_outbound, requested_by: None });
         number
     }
 
     /// What the loop does when it is asked for an outbound connection.
-    fn connect_out(&mut self) {
+    fn connect_out(&mut self, requested: Option<(ConnectionId, u64)>) {
         let outbound = self.pairs.len() - self.inbound();
         if outbound >= OUTBOUND_MOST || !self.connections.has_room() {
+            if let Some((by, label)) = requested {
+                let reason = CloseReason::ConnectFailed(ErrorKind::QuotaExceeded);
+                self.connections.dial_failed(by, label, reason);
+            }
             return;
         }
         let number = self.add_pair(true);
+        self.pairs[number].requested_by = requested.map(|(by, _)| by);
         if self.choices.u8(..4) > 0 {
             self.pairs[number].client.socket.borrow_mut().attempt = kernel::Attempt::Pending;
         }
         self.admit(number, State::Connecting);
+        let added = self.pairs[number].id;
+        if let Some((by, label)) = requested {
+            match added {
+                Some(id) => self.connections.set_requester(id, by, label),
+                None => {
+                    let reason = CloseReason::ConnectFailed(ErrorKind::Other);
+                    self.connections.dial_failed(by, label, reason);
+                }
+            }
+        }
+    }
+
+    /// Does what callbacks asked of others.
+    fn run_outbox(&mut self) {
+        while let Some(dial) = self.connections.next_dial() {
+            self.connect_out(Some((dial.by, dial.label)));
+        }
+        self.connections.run_mail(&mut self.poller);
     }
 
     fn client_acts(&mut self) -> Result<(), Failure> {
@@ -492,20 +517,22 @@ impl<const PURE: bool> World<PURE> {
             Order::Abort => {
                 self.listener = None;
                 self.mailbox_has_more = false;
-                return self.connections.close_all(CloseReason::Aborted, &mut self.poller);
+                self.connections.close_all(CloseReason::Aborted, &mut self.poller);
+                return self.connections.refuse_mail();
             }
         }
         self.mailbox_has_more = true;
         for _ in 0..self.plan.requests_per_turn {
+            if !self.connections.has_mail_room() {
+                break;
+            }
             match self.mailbox.next() {
                 Some(Request::Send(id, message)) => {
-                    let delivered = self.connections.message(id, message, &mut self.poller);
-                    if !delivered {
-                        self.counters.messages_undeliverable.add(1);
-                    }
-                    self.note(("delivered", message, delivered));
+                    self.connections.post(id, message, &mut self.poller);
+                    self.note(("posted", message));
                 }
-                Some(Request::Connect(..)) => self.connect_out(),
+                Some(Request::SendAll(..)) => unreachable!("nobody outside sends to all"),
+                Some(Request::Connect(..)) => self.connect_out(None),
                 None => {
                     self.mailbox_has_more = false;
                     return;
@@ -551,6 +578,7 @@ impl<const PURE: bool> World<PURE> {
         self.connections.run_ready(&mut self.poller);
         self.read_mailbox();
         self.connections.run_deadlines(&mut self.poller);
+        self.run_outbox();
         self.accept();
         if self.connections.reap()
             && let Some(listener) = &mut self.listener
@@ -602,7 +630,7 @@ impl<const PURE: bool> World<PURE> {
     fn accept(&mut self) {
         for _ in 0..self.plan.limits.accept_burst {
             let Some(listener) = &mut self.listener else { return };
-            if !self.connections.has_room() || !listener.is_ready(self.now) {
+            if !self.connections.has_room_for_clients() || !listener.is_ready(self.now) {
                 break;
             }
             match listener.accept(self.now, &self.counters) {
@@ -715,7 +743,7 @@ impl<const PURE: bool> World<PURE> {
     /// From deadline to deadline until none is left.
     fn pass_deadlines(&mut self) -> Result<(), Failure> {
         for _ in 0..10_000 {
-            let can_accept = self.connections.has_room();
+            let can_accept = self.connections.has_room_for_clients();
             let retry = self.listener.as_ref().filter(|_| can_accept).and_then(Listener::retry_at);
             let next = [self.connections.next_deadline(), retry].into_iter().flatten().min();
             let Some(ahead) = next.map(|next| next.saturating_duration_since(self.now)) else {
@@ -795,7 +823,7 @@ impl<const PURE: bool> World<PURE> {
                 continue;
             }
             idle_turns += 1;
-            let may_accept = self.connections.has_room()
+            let may_accept = self.connections.has_room_for_clients()
                 && self.listener.as_ref().is_some_and(|listener| listener.is_ready(self.now));
             let events = self.pairs.iter().any(|pair| {
                 let socket = pair.client.socket.borrow();
@@ -820,9 +848,10 @@ impl<const PURE: bool> World<PURE> {
         if self.mailbox.order() != Order::Run {
             return Ok(());
         }
-        if self.connections.len() < self.plan.capacity && !self.waiting.borrow().is_empty() {
+        if self.connections.has_room_for_clients() && !self.waiting.borrow().is_empty() {
             return Err("clients wait in the backlog though there is room".to_owned());
         }
+        self.check_dials()?;
         for (number, pair) in self.pairs.iter().enumerate() {
             let is_connected = pair.client.socket.borrow().attempt == kernel::Attempt::Made;
             let (opened, closed) = (pair.record.borrow().opened, pair.record.borrow().closed);
@@ -849,6 +878,29 @@ impl<const PURE: bool> World<PURE> {
             }
             if closed.is_none() {
                 return Err(format!("client {number} is gone, and its connection stays"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever asked for an outbound connection and is still there knows if nothing came of it.
+    fn check_dials(&self) -> Result<(), Failure> {
+        for (number, pair) in self.pairs.iter().enumerate() {
+            let record = pair.record.borrow();
+            if !record.has_dialled || record.closed.is_some() {
+                continue;
+            }
+            let wanted = self.pairs.iter().find(|other| other.requested_by == pair.id);
+            if wanted.is_none() && record.dials_failed == 0 && !self.connections.has_room() {
+                // It still waits for room.
+                continue;
+            }
+            let came_to_nothing = wanted.is_none_or(|wanted| {
+                let wanted = wanted.record.borrow();
+                wanted.opened == 0 && wanted.closed.is_some()
+            });
+            if came_to_nothing != (record.dials_failed == 1) {
+                return Err(format!("client {number} is told {} times", record.dials_failed));
             }
         }
         Ok(())

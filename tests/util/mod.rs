@@ -297,6 +297,18 @@ pub fn echoloop(args: &[&str]) -> Command {
     command
 }
 
+/// The example `name` with these arguments. `cargo test` builds the examples, unless only some targets are named.
+pub fn example(name: &str, args: &[&str]) -> Command {
+    let test = env::current_exe().expect("the path of this test");
+    let directory =
+        test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps").join("examples");
+    let program = directory.join(name).with_extension(env::consts::EXE_EXTENSION);
+    assert!(program.exists(), "the example is not built: run cargo build --examples");
+    let mut command = Command::new(program);
+    command.args(args);
+    command
+}
+
 /// How a program that ended by itself ended, and all that it wrote.
 #[derive(Debug)]
 pub struct Ended {

@@ -1,0 +1,171 @@
+//! Two connections of which each gets what comes on the other.
+
+use super::{Connection, InputSide, OutputSide, Relay, Shared, State};
+use crate::{CloseReason, ConnectionId, Protocol, transport::Transport};
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// Whether it is relayed, or is to be.
+    pub fn has_relay(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.relay.is_some())
+    }
+
+    /// The connection that it is relayed with.
+    pub fn partner(&self) -> Option<ConnectionId> {
+        match self.extra.as_ref()?.relay? {
+            Relay::With(partner) => Some(partner),
+            Relay::Wanted(_) => None,
+        }
+    }
+
+    pub(super) fn is_relayed(&self) -> bool {
+        self.partner().is_some()
+    }
+
+    /// Whether it is not read until its partner has sent more.
+    pub fn is_held_back(&self) -> bool {
+        self.is_relayed() && self.throttled
+    }
+
+    /// The protocol wants it to be relayed.
+    pub(super) fn want_relay(&mut self, with: ConnectionId) {
+        if !self.is_relayed() {
+            self.extra.get_or_insert_default().relay = Some(Relay::Wanted(with));
+        }
+    }
+
+    pub(super) fn wants_relay(&self) -> bool {
+        matches!(self.extra.as_ref().and_then(|extra| extra.relay), Some(Relay::Wanted(_)))
+    }
+
+    /// Whom it is to be relayed with, once.
+    pub fn take_wanted_relay(&mut self) -> Option<ConnectionId> {
+        let extra = self.extra.as_mut()?;
+        let Some(Relay::Wanted(with)) = extra.relay else { return None };
+        extra.relay = None;
+        Some(with)
+    }
+
+    /// Whether its protocol has not ended it, and it has no partner yet.
+    pub fn can_be_relayed(&self) -> bool {
+        let is_made = match self.state {
+            State::Reading | State::Echoing | State::HalfClosed => true,
+            State::Connecting | State::Closed(_) => false,
+        };
+        is_made && self.output_is_open() && self.input != InputSide::Discarded && !self.is_relayed()
+    }
+
+    /// Ties both together, and passes on what their protocols left.
+    pub fn relay_with(&mut self, partner: &mut Self, shared: &mut Shared<P::Message, T::Pipe>) {
+        self.begin_relay(partner.id);
+        partner.begin_relay(self.id);
+        self.pass_on_what_was_left(partner, shared);
+        partner.pass_on_what_was_left(self, shared);
+    }
+
+    fn begin_relay(&mut self, partner: ConnectionId) {
+        self.extra.get_or_insert_default().relay = Some(Relay::With(partner));
+        if self.input == InputSide::Paused {
+            self.input = InputSide::Open;
+        }
+        self.redeliver = false;
+        self.told_full = false;
+        self.throttled = false;
+        self.deadline_moved = true;
+    }
+
+    fn pass_on_what_was_left(&mut self, partner: &mut Self, shared: &mut Shared<P::Message, T::Pipe>) {
+        let rest = self.take_unconsumed();
+        partner.take_over(&rest, shared);
+        self.throttled = partner.queued() >= shared.limits.high_water_bytes;
+        if self.input == InputSide::Ended {
+            partner.end_output(CloseReason::Finished);
+            partner.settle(shared);
+        }
+    }
+
+    /// Hands what was just read to the partner. Returns how many bytes that sent at once.
+    #[cold]
+    pub(super) fn pass_on(
+        &mut self,
+        n: usize,
+        partner: &mut Self,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) -> usize {
+        let buffer = std::mem::take(&mut shared.buffer);
+        let sent = partner.take_over(&buffer[..n], shared);
+        shared.buffer = buffer;
+        self.throttled = partner.queued() >= shared.limits.high_water_bytes;
+        sent
+    }
+
+    #[inline(never)]
+    fn take_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> usize {
+        if !self.output_is_open() {
+            shared.counters.bytes_unsent.add(bytes.len());
+            return 0;
+        }
+        shared.output.clear();
+        let sent = self.send(bytes, shared);
+        self.settle(shared);
+        sent
+    }
+
+    /// Does what follows from how the partner is after its turn, or anything else that happened to it.
+    pub fn follow(&mut self, partner: &Self, shared: &Shared<P::Message, T::Pipe>) {
+        if self.state.is_closed() {
+            return self.forget_partner();
+        }
+        match partner.state {
+            State::Closed(reason) => {
+                let is_whole = matches!(partner.input, InputSide::Ended | InputSide::Discarded);
+                self.end_relay(is_whole && reason.is_complete(), shared);
+            }
+            State::Connecting | State::Reading | State::Echoing | State::HalfClosed => {
+                let goes_nowhere = self.input == InputSide::Open && partner.output == OutputSide::Ending;
+                if partner.input == InputSide::Discarded || goes_nowhere {
+                    self.finish_with(partner.ended_by.unwrap_or(CloseReason::Finished), shared);
+                }
+                if self.input != InputSide::Discarded {
+                    // They are idle together or not at all.
+                    self.last_activity = self.last_activity.max(partner.last_activity);
+                }
+                self.throttled |= partner.queued() >= shared.limits.high_water_bytes;
+                if self.throttled && partner.queued() <= shared.limits.low_water_bytes {
+                    self.throttled = false;
+                    // It may be idle from now on.
+                    self.deadline_moved = true;
+                }
+            }
+        }
+    }
+
+    fn end_relay(&mut self, is_whole: bool, shared: &Shared<P::Message, T::Pipe>) {
+        self.forget_partner();
+        self.throttled = false;
+        self.deadline_moved = true;
+        if is_whole {
+            self.finish_with(CloseReason::Finished, shared);
+        } else {
+            self.break_relay(shared);
+        }
+    }
+
+    fn forget_partner(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.relay = None;
+        }
+    }
+
+    /// There is nobody any more, or never was, to pass on to.
+    pub fn break_relay(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        self.close(CloseReason::RelayBroken, shared);
+    }
+
+    fn finish_with(&mut self, reason: CloseReason, shared: &Shared<P::Message, T::Pipe>) {
+        let input_matters = matches!(self.input, InputSide::Open | InputSide::Paused);
+        if input_matters || self.output_is_open() {
+            self.finish(reason);
+            self.settle(shared);
+        }
+    }
+}

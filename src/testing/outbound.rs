@@ -1,0 +1,98 @@
+//! A connection that the server wants to make.
+
+use std::{cell::RefCell, fmt, io, rc::Rc};
+
+use super::{
+    Client,
+    engine::{Buffer, Engine, Outgoing},
+};
+use crate::{Address, ConnectionId, Protocol};
+
+/// A connection that the server wants to make, with [`Context::connect`](crate::Context::connect) or
+/// [`Handle::connect`](crate::Handle::connect). The test answers it; unanswered it runs into the
+/// [connect timeout](crate::Config::connect_timeout). For an example see [the module](super).
+pub struct Outbound<P: Protocol> {
+    engine: Rc<RefCell<Engine<P>>>,
+    outgoing: Outgoing,
+    buffer: Buffer,
+}
+
+impl<P: Protocol> Outbound<P> {
+    pub(super) fn new(engine: Rc<RefCell<Engine<P>>>, outgoing: Outgoing) -> Self {
+        Self { engine, outgoing, buffer: Buffer::default() }
+    }
+
+    /// Where it is to go.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.outgoing.socket.borrow().client_address().clone()
+    }
+
+    /// What the server calls it.
+    #[must_use]
+    pub const fn label(&self) -> u64 {
+        self.outgoing.label
+    }
+
+    /// The connection whose protocol wants it, if one does.
+    #[must_use]
+    pub const fn requested_by(&self) -> Option<ConnectionId> {
+        self.outgoing.requested_by
+    }
+
+    /// Whether the server still waits for the answer.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.outgoing.socket.borrow().is_connecting()
+    }
+
+    /// As [`Connector::buffer_bytes`](super::Connector::buffer_bytes), for the upstream that accepts.
+    #[must_use]
+    pub const fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer.bytes = Some(bytes);
+        self
+    }
+
+    /// As [`Connector::stopped`](super::Connector::stopped), for the upstream that accepts.
+    #[must_use]
+    pub const fn stopped(mut self) -> Self {
+        self.buffer.is_stopped = true;
+        self
+    }
+
+    /// The connection is made; the test plays the upstream.
+    ///
+    /// # Panics
+    ///
+    /// If it is not [pending](Self::is_pending) any more.
+    pub fn accept(self) -> Client<P> {
+        self.buffer.apply(&mut self.outgoing.socket.borrow_mut());
+        self.answer(Ok(()));
+        Client::new(self.engine, self.outgoing.socket)
+    }
+
+    /// It cannot be made, for this reason: `ConnectionRefused` where nobody listens.
+    ///
+    /// # Panics
+    ///
+    /// If it is not [pending](Self::is_pending) any more.
+    pub fn refuse(self, reason: io::ErrorKind) {
+        self.answer(Err(reason));
+    }
+
+    fn answer(&self, answer: Result<(), io::ErrorKind>) {
+        assert!(self.is_pending(), "the server does not wait for {} any more", self.address());
+        self.outgoing.socket.borrow_mut().answer(answer);
+        self.engine.borrow_mut().run();
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Outbound<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound")
+            .field("address", &self.address().to_string())
+            .field("label", &self.label())
+            .field("requested_by", &self.requested_by())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,462 @@
+//! Sockets without a system: two buffers, two ends, and edge-triggered readiness.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, ErrorKind, IoSlice, Read, Write},
+    mem,
+    rc::Rc,
+};
+
+use mio::{Interest, Token};
+
+use crate::{
+    Address, CloseReason, ConnectionId,
+    connection::Readiness,
+    transport::{Addresses, NoPipe, Poller, Transport},
+};
+
+/// What the sockets of one loop tell it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kernel(Rc<RefCell<Queues>>);
+
+#[derive(Debug, Default)]
+struct Queues {
+    /// Events that the poller is to report.
+    events: Vec<(Token, Readiness)>,
+    /// Sockets that hold bytes for clients that read.
+    readable: Vec<SharedSocket>,
+}
+
+impl Kernel {
+    /// The events since the last call.
+    pub(super) fn take_events(&self) -> Vec<(Token, Readiness)> {
+        mem::take(&mut self.0.borrow_mut().events)
+    }
+
+    /// Lets the clients read what has come for them.
+    pub(super) fn let_clients_read(&self) {
+        // Reading makes room, which is an event.
+        let readable = mem::take(&mut self.0.borrow_mut().readable);
+        for socket in readable {
+            socket.borrow_mut().read_all();
+        }
+    }
+
+    /// Whether nobody has anything to be told.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let queues = self.0.borrow();
+        queues.events.is_empty() && queues.readable.is_empty()
+    }
+}
+
+pub(super) type SharedSocket = Rc<RefCell<Socket>>;
+
+/// What becomes of the connection itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Outbound, and not answered yet.
+    Connecting,
+    /// A client that the loop has not accepted yet.
+    InBacklog,
+    Made,
+    /// Outbound, and refused.
+    Refused,
+}
+
+/// What the client has done about its own sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientEnd {
+    Open,
+    /// It has sent FIN, and still receives.
+    Ended,
+    /// It has closed its socket: what comes is answered with a reset.
+    Closed,
+    Reset,
+}
+
+/// One connection, as the system between both ends would see it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    kernel: Kernel,
+    stage: Stage,
+    client: Address,
+    server: Address,
+    /// What the server calls it, once it has accepted it.
+    pub(super) id: Option<ConnectionId>,
+    /// How it ended for the server.
+    pub(super) close_reason: Option<CloseReason>,
+    /// Bytes from the client that the server has not read.
+    inbound: VecDeque<u8>,
+    client_end: ClientEnd,
+    /// Bytes for the client that it has not read.
+    outbound: VecDeque<u8>,
+    /// How many of those there may be.
+    capacity: usize,
+    /// FIN is behind them.
+    outbound_fin: bool,
+    /// Whether the client reads whatever comes.
+    reads: bool,
+    /// What it has read by that.
+    received: Vec<u8>,
+    reset_by_server: bool,
+    /// The server's end is closed.
+    closed: bool,
+    reset_on_close: bool,
+    pending_error: Option<ErrorKind>,
+    token: Option<Token>,
+    interest: Option<Interest>,
+    /// A write has found no room; when there is some, an event follows.
+    write_blocked: bool,
+}
+
+/// How many bytes wait for a client that does not read, unless the test says otherwise.
+const CAPACITY: usize = 1 << 20;
+
+impl Socket {
+    /// A client in the backlog.
+    pub(super) fn inbound(kernel: &Kernel, client: Address, server: Address) -> Self {
+        Self::new(kernel, Stage::InBacklog, client, server)
+    }
+
+    /// An outbound connection that nobody has answered; the client's part is that of whoever does.
+    pub(super) fn outbound(kernel: &Kernel, client: Address, server: Address) -> Self {
+        Self::new(kernel, Stage::Connecting, client, server)
+    }
+
+    fn new(kernel: &Kernel, stage: Stage, client: Address, server: Address) -> Self {
+        Self {
+            kernel: kernel.clone(),
+            stage,
+            client,
+            server,
+            id: None,
+            close_reason: None,
+            inbound: VecDeque::new(),
+            client_end: ClientEnd::Open,
+            outbound: VecDeque::new(),
+            capacity: CAPACITY,
+            outbound_fin: false,
+            reads: true,
+            received: Vec::new(),
+            reset_by_server: false,
+            closed: false,
+            reset_on_close: false,
+            pending_error: None,
+            token: None,
+            interest: None,
+            write_blocked: false,
+        }
+    }
+
+    pub(super) fn set_capacity(&mut self, bytes: usize) {
+        self.capacity = bytes;
+    }
+
+    pub(super) fn set_accepted(&mut self) {
+        self.stage = Stage::Made;
+    }
+
+    /// Whether it is outbound and can still be answered.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.stage == Stage::Connecting && !self.closed
+    }
+
+    /// Answers an outbound connection: it is made, or it fails for this reason.
+    pub(super) fn answer(&mut self, answer: Result<(), ErrorKind>) {
+        match answer {
+            Ok(()) => {
+                self.stage = Stage::Made;
+                self.announce(Readiness::WRITE);
+            }
+            Err(kind) => {
+                self.stage = Stage::Refused;
+                self.pending_error = Some(kind);
+                self.announce(error());
+            }
+        }
+    }
+
+    /// Nobody listens: the client is refused.
+    pub(super) fn refuse_client(&mut self) {
+        self.closed = true;
+        self.reset_by_server = true;
+    }
+
+    // What the client does.
+
+    /// # Panics
+    ///
+    /// If the client has ended.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        assert!(self.client_end == ClientEnd::Open, "this client has ended, it cannot send any more");
+        if self.closed {
+            // Bytes for a socket that is closed are answered with a reset.
+            self.reset_from_server();
+        } else if !bytes.is_empty() {
+            self.inbound.extend(bytes);
+            self.announce(Readiness::READ);
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        if self.client_end == ClientEnd::Open {
+            self.client_end = ClientEnd::Ended;
+            self.announce(Readiness::READ | Readiness::MORE);
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        match self.client_end {
+            ClientEnd::Open | ClientEnd::Ended if self.outbound.is_empty() => {
+                self.client_end = ClientEnd::Closed;
+                self.announce(Readiness::READ | Readiness::MORE);
+            }
+            // As where bytes are left unread when a socket is closed.
+            ClientEnd::Open | ClientEnd::Ended => self.reset(),
+            ClientEnd::Closed | ClientEnd::Reset => {}
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        if self.client_end == ClientEnd::Reset {
+            return;
+        }
+        self.client_end = ClientEnd::Reset;
+        self.outbound.clear();
+        if !self.closed {
+            self.pending_error = Some(ErrorKind::ConnectionReset);
+            self.announce(error());
+        }
+    }
+
+    pub(super) fn stop_reading(&mut self) {
+        self.reads = false;
+    }
+
+    pub(super) fn resume_reading(&mut self) {
+        self.reads = true;
+        self.read_all();
+    }
+
+    fn read_all(&mut self) {
+        if self.reads {
+            let n = self.outbound.len();
+            self.received.extend(take_first(&mut self.outbound, n));
+            self.make_room(n);
+        }
+    }
+
+    /// Takes up to `most` bytes, those first that have been read already.
+    pub(super) fn read(&mut self, most: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.received.drain(..most.min(self.received.len())).collect();
+        let n = (most - bytes.len()).min(self.outbound.len());
+        bytes.extend(take_first(&mut self.outbound, n));
+        self.make_room(n);
+        bytes
+    }
+
+    fn make_room(&mut self, n: usize) {
+        if n > 0 && mem::take(&mut self.write_blocked) {
+            self.announce(Readiness::WRITE);
+        }
+    }
+
+    pub(super) fn take_received(&mut self) -> Vec<u8> {
+        mem::take(&mut self.received)
+    }
+
+    pub(super) fn has_fin(&self) -> bool {
+        self.outbound_fin && self.outbound.is_empty()
+    }
+
+    pub(super) const fn was_reset(&self) -> bool {
+        self.reset_by_server
+    }
+
+    /// Bytes that the server has not read.
+    pub(super) fn unread(&self) -> usize {
+        self.inbound.len()
+    }
+
+    pub(super) const fn client_address(&self) -> &Address {
+        &self.client
+    }
+
+    // What the server does.
+
+    fn reset_from_server(&mut self) {
+        self.reset_by_server = true;
+        self.inbound.clear();
+        if !self.outbound.is_empty() {
+            self.outbound.clear();
+            self.outbound_fin = false;
+        }
+    }
+
+    fn is_reset_by_client(&self) -> bool {
+        self.client_end == ClientEnd::Reset
+    }
+
+    fn watch(&mut self, token: Token, interest: Interest) {
+        self.token = Some(token);
+        self.interest = Some(interest);
+        // Watching reports what is ready by then.
+        let mut ready = Readiness::NONE;
+        if !self.inbound.is_empty() {
+            ready.insert(Readiness::READ);
+        }
+        if self.client_end != ClientEnd::Open {
+            ready.insert(Readiness::READ | Readiness::MORE);
+        }
+        if self.stage != Stage::Connecting && self.outbound.len() < self.capacity {
+            ready.insert(Readiness::WRITE);
+        }
+        if self.pending_error.is_some() {
+            ready.insert(error());
+        }
+        self.announce(ready);
+    }
+
+    /// Queues an event, as far as the server watches for it. Errors are always reported.
+    fn announce(&self, ready: Readiness) {
+        let (Some(token), Some(interest)) = (self.token, self.interest) else { return };
+        let mut ready = ready;
+        if !interest.is_writable() && !ready.has(Readiness::ERROR) {
+            ready.remove(Readiness::WRITE);
+        }
+        if ready != Readiness::NONE && !self.closed {
+            self.kernel.0.borrow_mut().events.push((token, ready));
+        }
+    }
+}
+
+fn take_first(queue: &mut VecDeque<u8>, n: usize) -> Vec<u8> {
+    let mut bytes = vec![0; n];
+    queue.read_exact(&mut bytes).expect("there are so many");
+    bytes
+}
+
+/// What an error is reported as.
+fn error() -> Readiness {
+    Readiness::READ | Readiness::WRITE | Readiness::ERROR | Readiness::MORE
+}
+
+/// The server's end of a socket.
+#[derive(Debug)]
+pub(super) struct ServerEnd(pub(super) SharedSocket);
+
+impl Read for ServerEnd {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let socket = &mut *self.0.borrow_mut();
+        if socket.inbound.is_empty() {
+            if let Some(kind) = socket.pending_error.take() {
+                return Err(kind.into());
+            }
+            return match socket.client_end {
+                ClientEnd::Open => Err(ErrorKind::WouldBlock.into()),
+                // Behind an error that was taken comes the end of input too.
+                ClientEnd::Ended | ClientEnd::Closed | ClientEnd::Reset => Ok(0),
+            };
+        }
+        socket.inbound.read(buffer)
+    }
+}
+
+impl Write for ServerEnd {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let socket = &mut *self.0.borrow_mut();
+        if let Some(kind) = socket.pending_error.take() {
+            return Err(kind.into());
+        }
+        if socket.is_reset_by_client() || socket.outbound_fin {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let n = bytes.len().min(socket.capacity - socket.outbound.len().min(socket.capacity));
+        if n == 0 {
+            socket.write_blocked = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if socket.client_end == ClientEnd::Closed {
+            // The bytes are taken; the reset that answers them comes at once.
+            socket.reset();
+            return Ok(n);
+        }
+        socket.outbound.extend(&bytes[..n]);
+        if socket.reads {
+            socket.kernel.0.borrow_mut().readable.push(Rc::clone(&self.0));
+        }
+        Ok(n)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Addresses for ServerEnd {
+    fn peer_addr(&self) -> io::Result<Address> {
+        let socket = self.0.borrow();
+        if socket.stage == Stage::Made && !socket.is_reset_by_client() {
+            return Ok(socket.client.clone());
+        }
+        Err(ErrorKind::NotConnected.into())
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(self.0.borrow().server.clone())
+    }
+}
+
+impl Transport for ServerEnd {
+    type Pipe = NoPipe;
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let socket = &mut *self.0.borrow_mut();
+        if socket.is_reset_by_client() {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        socket.outbound_fin = true;
+        Ok(())
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(self.0.borrow_mut().pending_error.take().map(io::Error::from))
+    }
+
+    fn reset_on_close(&mut self) {
+        self.0.borrow_mut().reset_on_close = true;
+    }
+}
+
+impl Drop for ServerEnd {
+    fn drop(&mut self) {
+        let socket = &mut *self.0.borrow_mut();
+        socket.closed = true;
+        match socket.stage {
+            Stage::Connecting | Stage::Refused => {}
+            // A listener that is closed resets those whom it has not accepted.
+            Stage::InBacklog => socket.reset_from_server(),
+            Stage::Made if socket.is_reset_by_client() => {}
+            // So does a close that was told to, or that leaves bytes unread.
+            Stage::Made if socket.reset_on_close || !socket.inbound.is_empty() => socket.reset_from_server(),
+            Stage::Made => socket.outbound_fin = true,
+        }
+    }
+}
+
+impl Poller<ServerEnd> for Kernel {
+    fn register(&mut self, transport: &mut ServerEnd, token: Token, interest: Interest) -> io::Result<()> {
+        transport.0.borrow_mut().watch(token, interest);
+        Ok(())
+    }
+
+    fn reregister(&mut self, transport: &mut ServerEnd, token: Token, interest: Interest) -> io::Result<()> {
+        transport.0.borrow_mut().watch(token, interest);
+        Ok(())
+    }
+}
