@@ -52,7 +52,7 @@ const WELCOME: &str = "* welcome; there are /who, /nick NEW and /quit\n";
 
 /// What members send to each other.
 #[derive(Clone, Debug)]
-enum Message {
+pub(crate) enum Message {
     /// A whole line for all others, and who caused it.
     Line(Arc<str>, ConnectionId),
     /// This member cannot take more lines: say no more.
@@ -63,7 +63,7 @@ enum Message {
 
 /// What becomes of lines for a member whose output is full.
 #[derive(Clone, Copy, Debug)]
-enum Policy {
+pub(crate) enum Policy {
     Drop,
     Close,
     PushBack,
@@ -71,14 +71,17 @@ enum Policy {
 
 /// What all share.
 #[derive(Debug)]
-struct Room {
+pub(crate) struct Room {
     /// Who is here, by what nick. There is one loop, so nobody ever waits for the lock.
     members: Mutex<HashMap<ConnectionId, Arc<str>>>,
     policy: Policy,
-    handle: Handle<Message>,
 }
 
 impl Room {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { members: Mutex::default(), policy }
+    }
+
     fn members(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<str>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,9 +103,11 @@ impl Room {
 
 /// One connection.
 #[derive(Debug)]
-struct Member<'a> {
+pub(crate) struct Member<'a> {
     room: &'a Room,
     id: ConnectionId,
+    /// Tells the others that it has left: `on_close` has no `Context`.
+    handle: Option<Handle<Message>>,
     lines: Lines,
     /// `None` before it has one, and after it has left.
     nick: Option<Arc<str>>,
@@ -117,9 +122,18 @@ struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    fn new(room: &'a Room, id: ConnectionId) -> Self {
-        let (holds, held_by) = (BTreeSet::new(), BTreeSet::new());
-        Self { room, id, lines: Lines::new(LINE_BYTES), nick: None, unsent: None, missed: 0, holds, held_by }
+    pub(crate) const fn new(room: &'a Room, id: ConnectionId) -> Self {
+        Self {
+            room,
+            id,
+            handle: None,
+            lines: Lines::new(LINE_BYTES),
+            nick: None,
+            unsent: None,
+            missed: 0,
+            holds: BTreeSet::new(),
+            held_by: BTreeSet::new(),
+        }
     }
 
     fn call_it(&mut self, nick: &str, cx: &mut Context<'_, Message>) {
@@ -208,13 +222,12 @@ impl<'a> Member<'a> {
         cx.finish();
     }
 
-    /// Frees the nick, which those whom it holds will notice, and tells the others. The handle does that, as `on_close`
-    /// has no `Context`; the news is lost if its mailbox is full.
+    /// Frees the nick, which those whom it holds will notice, and tells the others, unless the mailbox is full.
     fn leave(&mut self, why: &str) {
-        if let Some(nick) = self.nick.take() {
+        if let (Some(nick), Some(handle)) = (self.nick.take(), &self.handle) {
             self.room.members().remove(&self.id);
             let news = format!("* {nick} has left{why}\n");
-            let _ = self.room.handle.send_all(Message::Line(news.into(), self.id));
+            let _ = handle.send_all(Message::Line(news.into(), self.id));
         }
     }
 }
@@ -228,6 +241,7 @@ impl FramedProtocol for Member<'_> {
     }
 
     fn on_open(&mut self, cx: &mut Context<'_, Message>) {
+        self.handle = Some(cx.handle().clone());
         cx.write(GREETING.as_bytes());
     }
 
@@ -300,7 +314,7 @@ fn run(address: &str, policy: Policy) -> Result<(), Box<dyn Error>> {
     for address in server.local_addrs() {
         println!("listening on {address}");
     }
-    let room = Room { members: Mutex::default(), policy, handle: server.handle() };
+    let room = Room::new(policy);
     server.run(|peer| Some(Framed::new(Member::new(&room, peer.id))))?;
     Ok(())
 }

@@ -390,7 +390,9 @@ impl Write for ServerEnd {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>())
+        let mut bytes = Vec::new();
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        self.write(&bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -2,9 +2,9 @@
 
 /// The example's own code, where a test needs other limits than the program has, its counters, or a drain.
 #[path = "../../examples/http"]
-mod program {
+pub(crate) mod program {
     pub(super) mod body;
-    pub(super) mod connection;
+    pub(crate) mod connection;
     pub(super) mod reply;
     pub(super) mod request;
 }

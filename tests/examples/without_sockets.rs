@@ -2,7 +2,17 @@
 
 use std::{io::ErrorKind, sync::Mutex, time::Duration};
 
-use echoloop::{Address, CloseReason, Config, testing::Loop};
+use echoloop::{
+    Address, CloseReason, Config,
+    framing::Framed,
+    testing::{Client, Loop},
+};
+
+use crate::http::program::connection::Http;
+
+#[path = "../../examples/chat.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
+mod chat;
 
 #[path = "../../examples/proxy.rs"]
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
@@ -126,4 +136,161 @@ fn resp_does_no_more_than_its_client_takes() {
     assert_eq!(client.received().len(), 500 * 10_010);
     client.end();
     assert_eq!(client.close_reason(), Some(CloseReason::Peer));
+}
+
+type Member = Framed<chat::Member<'static>>;
+
+/// A room with members of these names, who have read what they were told so far.
+fn room<const N: usize>(policy: chat::Policy, nicks: [&str; N]) -> (Loop<Member>, [Client<Member>; N]) {
+    let room: &'static _ = Box::leak(Box::new(chat::Room::new(policy)));
+    let net = Loop::new(|peer| Some(Framed::new(chat::Member::new(room, peer.id))));
+    let members = nicks.map(|nick| joins(&net, nick));
+    for member in &members {
+        let _ = member.received();
+    }
+    (net, members)
+}
+
+fn joins(net: &Loop<Member>, nick: &str) -> Client<Member> {
+    let member = net.connect();
+    member.send_bytewise(format!("{nick}\r\n"));
+    assert!(member.received_text().contains("welcome"));
+    member
+}
+
+/// Has a member say lines until another one's output is full, and all that it says then has nowhere to go.
+fn flood(net: &Loop<Member>, speaker: &Client<Member>, lines: usize) {
+    let line = format!("{}\n", "x".repeat(400));
+    for _ in 0..lines {
+        speaker.send(&line);
+    }
+    net.run();
+}
+
+#[test]
+fn chat_tells_the_others_what_one_says_and_how_it_leaves() {
+    let (net, [ann, bob, eve]) = room(chat::Policy::Close, ["ann", "bob", "eve"]);
+    ann.send_in_chunks("h\u{e9}llo\n\u{1b}[2J\n", 1);
+    assert_eq!(bob.received_text(), "ann: h\u{e9}llo\nann: \u{fffd}[2J\n");
+    assert_eq!(ann.received_text(), "");
+    bob.send("/quit\n");
+    bob.close();
+    eve.reset();
+    net.run();
+    assert_eq!(ann.received_text(), "* bob has left\n* eve has left: reset\n");
+    ann.send("/nick eve\n/who\n");
+    assert_eq!(ann.received_text(), "* you are now eve\n* 1 here: eve\n");
+}
+
+#[test]
+fn chat_drops_lines_for_a_slow_reader_and_says_how_many() {
+    let (net, [ann]) = room(chat::Policy::Drop, ["ann"]);
+    let slow = net.client().buffer_bytes(1000).stopped().connect();
+    slow.send("slow\n");
+    flood(&net, &ann, 500);
+    assert!(slow.queued() <= Config::default().high_water_bytes + 512, "{}", slow.queued());
+    slow.resume_reading();
+    let heard = slow.received_text();
+    let (_, missed) = heard.rsplit_once("* you missed ").expect("it has missed some");
+    let missed: usize = missed.trim_end_matches(" lines\n").parse().expect("a number");
+    assert_eq!(heard.matches("ann: x").count() + missed, 500);
+}
+
+#[test]
+fn chat_closes_a_slow_reader_and_tells_the_others() {
+    let (net, [ann]) = room(chat::Policy::Close, ["ann"]);
+    let slow = net.client().buffer_bytes(1000).stopped().connect();
+    slow.send("slow\n");
+    flood(&net, &ann, 500);
+    assert_eq!(slow.close_reason(), Some(CloseReason::SlowReader));
+    assert_eq!(ann.received_text(), "* slow has joined\n* slow has left: slow reader\n");
+}
+
+#[test]
+fn chat_holds_the_speaker_until_the_slow_reader_has_read() {
+    let (net, [ann]) = room(chat::Policy::PushBack, ["ann"]);
+    let slow = net.client().buffer_bytes(1000).stopped().connect();
+    slow.send("slow\n");
+    flood(&net, &ann, 500);
+    assert!(ann.unread() > 100_000, "{} unread", ann.unread());
+    assert!(slow.queued() < 2 * Config::default().high_water_bytes, "{}", slow.queued());
+    slow.resume_reading();
+    net.advance(Duration::from_secs(1));
+    assert_eq!((ann.unread(), slow.received_text().matches("ann: x").count()), (0, 500));
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn http() -> Loop<Http> {
+    Loop::new(|_| Some(Http::new(REQUEST_TIMEOUT)))
+}
+
+#[test]
+fn http_answers_pipelined_requests_in_any_pieces_in_order() {
+    let net = http();
+    let post = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n";
+    let missing = "GET /missing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let client = net.connect();
+    client.send_bytewise([GET, post, missing, GET].concat());
+    let replies = client.received_text();
+    let statuses: Vec<&str> = replies.split("HTTP/1.1 ").skip(1).map(|reply| &reply[..3]).collect();
+    assert_eq!(statuses, ["200", "200", "404"], "nothing is answered behind the last one");
+    assert!(replies.contains("\r\n\r\nabcdeHTTP/1.1 404 "), "{replies}");
+    assert!(client.has_fin());
+}
+
+#[test]
+fn http_gives_the_reason_for_a_refusal_to_who_is_still_sending() {
+    let net = http();
+    let client = net.connect();
+    client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(GET.repeat(1000));
+    let reply = client.received_text();
+    assert!(reply.starts_with("HTTP/1.1 400 ") && reply.matches("HTTP/1.1").count() == 1, "{reply}");
+    assert!(client.has_fin() && !client.was_reset());
+    client.end();
+    assert_eq!(client.close_reason(), Some(CloseReason::Finished));
+}
+
+#[test]
+fn http_waits_for_a_request_but_not_for_ever() {
+    let net = http();
+    let (dripping, silent) = (net.connect(), net.connect());
+    for _ in 0..9 {
+        dripping.send("G");
+        net.advance(Duration::from_secs(1));
+    }
+    assert!(dripping.is_open() && dripping.received().is_empty());
+    net.advance(REQUEST_TIMEOUT);
+    assert!(dripping.received_text().starts_with("HTTP/1.1 408 ") && dripping.has_fin());
+    assert!(silent.is_open() && silent.timers().is_empty());
+    silent.send(GET);
+    assert!(silent.received_text().starts_with("HTTP/1.1 200 ") && silent.timers().is_empty());
+}
+
+#[test]
+fn http_answers_what_has_begun_when_a_drain_begins() {
+    let net = http();
+    let (begun, between) = (net.connect(), net.connect());
+    let (one, rest) = GET.split_at(10);
+    begun.send(one);
+    net.drain();
+    net.advance(Duration::from_secs(1));
+    assert!(between.has_fin() && between.received().is_empty());
+    assert!(begun.is_open() && !begun.has_fin());
+    begun.send(rest);
+    assert!(begun.received_text().contains("Connection: close") && begun.has_fin());
+}
+
+#[test]
+fn http_writes_no_faster_than_its_client_reads() {
+    let net = http();
+    let client = net.client().buffer_bytes(1000).stopped().connect();
+    client.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3));
+    assert!(client.queued() < Config::default().high_water_bytes + (32 << 10), "{}", client.queued());
+    client.resume_reading();
+    let replies = client.received();
+    assert_eq!(replies.windows(9).filter(|bytes| bytes == b"HTTP/1.1 ").count(), 3);
+    assert!(replies.len() > 3 << 20 && client.is_open());
 }
