@@ -1,6 +1,11 @@
 //! The commands: <https://redis.io/docs/latest/commands/>.
 
-use std::{iter, ops::RangeInclusive, time::Duration};
+use std::{
+    fmt::Display,
+    iter,
+    ops::RangeInclusive,
+    time::{Duration, Instant, SystemTime},
+};
 
 use echoloop::Context;
 
@@ -16,7 +21,7 @@ type Answer = Result<(), String>;
 type Run = fn(Words<'_>, &mut Store, &mut Context<'_>) -> Answer;
 
 /// Their names, how many words may be behind them, and what they do; those first that are called most.
-const COMMANDS: [(&str, RangeInclusive<usize>, Run); 12] = [
+const COMMANDS: [(&str, RangeInclusive<usize>, Run); 13] = [
     ("GET", 1..=1, get),
     ("SET", 2..=ANY, set),
     ("INCR", 1..=1, incr),
@@ -28,23 +33,22 @@ const COMMANDS: [(&str, RangeInclusive<usize>, Run); 12] = [
     ("PING", 0..=1, ping),
     ("ECHO", 1..=1, |words, _, cx| bulk(cx, Some(words[0]))),
     ("INFO", 0..=ANY, info),
-    ("QUIT", 0..=0, quit),
+    ("SELECT", 1..=1, select),
+    ("QUIT", 0..=ANY, quit),
 ];
 
-/// What clients ask about the server, by its first words, and the line that answers it.
-const FIXED: [(&[&str], &str); 11] = [
-    (&["CLIENT", "SETINFO"], OK),
-    (&["CLIENT", "SETNAME"], OK),
-    (&["COMMAND", "COUNT"], ":16"),
-    // redis-cli then helps with the texts that it brings.
-    (&["COMMAND", "DOCS"], "-ERR unknown subcommand"),
-    (&["COMMAND"], "*0"),
-    (&["CONFIG", "GET", "SAVE"], "*2\r\n$4\r\nsave\r\n$0\r\n"),
-    (&["CONFIG", "GET", "APPENDONLY"], "*2\r\n$10\r\nappendonly\r\n$2\r\nno"),
-    (&["CONFIG", "GET"], "*0"),
-    (&["SELECT", "0"], OK),
-    (&["SELECT"], "-ERR DB index is out of range"),
-    (&["CLIENT"], "-ERR unknown subcommand"),
+/// What clients ask about the server: a command and its subcommand, how many words may be behind them, and the line that
+/// answers it. Of another subcommand, as COMMAND DOCS, it is said that it is unknown: redis-cli then helps with the
+/// texts that it brings.
+const FIXED: [(&[&str], RangeInclusive<usize>, &str); 8] = [
+    (&["CLIENT", "SETINFO"], 2..=2, OK),
+    (&["CLIENT", "SETNAME"], 1..=1, OK),
+    (&["COMMAND", "COUNT"], 0..=0, ":16"),
+    (&["CONFIG", "GET", "SAVE"], 0..=ANY, "*2\r\n$4\r\nsave\r\n$0\r\n"),
+    (&["CONFIG", "GET", "APPENDONLY"], 0..=ANY, "*2\r\n$10\r\nappendonly\r\n$2\r\nno"),
+    (&["CONFIG", "GET"], 1..=ANY, "*0"),
+    (&["CONFIG", "SET"], 2..=ANY, "-ERR Unknown option or number of arguments for CONFIG SET"),
+    (&["CONFIG", "RESETSTAT"], 0..=0, OK),
 ];
 
 const ANY: usize = usize::MAX;
@@ -60,17 +64,38 @@ const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub(crate) fn execute(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) {
     let Some((name, arguments)) = words.split_first() else { return };
     store.sweep(cx.now());
-    let is = |known: &str, word: &[u8]| word.eq_ignore_ascii_case(known.as_bytes());
-    let begins =
-        |known: &[&str]| known.len() <= words.len() && known.iter().zip(words).all(|(k, w)| is(k, w));
-    let answer = if let Some((name, arity, run)) = COMMANDS.iter().find(|(known, ..)| is(known, name)) {
-        if arity.contains(&arguments.len()) { run(arguments, store, cx) } else { Err(wrong_number_for(name)) }
-    } else if let Some((_, answer)) = FIXED.iter().find(|(known, _)| begins(known)) {
-        line(cx, answer)
-    } else {
-        Err(format!("ERR unknown command '{}'", name[..name.len().min(128)].escape_ascii()))
+    let answer = match COMMANDS.iter().find(|(known, ..)| is(name, known)) {
+        Some((_, arity, run)) if arity.contains(&arguments.len()) => run(arguments, store, cx),
+        Some((known, ..)) => Err(wrong_number_for(known)),
+        None => fixed(words).and_then(|answer| line(cx, answer)),
     };
     answer.or_else(|error| line(cx, &format!("-{error}"))).expect("a line can always be written");
+}
+
+/// The answer to what is asked about the server.
+fn fixed(words: Words<'_>) -> Result<&'static str, String> {
+    let begins =
+        |known: &[&str]| known.len() <= words.len() && words.iter().zip(known).all(|(word, k)| is(word, k));
+    if let Some((known, arity, answer)) = FIXED.iter().find(|(known, ..)| begins(known)) {
+        let is_right = arity.contains(&(words.len() - known.len()));
+        return if is_right { Ok(answer) } else { Err(wrong_number_for(&known.join("|"))) };
+    }
+    let family = FIXED.iter().map(|(known, ..)| known[0]).find(|known| is(words[0], known));
+    match (family, words) {
+        (Some("COMMAND"), [_]) => Ok("*0"),
+        (Some(name), [_]) => Err(wrong_number_for(name)),
+        (Some(_), [_, subcommand, ..]) => Err(format!("ERR unknown subcommand '{}'", quoted(subcommand))),
+        (None, _) | (_, []) => Err(format!("ERR unknown command '{}'", quoted(words[0]))),
+    }
+}
+
+fn is(word: &[u8], known: &str) -> bool {
+    word.eq_ignore_ascii_case(known.as_bytes())
+}
+
+/// What came, for an error.
+fn quoted(word: &[u8]) -> impl Display {
+    word[..word.len().min(128)].escape_ascii()
 }
 
 fn get(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
@@ -79,26 +104,26 @@ fn get(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
 
 /// `SET key value [EX seconds | PX milliseconds] [NX | XX]`. Other options of Redis are syntax errors.
 fn set(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
-    let (mut expires, mut must_exist) = (None, None);
+    let (mut delay, mut must_exist) = (None, None);
     let mut options = words[2..].iter();
     while let Some(option) = options.next() {
-        match (&*option.to_ascii_uppercase(), expires, must_exist) {
-            (unit @ (b"EX" | b"PX"), None, _) => {
-                let number = integer(options.next().ok_or(SYNTAX_ERROR)?).ok_or(NOT_AN_INTEGER)?;
-                let unit = if unit == b"EX" { Duration::from_secs } else { Duration::from_millis };
-                let delay = u64::try_from(number).ok().filter(|&number| number > 0).map(unit);
-                let at = delay.and_then(|delay| cx.now().checked_add(delay));
-                expires = Some(at.ok_or("ERR invalid expire time in 'set' command")?);
-            }
-            (b"NX", _, None) => must_exist = Some(false),
-            (b"XX", _, None) => must_exist = Some(true),
+        match (&*option.to_ascii_uppercase(), delay, must_exist) {
+            (b"EX", None, _) => delay = Some((options.next().ok_or(SYNTAX_ERROR)?, 1000)),
+            (b"PX", None, _) => delay = Some((options.next().ok_or(SYNTAX_ERROR)?, 1)),
+            (b"NX", _, None | Some(false)) => must_exist = Some(false),
+            (b"XX", _, None | Some(true)) => must_exist = Some(true),
             _ => return Err(SYNTAX_ERROR.into()),
         }
     }
+    // Only when the syntax is right: that is the error which Redis tells first.
+    let expires = match delay {
+        Some((number, unit_ms)) => Some(expiry(number, unit_ms, 1, "set", cx.now())?),
+        None => None,
+    };
     if must_exist.is_some_and(|must| must != store.get(words[0], cx.now()).is_some()) {
         return bulk(cx, None);
     }
-    store.set(iter::once((words[0], words[1])), expires)?;
+    store.set(iter::once((words[0], words[1])), expires, cx.now())?;
     line(cx, OK)
 }
 
@@ -108,7 +133,7 @@ fn incr(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
         None => (0, None),
     };
     let next = number.checked_add(1).ok_or("ERR increment or decrement would overflow")?;
-    store.set(iter::once((words[0], next.to_string().as_bytes())), expires)?;
+    store.set(iter::once((words[0], next.to_string().as_bytes())), expires, cx.now())?;
     line(cx, &format!(":{next}"))
 }
 
@@ -120,11 +145,26 @@ fn del(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
 /// Without the options of Redis 7. Seconds that are none or less delete the key.
 fn expire(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
     let (key, now) = (words[0], cx.now());
-    let seconds = u64::try_from(integer(words[1]).ok_or(NOT_AN_INTEGER)?).unwrap_or(0);
-    let at = now.checked_add(Duration::from_secs(seconds));
-    let at = at.ok_or("ERR invalid expire time in 'expire' command")?;
-    let was_there = if seconds == 0 { store.remove(key, now) } else { store.expire(key, at, now) };
+    let at = expiry(words[1], 1000, i64::MIN, "expire", now)?;
+    let was_there = if at == now { store.remove(key, now) } else { store.expire(key, at, now) };
     line(cx, if was_there { ":1" } else { ":0" })
+}
+
+/// When so many units of so many milliseconds are over; at once if they are none or negative. As in Redis the number has
+/// a minimum, and the time, in milliseconds since 1970, must fit into 64 bits.
+fn expiry(number: &[u8], unit_ms: i64, min: i64, command: &str, now: Instant) -> Result<Instant, String> {
+    let number = integer(number).ok_or(NOT_AN_INTEGER)?;
+    let delay_ms = Some(number).filter(|&number| number >= min).and_then(|n| n.checked_mul(unit_ms));
+    let delay_ms = delay_ms.filter(|ms| ms.checked_add(unix_ms()).is_some());
+    let delay = delay_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+    let at = delay.and_then(|delay| now.checked_add(delay));
+    at.ok_or_else(|| format!("ERR invalid expire time in '{command}' command"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loop's clock does not know the date")]
+fn unix_ms() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// In seconds, rounded; -1 if the key does not expire, -2 if it is not there.
@@ -151,7 +191,7 @@ fn mget(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
 
 fn mset(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
     let (pairs, []) = words.as_chunks::<2>() else { return Err(wrong_number_for("mset")) };
-    store.set(pairs.iter().map(|&[key, value]| (key, value)), None)?;
+    store.set(pairs.iter().map(|&[key, value]| (key, value)), None, cx.now())?;
     line(cx, OK)
 }
 
@@ -162,6 +202,14 @@ fn ping(words: Words<'_>, _: &mut Store, cx: &mut Context<'_>) -> Answer {
 fn info(_: Words<'_>, store: &mut Store, cx: &mut Context<'_>) -> Answer {
     let (used, limit) = store.memory();
     bulk(cx, Some(format!("# Memory\r\nused_memory:{used}\r\nmaxmemory:{limit}\r\n").as_bytes()))
+}
+
+/// There is one database.
+fn select(words: Words<'_>, _: &mut Store, cx: &mut Context<'_>) -> Answer {
+    match integer(words[0]).ok_or(NOT_AN_INTEGER)? {
+        0 => line(cx, OK),
+        _ => Err("ERR DB index is out of range".into()),
+    }
 }
 
 fn quit(_: Words<'_>, _: &mut Store, cx: &mut Context<'_>) -> Answer {

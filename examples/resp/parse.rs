@@ -10,8 +10,11 @@ const WORDS_MAX: usize = 4096;
 /// The longest array: one word of full length, and as much again for the others.
 const COMMAND_BYTES_MAX: usize = 2 * WORD_BYTES_MAX;
 
-/// The longest line.
+/// The longest line of words.
 const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The longest line of a number. While it is not whole, all that is before it is parsed again with each byte.
+const NUMBER_LINE_BYTES_MAX: usize = 32;
 
 /// Input from here on is never incomplete: what is so long is a command or invalid.
 pub(crate) const INPUT_BYTES_MAX: usize = COMMAND_BYTES_MAX + LINE_BYTES_MAX;
@@ -30,7 +33,11 @@ pub(crate) fn command<'a>(bytes: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<
     words.clear();
     let mut reader = Reader { bytes, at: 0 };
     if bytes.first().is_some_and(|&first| first != b'*') {
-        let line = reader.line("too big inline request")?;
+        let line = reader.line(LINE_BYTES_MAX, "too big inline request")?;
+        // Redis has escapes within them. What looks the same must not mean something else.
+        if line.iter().any(|byte| b"\"'".contains(byte)) {
+            return Err(Stop::Invalid("quotes in inline request".into()));
+        }
         words.extend(line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()));
         return Ok(reader.at);
     }
@@ -49,11 +56,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next line, without its end.
-    fn line(&mut self, too_long: &str) -> Result<&'a [u8], Stop> {
+    /// The next line, without its end. With it, it has `max` bytes at most.
+    fn line(&mut self, max: usize, too_long: &str) -> Result<&'a [u8], Stop> {
         let rest = &self.bytes[self.at..];
-        let Some(end) = rest.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n') else {
-            let is_too_long = rest.len() >= LINE_BYTES_MAX;
+        let Some(end) = rest.iter().take(max).position(|&byte| byte == b'\n') else {
+            let is_too_long = rest.len() >= max;
             let needed = self.bytes.len() + 1;
             return Err(if is_too_long {
                 Stop::Invalid(too_long.into())
@@ -67,7 +74,7 @@ impl<'a> Reader<'a> {
 
     /// A line with a number within these bounds behind a mark. A negative one is 0.
     fn number(&mut self, mark: u8, min: i64, max: usize, invalid: &str) -> Result<usize, Stop> {
-        let line = self.line(invalid)?;
+        let line = self.line(NUMBER_LINE_BYTES_MAX, invalid)?;
         let Some(digits) = line.strip_prefix(&[mark]) else {
             let found = line.first().filter(|byte| byte.is_ascii_graphic()).map_or('?', |&byte| byte.into());
             return Err(Stop::Invalid(format!("expected '{}', got '{found}'", char::from(mark))));

@@ -48,9 +48,13 @@ impl Store {
         &mut self,
         pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
         expires: Option<Instant>,
+        now: Instant,
     ) -> Result<(), &'static str> {
-        if self.used + pairs.clone().map(|(key, value)| size(key, value)).sum::<usize>() > self.limit {
-            return Err(FULL);
+        let needed: usize = pairs.clone().map(|(key, value)| size(key, value)).sum();
+        while self.used + needed > self.limit {
+            if !self.remove_expired(now) {
+                return Err(FULL);
+            }
         }
         for (key, value) in pairs {
             let known = self.take(key).map(|(key, _)| key);
@@ -78,14 +82,19 @@ impl Store {
     /// Removes a few of the keys that have expired.
     pub(crate) fn sweep(&mut self, now: Instant) {
         for _ in 0..SWEEP {
-            let Some((_, key)) = self.expiries.first().filter(|(at, _)| *at <= now).cloned() else { return };
-            self.take(&key);
+            self.remove_expired(now);
         }
     }
 
     /// The bytes that are taken, and how many may be.
     pub(crate) fn memory(&self) -> (usize, usize) {
         (self.used, self.limit)
+    }
+
+    /// Removes the key that has expired first, if there is one.
+    fn remove_expired(&mut self, now: Instant) -> bool {
+        let first = self.expiries.first().filter(|(at, _)| *at <= now).cloned();
+        first.is_some_and(|(_, key)| self.take(&key).is_some())
     }
 
     fn put(&mut self, key: Arc<[u8]>, entry: Entry) {

@@ -126,6 +126,21 @@ fn resp_answers_commands_in_any_pieces_in_order() {
 }
 
 #[test]
+fn resp_has_room_for_a_value_where_everything_else_has_expired() {
+    let net = resp();
+    let client = net.connect();
+    let small: String = (0..7000).map(|key| format!("SET {key} value PX 2000\r\n")).collect();
+    client.send(small);
+    let big = format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$50000\r\n{}\r\n", "v".repeat(50_000));
+    let _ = client.received();
+    client.send(&big);
+    assert!(client.received_text().starts_with("-OOM "));
+    net.advance(Duration::from_secs(3));
+    client.send(&big);
+    assert_eq!(client.received_text(), "+OK\r\n");
+}
+
+#[test]
 fn resp_does_no_more_than_its_client_takes() {
     let net = resp();
     net.connect().send(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10000\r\n{}\r\n", "v".repeat(10_000)));
