@@ -23,6 +23,8 @@ pub(crate) struct Http {
     request_timeout: Duration,
     /// The timer runs: some of a request has come, but not all of it.
     is_timed: bool,
+    /// The method of the request under way is HEAD: no reply to it has content, whatever it says (RFC 9110 §9.3.2).
+    is_head: bool,
     /// The server drains: the request under way is the last.
     is_last: bool,
 }
@@ -46,7 +48,7 @@ enum Phase {
 impl Http {
     /// With so much time from the first byte of a request until its last.
     pub(crate) fn new(request_timeout: Duration) -> Self {
-        Self { phase: Phase::Head, request_timeout, is_timed: false, is_last: false }
+        Self { phase: Phase::Head, request_timeout, is_timed: false, is_head: false, is_last: false }
     }
 
     /// The next request and its body, if all of it has come.
@@ -57,6 +59,11 @@ impl Http {
     ) -> Result<Option<(Request, Body)>, Status> {
         let (request, mut body) = match mem::replace(&mut self.phase, Phase::Head) {
             Phase::Head => {
+                // RFC 9112 §2.2: there may be empty lines before a request.
+                while input.bytes().starts_with(b"\r\n") {
+                    input.consume(2);
+                }
+                self.is_head = input.bytes().starts_with(b"HEAD ");
                 let Some((request, length)) = request::parse(input.bytes())? else { return Ok(None) };
                 input.consume(length);
                 if request.expects_continue && input.bytes().is_empty() {
@@ -84,7 +91,7 @@ impl Http {
         let keep_alive = request.keep_alive && !self.is_last && !cx.is_draining();
         let reply = Reply::to(request, body.into_bytes());
         cx.write(reply.head(keep_alive).as_bytes());
-        let content = if request.is_head { Cow::default() } else { reply.content };
+        let content = if self.is_head { Cow::default() } else { reply.content };
         self.send(content, 0, keep_alive, cx);
     }
 
@@ -117,7 +124,9 @@ impl Http {
     fn refuse(&mut self, status: Status, cx: &mut Context<'_>) {
         let reply = Reply::status(status);
         cx.write(reply.head(false).as_bytes());
-        cx.write(&reply.content);
+        if !self.is_head {
+            cx.write(&reply.content);
+        }
         self.end(cx);
     }
 
@@ -139,7 +148,8 @@ impl Protocol for Http {
             }
         }
         let is_within_request = match self.phase {
-            Phase::Head => !input.bytes().is_empty(),
+            // Half an empty line is no request.
+            Phase::Head => !matches!(input.bytes(), [] | [b'\r']),
             Phase::Body(..) => true,
             Phase::Reply { .. } | Phase::Ended => false,
         };

@@ -45,6 +45,7 @@ impl Reply {
             Route::WrongMethod { allow } => {
                 Self { allow: Some(allow), ..Self::status(Status::METHOD_NOT_ALLOWED) }
             }
+            Route::UnknownMethod => Self::status(Status::NOT_IMPLEMENTED),
             Route::Unknown => Self::status(Status::NOT_FOUND),
         }
     }

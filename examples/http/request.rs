@@ -1,5 +1,7 @@
 //! The head of a request: parsed by httparse, and believed only where no one can read it in another way.
 
+use std::net::Ipv6Addr;
+
 use super::{
     body::{BODY_LIMIT, Length},
     reply::Status,
@@ -14,8 +16,6 @@ const FIELDS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) route: Route,
-    /// HEAD: the reply's content is left out.
-    pub(crate) is_head: bool,
     pub(crate) keep_alive: bool,
     /// The client waits with the body until it is told to continue.
     pub(crate) expects_continue: bool,
@@ -28,6 +28,7 @@ pub(crate) enum Route {
     Large,
     Echo,
     WrongMethod { allow: &'static str },
+    UnknownMethod,
     Unknown,
 }
 
@@ -69,8 +70,7 @@ fn understand(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
     let is_http_1_0 = head.version == Some(0);
     // RFC 9112 §3.2: without a valid host, or with two, a request is refused. HTTP/1.0 had none.
     match the_only(head, "host")? {
-        Some(host)
-            if host.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b)) => {}
+        Some(host) if str::from_utf8(host).is_ok_and(is_host) => {}
         None if is_http_1_0 => {}
         Some(_) | None => return Err(Status::BAD_REQUEST),
     }
@@ -83,8 +83,7 @@ fn understand(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
     }
     let connection = |option: &[u8]| list(head, "connection").any(|one| one.eq_ignore_ascii_case(option));
     Ok(Request {
-        route: route(method, target),
-        is_head: method == "HEAD",
+        route: route(method, target)?,
         keep_alive: !connection(b"close") && (!is_http_1_0 || connection(b"keep-alive")),
         expects_continue,
         length,
@@ -109,30 +108,64 @@ fn length(head: &httparse::Request<'_, '_>, is_http_1_0: bool) -> Result<Length,
 /// Digits and nothing else, RFC 9110 §8.6.
 fn known_length(value: &[u8]) -> Result<Length, Status> {
     // The standard parser would take a sign.
-    if !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Status::BAD_REQUEST);
     }
     let length = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
-    match length.ok_or(Status::BAD_REQUEST)? {
-        length if length <= BODY_LIMIT => Ok(Length::Known(length)),
-        _ => Err(Status::CONTENT_TOO_LARGE),
-    }
+    // One that does not fit into a number is too large too.
+    length.filter(|&length| length <= BODY_LIMIT).map(Length::Known).ok_or(Status::CONTENT_TOO_LARGE)
 }
 
-/// By path; of the absolute form that RFC 9112 §3.2.2 wants to be understood, and of a query, nothing else matters.
-fn route(method: &str, target: &str) -> Route {
-    let target = target.split_once('?').map_or(target, |(before, _query)| before);
-    let path = match target.strip_prefix("http://") {
-        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
-        None => target,
+/// RFC 9110 §7.2: a name or an address, one of IPv6 in brackets, and perhaps a port.
+fn is_host(value: &str) -> bool {
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        Some(_) | None => (value, ""),
     };
-    let (route, allow) = match path {
+    let is_port =
+        port.bytes().all(|b| b.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok());
+    is_port
+        && match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => is_name(host),
+        }
+}
+
+/// RFC 3986 §3.2.2, but not empty (RFC 9110 §4.2.1).
+fn is_name(host: &str) -> bool {
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b);
+    !host.is_empty() && host.bytes().all(is_allowed) && host.split('%').skip(1).all(is_escape)
+}
+
+/// By path. A method that no path allows is none of this server's.
+fn route(method: &str, target: &str) -> Result<Route, Status> {
+    if !["GET", "HEAD", "POST"].contains(&method) {
+        return Ok(Route::UnknownMethod);
+    }
+    let (route, allow) = match path(target)? {
         "/" => (Route::Page, "GET, HEAD"),
         "/large" => (Route::Large, "GET, HEAD"),
         "/echo" => (Route::Echo, "POST"),
-        _ => return Route::Unknown,
+        _ => return Ok(Route::Unknown),
     };
-    if allow.split(", ").any(|allowed| allowed == method) { route } else { Route::WrongMethod { allow } }
+    let is_allowed = allow.split(", ").any(|allowed| allowed == method);
+    Ok(if is_allowed { route } else { Route::WrongMethod { allow } })
+}
+
+/// The path of a target: of the absolute form that RFC 9112 §3.2.2 wants to be understood, and of a query, nothing else
+/// matters.
+fn path(target: &str) -> Result<&str, Status> {
+    let target = target.split_once('?').map_or(target, |(before, _query)| before);
+    if target.starts_with('/') {
+        return Ok(target);
+    }
+    let (scheme, rest) = target.split_at_checked("http://".len()).ok_or(Status::BAD_REQUEST)?;
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if !scheme.eq_ignore_ascii_case("http://") || !is_host(host) {
+        return Err(Status::BAD_REQUEST);
+    }
+    Ok(if path.is_empty() { "/" } else { path })
 }
 
 fn values<'a>(head: &'a httparse::Request<'_, '_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {

@@ -122,7 +122,6 @@ fn lengths_that_can_be_read_in_two_ways_are_refused() {
         "Content-Length: 5;",
         "Content-Length: \"5\"",
         "Content-Length:",
-        "Content-Length: 18446744073709551621",
         "Content-Length : 5",
         "Content-Length: 5\r\n 6",
         "Transfer-Encoding: gzip",
@@ -214,6 +213,12 @@ fn heads_that_are_not_http_1_1_are_refused() {
         "GET / HTTP/1.1\r\nHost: x y\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x/y\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: user@x\r\n\r\n",
+        "GET foo HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET * HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http:// HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http:///echo HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://?x HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://user@x/ HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
         "GET / HTTP/1.1\nHost: x\n\n",
         "GET / HTTP/1.1\r\nHost: x\r\n\n",
@@ -229,6 +234,11 @@ fn heads_that_are_not_http_1_1_are_refused() {
         "\u{16}\u{3}\u{1}\0\u{a5}\u{1}\0\0",
     ];
     each_gets(400, &heads.map(str::to_owned));
+    let hosts = [
+        "", ":80", "x:y:z", "x:y:80", "x:999999", "x:+80", "[::1", "[::1]x", "[x]", "::1", "%zz", "a%4",
+        "\u{e9}",
+    ];
+    each_gets(400, &hosts.map(|host| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")));
     let versions = ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3"];
     each_gets(505, &versions.map(|version| format!("GET / {version}\r\nHost: x\r\n\r\n")));
 }
@@ -241,7 +251,12 @@ fn heads_and_bodies_are_bounded() {
     each_gets(431, &[post(&format!("X: {long}"), ""), format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n")]);
     each_gets(
         413,
-        &[post("Content-Length: 65537", ""), chunked("10001\r\n"), chunked("FFFFFFFFFFFFFFFF\r\n")],
+        &[
+            post("Content-Length: 65537", ""),
+            post("Content-Length: 18446744073709551621", ""),
+            chunked("10001\r\n"),
+            chunked("FFFFFFFFFFFFFFFF\r\n"),
+        ],
     );
     each_gets(413, &[chunked("8000\r\n") + &long[..8192].repeat(4) + "\r\n8001\r\n"]);
     each_gets(417, &[post("Expect: the-unexpected\r\nContent-Length: 5", "hello")]);
@@ -255,6 +270,7 @@ fn every_way_to_write_a_body_is_understood() {
         post("CONTENT-LENGTH:\t005 ", "hello"),
         post("Content-Length: 5\r\nX:", "hello"),
         format!("\r\n\r\n{}", post("Content-Length: 5", "hello")),
+        "POST HtTp://[::1]:80/echo?query HTTP/1.1\r\nHost: a%4a-b:\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello".to_owned(),
         "POST http://x/echo?query HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
         chunked("5\r\nhello\r\n0\r\n\r\n"),
         chunked("1\r\nh\r\n4\r\nello\r\n000\r\n\r\n"),
@@ -355,7 +371,7 @@ fn replies_are_written_no_faster_than_they_are_received() {
 fn requests_wait_while_empty_replies_are_not_received() {
     let server = run(little_memory(1 << 10), util::DEADLINE);
     let mut stream = server.connect();
-    let requests = "POST /echo HTTP/1.1\r\nHost:\r\n\r\n".repeat(2000);
+    let requests = "POST /echo HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
     // Until nobody takes any more.
     stream.set_write_timeout(Some(Duration::from_millis(100))).expect("set_write_timeout");
     while stream.write_all(requests.as_bytes()).is_ok() {}
@@ -485,7 +501,8 @@ fn curl_gets_pages_over_one_connection() {
     assert!(ended.stderr.contains("Re-using existing"), "{ended:?}");
     let ended = curl(&["-I", &url, "--next", &url]);
     assert!(ended.stdout.starts_with("HTTP/1.1 200 OK\r\n") && ended.stdout.ends_with(PAGE), "{ended:?}");
-    let ended = curl(&["-w", "%{http_code}", "-X", "DELETE", &url]);
+    assert!(curl(&["-w", "%{http_code}", "-X", "DELETE", &url]).stdout.ends_with("501"));
+    let ended = curl(&["-w", "%{http_code}", "-X", "POST", &url]);
     assert!(ended.stdout.ends_with("405") && ended.stderr.contains("< Allow: GET, HEAD"), "{ended:?}");
     assert!(curl(&["-w", "%{http_code}", &format!("{url}nothing")]).stdout.ends_with("404"));
     assert_eq!(curl(&["-0", &url]).stdout, PAGE);

@@ -285,6 +285,39 @@ fn http_waits_for_a_request_but_not_for_ever() {
 }
 
 #[test]
+fn http_takes_an_empty_line_between_requests_for_no_request() {
+    let net = http();
+    let client = net.connect();
+    for empty in ["\r\n", "\r\n\r\n", "\r"] {
+        client.send_bytewise([GET, empty].concat());
+        assert!(client.received_text().starts_with("HTTP/1.1 200 ") && client.timers().is_empty());
+        net.advance(2 * REQUEST_TIMEOUT);
+    }
+    client.send(["\n", GET].concat());
+    assert!(client.received_text().starts_with("HTTP/1.1 200 ") && client.is_open());
+}
+
+#[test]
+fn http_refuses_a_head_request_without_content() {
+    let refused = [
+        ("HEAD / HTTP/1.1\r\n\r\n", "400"),
+        ("\r\nHEAD foo HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n", "400"),
+        ("HEAD / HTTP/1.1\r\n", "408"),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", "408"),
+    ];
+    for (request, status) in refused {
+        let net = http();
+        let client = net.connect();
+        client.send_bytewise(request);
+        net.advance(REQUEST_TIMEOUT);
+        let reply = client.received_text();
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {reply}");
+        assert!(reply.ends_with("\r\n\r\n") && client.has_fin(), "{request:?}: {reply}");
+    }
+}
+
+#[test]
 fn http_answers_what_has_begun_when_a_drain_begins() {
     let net = http();
     let (begun, between) = (net.connect(), net.connect());
