@@ -8,8 +8,8 @@
 //! ```
 //!
 //! `/who` says who is here, `/nick NEW` changes the nick, and `/quit` or the end of input leaves. A line may have 512
-//! bytes; one who sends a longer one is told so and disconnected. Control characters are replaced, so that nobody
-//! can play tricks on the others' terminals.
+//! bytes; one who sends a longer one is told so and disconnected. Control characters are replaced, and so are
+//! those that change the direction of text: nobody can play tricks on the others' terminals.
 //!
 //! A line is stored once, however many are to get it: what the loop hands from the speaker to the others is an
 //! `Arc<str>`. Each copies it only into the output of its own connection.
@@ -22,6 +22,8 @@
 //! - `push-back`: has the speakers wait. It sends each of them a `Hold`, and a `Release` when there is room again. Nobody
 //!   misses anything, but the room is as slow as its slowest member; one who takes nothing at all for the write
 //!   timeout (a minute) is disconnected. What was under way before the `Hold` came is queued too: some 1,000 lines.
+//!   That a member leaves, by `/quit` or the end of input, is noticed only when it has received what waits for it, or by
+//!   the write timeout.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -222,12 +224,15 @@ impl<'a> Member<'a> {
         cx.finish();
     }
 
-    /// Frees the nick, which those whom it holds will notice, and tells the others, unless the mailbox is full.
+    /// Frees the nick, which those whom it holds will notice, and tells the others, unless the mailbox is full: first
+    /// what it still had to say.
     fn leave(&mut self, why: &str) {
         if let (Some(nick), Some(handle)) = (self.nick.take(), &self.handle) {
             self.room.members().remove(&self.id);
-            let news = format!("* {nick} has left{why}\n");
-            let _ = handle.send_all(Message::Line(news.into(), self.id));
+            let news = Message::Line(format!("* {nick} has left{why}\n").into(), self.id);
+            for message in self.unsent.take().into_iter().chain([news]) {
+                let _ = handle.send_all(message);
+            }
         }
     }
 }
@@ -246,7 +251,7 @@ impl FramedProtocol for Member<'_> {
     }
 
     fn on_frame(&mut self, line: &[u8], cx: &mut Context<'_, Message>) {
-        let line = String::from_utf8_lossy(line).replace(char::is_control, "\u{fffd}");
+        let line = String::from_utf8_lossy(line).replace(is_trick, "\u{fffd}");
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match (word, &self.nick) {
             ("/quit", _) => self.bye(cx),
@@ -296,13 +301,25 @@ impl FramedProtocol for Member<'_> {
         self.go_on(cx);
     }
 
-    fn on_eof(&mut self, _: &[u8], cx: &mut Context<'_, Message>) {
+    fn on_eof(&mut self, rest: &[u8], cx: &mut Context<'_, Message>) {
+        // A last line may lack its end.
+        if !rest.is_empty() {
+            self.on_frame(rest.strip_suffix(b"\r").unwrap_or(rest), cx);
+        }
         self.bye(cx);
     }
 
     fn on_close(&mut self, reason: &CloseReason) {
         self.leave(&format!(": {reason}"));
     }
+}
+
+/// Whether a character does more to a terminal than to appear there: it controls it, ends a line, or changes the direction
+/// of what follows (<https://www.unicode.org/reports/tr9/>).
+fn is_trick(c: char) -> bool {
+    let changes_direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || changes_direction || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 fn run(address: &str, policy: Policy) -> Result<(), Box<dyn Error>> {

@@ -188,13 +188,32 @@ fn chat_tells_the_others_what_one_says_and_how_it_leaves() {
     ann.send_in_chunks("h\u{e9}llo\n\u{1b}[2J\n", 1);
     assert_eq!(bob.received_text(), "ann: h\u{e9}llo\nann: \u{fffd}[2J\n");
     assert_eq!(ann.received_text(), "");
-    bob.send("/quit\n");
+    bob.send("\u{202e}1\u{61c}2\u{2069}3\n/quit\n");
     bob.close();
     eve.reset();
     net.run();
-    assert_eq!(ann.received_text(), "* bob has left\n* eve has left: reset\n");
+    let replaced = "bob: \u{fffd}1\u{fffd}2\u{fffd}3\n";
+    assert_eq!(ann.received_text(), format!("{replaced}* bob has left\n* eve has left: reset\n"));
     ann.send("/nick eve\n/who\n");
     assert_eq!(ann.received_text(), "* you are now eve\n* 1 here: eve\n");
+}
+
+#[test]
+fn chat_says_a_last_line_that_has_no_end_even_where_the_loop_has_no_room_for_it() {
+    for mailbox_capacity in [1, 1000] {
+        let mut config = Config::default();
+        config.mailbox_capacity = mailbox_capacity;
+        let room: &'static _ = Box::leak(Box::new(chat::Room::new(chat::Policy::Close)));
+        let net = Loop::with_config(config, |peer| Some(Framed::new(chat::Member::new(room, peer.id))));
+        let (ann, bob) = (joins(&net, "ann"), joins(&net, "bob"));
+        let _ = ann.received();
+        bob.send("one\ntwo\nlast\r");
+        bob.end();
+        net.advance(Duration::from_secs(1));
+        let heard = ann.received_text();
+        assert!(heard.starts_with("bob: one\nbob: two\nbob: last\n"), "{heard}");
+        assert_eq!(bob.received_text(), "* good-bye\n");
+    }
 }
 
 #[test]
