@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use echoloop::{Context, Input, Protocol, Server};
+use echoloop::{Context, Handle, Input, Protocol, Server};
 
 /// An echo that also passes on what the program says.
 struct Client;
@@ -46,8 +46,19 @@ fn run(address: &str) -> Result<(), Box<dyn Error>> {
     let handle = server.handle();
     let serving = thread::spawn(move || server.run(|_peer| Some(Client)));
 
-    for line in io::stdin().lock().lines() {
+    let operated = operate(&handle);
+    // Clients are not to suffer from a stdin that fails. After an abort this changes nothing.
+    handle.drain();
+    let stats = serving.join().expect("the loop does not panic")?;
+    println!("{stats}");
+    Ok(operated?)
+}
+
+/// Does what the lines of stdin say, whatever bytes they have.
+fn operate(handle: &Handle<Arc<str>>) -> io::Result<()> {
+    for line in io::stdin().lock().split(b'\n') {
         let line = line?;
+        let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line));
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("stats", _) => println!("{} open; {}", handle.stats().open, handle.stats()),
             ("say", text) => {
@@ -63,10 +74,6 @@ fn run(address: &str) -> Result<(), Box<dyn Error>> {
             _ => println!("there are stats, say TEXT, drain and quit"),
         }
     }
-    // After an abort this changes nothing.
-    handle.drain();
-    let stats = serving.join().expect("the loop does not panic")?;
-    println!("{stats}");
     Ok(())
 }
 

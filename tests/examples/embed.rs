@@ -83,6 +83,17 @@ fn the_end_of_stdin_is_a_drain() {
 }
 
 #[test]
+fn a_line_that_is_not_utf_8_is_a_line_like_any_other() {
+    let (mut operated, address) = Operated::start();
+    let client = util::connect(address);
+    util::ping(&client, b"ping");
+    operated.stdin.write_all(b"say caf\xe9\r\ndrain\n").expect("it reads commands");
+    assert_eq!(util::read_to_end(&client), "caf\u{fffd}\n".as_bytes());
+    drop(client);
+    operated.ends("1 connections, 4 bytes received, 11 bytes sent, 0 bytes unsent; drained 1");
+}
+
+#[test]
 fn quit_resets_every_client() {
     let (mut operated, address) = Operated::start();
     let client = util::connect(address);
