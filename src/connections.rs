@@ -414,7 +414,9 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         for &index in &open {
             let connection = &mut self.slots[index].connection;
             let reason = match (connection.state(), reason) {
-                (State::HalfClosed, CloseReason::DrainTimeout) if connection.partner().is_none() => {
+                (State::HalfClosed, CloseReason::DrainTimeout)
+                    if connection.partner().is_none() || connection.is_discarding() =>
+                {
                     CloseReason::LingerTimeout
                 }
                 _ => reason,
@@ -485,7 +487,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// Ties two connections together.
     fn relay(&mut self, index: u32, with: ConnectionId, poller: &mut impl Poller<T>) {
-        let both = if with.worker == self.worker && with.index != index {
+        // The slab panics at an index that it never had.
+        let both = if self.get(with).is_some() && with.index != index {
             self.slots.get2_mut(index as usize, with.index as usize)
         } else {
             None
@@ -603,8 +606,11 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         if connection.id().index as usize != index {
             return Err(format!("it is in slot {index}"));
         }
-        // What one turn moves into a pipe comes on top of what a protocol may write.
-        let most = limits.queue_limit_bytes.saturating_add(limits.turn_budget_bytes);
+        // What one turn moves into a pipe comes on top of what a protocol may write, and so does what it left for its
+        // relay.
+        let passed_on = if connection.partner().is_some() { limits.input_limit_bytes } else { 0 };
+        let most =
+            limits.queue_limit_bytes.saturating_add(limits.turn_budget_bytes).saturating_add(passed_on);
         if (queued > 0) != (state == State::Echoing) || queued > most {
             return Err(format!("{state} with {queued} bytes queued"));
         }

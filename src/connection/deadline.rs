@@ -67,8 +67,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 // What they set going counts as activity.
                 self.turn(partner, shared);
             }
-            self.end_by_idleness(shared);
-            self.tell_drain(shared);
+            if !self.wants_relay() {
+                self.end_by_idleness(shared);
+                self.tell_drain(shared);
+            }
             self.settle(shared);
         }
     }
@@ -136,7 +138,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     fn idle_deadline(&self, limits: &Config) -> Option<Instant> {
         match self.input {
             // What it waits for is its partner's to be taken: that has a deadline of its own.
-            InputSide::Open if self.is_held_back() => None,
+            InputSide::Open | InputSide::Ended if self.waits_for_partner() => None,
             InputSide::Open | InputSide::Paused => after(self.last_activity, limits.idle_timeout),
             InputSide::Ended if self.output == OutputSide::Open => {
                 after(self.last_activity, limits.idle_timeout)
@@ -170,17 +172,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.told_drain || !(input_matters || self.output_is_open()) {
             return None;
         }
+        // A stream that is passed on is not ended in its middle: what still flows is reset in the end, not finished.
+        let finish_by = drain.finish_by.filter(|_| !self.is_relayed());
         match self.state {
             // It has bytes to come back to, or may have.
-            State::Reading | State::HalfClosed if self.input == InputSide::Paused => drain.finish_by,
-            State::Reading | State::HalfClosed if self.is_held_back() => drain.finish_by,
+            State::Reading | State::HalfClosed if self.input == InputSide::Paused => finish_by,
+            State::Reading | State::HalfClosed if self.waits_for_partner() => None,
             State::Reading | State::HalfClosed => {
-                earliest(after(self.last_activity, Some(shared.limits.drain_silence)), drain.finish_by)
+                earliest(after(self.last_activity, Some(shared.limits.drain_silence)), finish_by)
             }
             // Somebody's client may wait for it.
             State::Connecting if self.has_requester() => drain.finish_by,
             State::Connecting => Some(shared.now),
-            State::Echoing => drain.finish_by,
+            State::Echoing => finish_by,
             State::Closed(_) => None,
         }
     }

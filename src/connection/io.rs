@@ -28,11 +28,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let mut budget = shared.limits.turn_budget_bytes;
         let mut may_starve = true;
         loop {
-            let has_written = self.flush(&mut budget, shared);
+            self.flush(&mut budget, shared);
             self.settle(shared);
-            if budget == 0 && has_written && mem::take(&mut may_starve) {
-                // A protocol that always has more to write still gets what comes, and the end of it.
-                budget = PROBE_BYTES;
+            if budget == 0 && mem::take(&mut may_starve) {
+                // However much there is to send, what comes is read too, and the end of it.
+                budget = PROBE_BYTES.min(shared.limits.turn_budget_bytes);
             }
             if self.state.is_closed()
                 || budget == 0
@@ -41,6 +41,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             {
                 break;
             }
+            may_starve = false;
         }
         self.look_for_error(shared);
         self.settle(shared);
@@ -74,24 +75,30 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return false;
         }
         let outcome = match self.transport.take_error() {
-            Ok(None) => self.transport.peer_addr().map(|_| ()),
+            Ok(None) => match self.transport.peer_addr() {
+                // A spurious event: the connection is still being made.
+                Err(error) if error.kind() == ErrorKind::NotConnected => {
+                    self.ready = Readiness::NONE;
+                    return false;
+                }
+                address => address.map(|_| ()),
+            },
             Ok(Some(error)) | Err(error) => Err(error),
         };
         match outcome {
             Ok(()) => {
                 self.set_state(self.state.connected());
-                self.take_requester();
                 self.ready.insert(Readiness::READ | Readiness::WRITE);
                 self.ready.remove(Readiness::ERROR);
                 self.last_activity = shared.now;
                 self.deadline_moved = true;
                 self.open(shared);
-                !self.state.is_closed()
-            }
-            // A spurious event: the connection is still being made.
-            Err(error) if error.kind() == ErrorKind::NotConnected => {
-                self.ready = Readiness::NONE;
-                false
+                if self.state.is_closed() {
+                    // Who has asked for it is told: its protocol did not come to anything.
+                    return false;
+                }
+                self.take_requester();
+                true
             }
             Err(error) => {
                 self.close(CloseReason::ConnectFailed(error.kind()), shared);
@@ -100,21 +107,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    /// Sends what is queued, and lets the protocol write more when there is room again. Whether it has.
-    fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
-        let mut has_written = false;
+    /// Sends what is queued, and lets the protocol write more when there is room again.
+    fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
         loop {
             self.write_queue(budget, shared);
             if self.throttled && self.queued() <= shared.limits.low_water_bytes && !self.is_relayed() {
                 self.throttled = false;
             }
             if self.state.is_closed() || *budget == 0 || !self.owes_writable(&shared.limits) {
-                return has_written;
+                return;
             }
             self.told_full = false;
             let requests = self.call(shared, |protocol, cx| protocol.on_writable(cx));
             let sent = self.obey(shared, requests, &[], CloseReason::Finished);
-            has_written |= sent > 0;
             *budget = budget.saturating_sub(sent);
         }
     }
@@ -185,7 +190,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.set_state(self.state.queued());
             self.deadline_moved = true;
         }
-        if written > limits.queue_limit_bytes {
+        // What is passed on is bounded by the marks and the input limit, and it is no protocol's doing.
+        let is_passed_on = self.is_relayed() && second.is_empty();
+        if written > limits.queue_limit_bytes && !is_passed_on {
             log::warn!("{}: the protocol queued {written} bytes, more than its limit", self.id);
             self.close(CloseReason::QueueLimit, shared);
         }
@@ -356,7 +363,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let full = held.len() >= shared.limits.input_limit_bytes;
         self.extra.get_or_insert_default().unconsumed = held;
-        if full && self.input == InputSide::Open {
+        if full && self.input == InputSide::Open && !self.wants_relay() {
             log::warn!("{}: the protocol left its input limit unconsumed", self.id);
             self.close(CloseReason::InputLimit, shared);
         }
@@ -392,7 +399,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 let requests = self.call(shared, |protocol, cx| protocol.on_eof(&mut input, cx));
                 let left = input.consumed();
                 self.obey(shared, requests, &rest, CloseReason::Peer);
-                if self.wants_relay() {
+                // It may be relayed yet.
+                if self.output_is_open() && !self.state.is_closed() && left < rest.len() {
                     self.extra.get_or_insert_default().unconsumed = rest[left..].to_vec();
                 }
             }

@@ -97,6 +97,8 @@ struct Extra {
     linger: Option<Linger>,
     /// The connection that everything is passed on to, or is to be from the next opportunity on.
     relay: Option<Relay>,
+    /// That connection has output queued.
+    partner_owes: bool,
     /// Who waits for this connection to be made, and under which label.
     requester: Option<(ConnectionId, u64)>,
 }
@@ -251,6 +253,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Output queued, in bytes.
     pub fn queued(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.len())
+    }
+
+    /// Whether what still comes is dropped.
+    pub fn is_discarding(&self) -> bool {
+        self.input == InputSide::Discarded
     }
 
     /// Notes what may be ready.

@@ -1,5 +1,7 @@
 //! Two connections of which each gets what comes on the other.
 
+use std::time::Instant;
+
 use super::{Connection, InputSide, OutputSide, Relay, Shared, State};
 use crate::{CloseReason, ConnectionId, Protocol, transport::Transport};
 
@@ -24,6 +26,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Whether it is not read until its partner has sent more.
     pub fn is_held_back(&self) -> bool {
         self.is_relayed() && self.throttled
+    }
+
+    /// Whether its partner has yet to send some of what came on this one.
+    pub(super) fn waits_for_partner(&self) -> bool {
+        self.is_relayed() && self.extra.as_ref().is_some_and(|extra| extra.partner_owes)
     }
 
     /// The protocol wants it to be relayed.
@@ -56,13 +63,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Ties both together, and passes on what their protocols left.
     pub fn relay_with(&mut self, partner: &mut Self, shared: &mut Shared<P::Message, T::Pipe>) {
-        self.begin_relay(partner.id);
-        partner.begin_relay(self.id);
+        self.begin_relay(partner.id, shared.now);
+        partner.begin_relay(self.id, shared.now);
         self.pass_on_what_was_left(partner, shared);
         partner.pass_on_what_was_left(self, shared);
     }
 
-    fn begin_relay(&mut self, partner: ConnectionId) {
+    fn begin_relay(&mut self, partner: ConnectionId, now: Instant) {
+        self.last_activity = now;
         self.extra.get_or_insert_default().relay = Some(Relay::With(partner));
         if self.input == InputSide::Paused {
             self.input = InputSide::Open;
@@ -129,11 +137,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     // They are idle together or not at all.
                     self.last_activity = self.last_activity.max(partner.last_activity);
                 }
+                let owes = partner.queued() > 0;
+                if let Some(extra) = &mut self.extra {
+                    // It may be idle from now on.
+                    self.deadline_moved |= std::mem::replace(&mut extra.partner_owes, owes) && !owes;
+                }
                 self.throttled |= partner.queued() >= shared.limits.high_water_bytes;
                 if self.throttled && partner.queued() <= shared.limits.low_water_bytes {
                     self.throttled = false;
-                    // It may be idle from now on.
-                    self.deadline_moved = true;
                 }
             }
         }

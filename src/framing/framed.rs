@@ -17,7 +17,8 @@ use crate::{
 ///
 /// Frames that were held back come before the end of input, which is not noticed meanwhile. They are not handed over
 /// any more once the protocol has called [`Context::finish`] or [`Context::abort`], or the connection is lost. After
-/// [`Context::shutdown_write`] frames still come.
+/// [`Context::shutdown_write`] frames still come. [`Context::relay`] passes on the bytes behind the frame in which it was
+/// called.
 ///
 /// After a [`FrameError`] nothing more is handed over: [`FramedProtocol::on_frame_error`] can write a last reply, then the
 /// connection finishes.
@@ -47,7 +48,8 @@ impl<P: FramedProtocol> Framed<P> {
 
     /// Whether the protocol can be handed a frame now. Where it is only room that is wanting, pauses.
     fn can_take(&mut self, cx: &mut Context<'_, P::Message>) -> bool {
-        if cx.requests.ending >= Some(Ending::Finish) || self.pause == Pause::ByProtocol {
+        let is_over = cx.requests.ending >= Some(Ending::Finish) || cx.requests.relay.is_some();
+        if is_over || self.pause == Pause::ByProtocol {
             return false;
         }
         if cx.flow() == Flow::Full {
@@ -107,7 +109,8 @@ impl<P: FramedProtocol> Protocol for Framed<P> {
     }
 
     fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, P::Message>) {
-        self.call(cx, |protocol, cx| protocol.on_eof(rest.take(), cx));
+        // It is not consumed: a relay passes it on.
+        self.call(cx, |protocol, cx| protocol.on_eof(rest.bytes(), cx));
     }
 
     fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, P::Message>) {
@@ -116,6 +119,10 @@ impl<P: FramedProtocol> Protocol for Framed<P> {
 
     fn on_message(&mut self, message: P::Message, cx: &mut Context<'_, P::Message>) {
         self.call(cx, |protocol, cx| protocol.on_message(message, cx));
+    }
+
+    fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, P::Message>) {
+        self.call(cx, |protocol, cx| protocol.on_connect_failed(label, reason, cx));
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_, P::Message>) {

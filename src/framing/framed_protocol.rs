@@ -54,6 +54,12 @@ pub trait FramedProtocol: Sized {
         let _ = (message, cx);
     }
 
+    /// An outbound connection that this one asked for was not made; see
+    /// [`Protocol::on_connect_failed`](crate::Protocol::on_connect_failed).
+    fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
+        let _ = (label, reason, cx);
+    }
+
     /// The server drains. By default the connection finishes; see [`Protocol::on_drain`](crate::Protocol::on_drain).
     fn on_drain(&mut self, cx: &mut Context<'_, Self::Message>) {
         cx.finish();

@@ -307,9 +307,12 @@ impl<M> Context<'_, M> {
     /// - Input that was paused is read again. While the queue of one is above the high-water mark, the other is not read.
     /// - A FIN is passed on when everything before it is; the other direction goes on.
     /// - When one ends with something still owed (a reset, a stall, an abort), the other is reset too:
-    ///   [`CloseReason::RelayBroken`](crate::CloseReason::RelayBroken). No truncated stream looks whole.
+    ///   [`CloseReason::RelayBroken`](crate::CloseReason::RelayBroken). No truncated stream looks whole, but to the peer of a
+    ///   Unix socket, which cannot be reset.
     /// - When the protocol of one [finishes](Self::finish), in a drain or for idleness, or shuts its sending side, the other
-    ///   finishes too. They are idle together or not at all.
+    ///   finishes too. They are idle together or not at all, and never while either has yet to receive something.
+    /// - A drain is [told](super::Protocol::on_drain) to them when both are silent. What still flows when its time is over is
+    ///   reset.
     ///
     /// With a connection that is gone, not made yet, finished, of another worker or relayed already it cannot be done; then
     /// this one is reset in the same way. One that is relayed already goes on as it is. Usually the outbound connection asks for it in its

@@ -59,7 +59,8 @@ pub trait Protocol: Sized {
     }
 
     /// The peer has sent its FIN; `rest` is what was left unconsumed, for the last time. By default
-    /// our side finishes too. A protocol that does otherwise may go on writing.
+    /// our side finishes too. A protocol that does otherwise may go on writing; if it is
+    /// [relayed](Context::relay) then or later, what it leaves even now is passed on.
     fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, Self::Message>) {
         let _ = rest;
         cx.finish();
@@ -78,7 +79,7 @@ pub trait Protocol: Sized {
     }
 
     /// An outbound connection that this one asked for with [`Context::connect`] could not be made, or the factory
-    /// refused it.
+    /// refused it, or its protocol panicked or aborted when it was told that it is made.
     fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
         let _ = (label, reason, cx);
     }

@@ -409,3 +409,20 @@ fn a_drain_lets_a_requested_connection_be_made() {
     world.pass(Duration::from_millis(1));
     assert_eq!(reasons(&world), Vec::<&str>::new());
 }
+
+#[test]
+fn a_stream_one_way_does_not_starve_the_other_way() {
+    let limits =
+        Config { high_water_bytes: 1000, low_water_bytes: 250, turn_budget_bytes: 100, ..Config::default() };
+    let (mut world, one, other) = pair(limits, 0);
+    other.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![7; 100_000]));
+    world.event(&other, READ);
+    one.wire.borrow_mut().room = 1_000_000;
+    one.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"stop".to_vec()));
+    world.connections.notice(one.id.token(), READ | WRITE);
+    let turns = (0..1000).position(|_| {
+        world.connections.run_ready(&mut FakePoller);
+        !other.sent().is_empty()
+    });
+    assert!(turns.is_some_and(|turns| turns < 30), "{turns:?} turns, {} bytes", one.sent().len());
+}
