@@ -28,7 +28,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let mut budget = shared.limits.turn_budget_bytes;
         let mut may_starve = true;
         loop {
-            self.flush(&mut budget, shared);
+            if self.queue.is_some() || self.told_full || self.throttled {
+                self.flush(&mut budget, shared);
+            }
             self.settle(shared);
             if budget == 0 && mem::take(&mut may_starve) {
                 // However much there is to send, what comes is read too, and the end of it.

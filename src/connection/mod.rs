@@ -462,6 +462,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Takes the steps of the disconnect that are due: FIN when everything is sent, close when the peer has
     /// ended too.
     fn settle(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        if !self.output_is_open() {
+            self.take_last_steps(shared);
+        }
+        self.drop_unneeded();
+    }
+
+    /// The same for one whose output has an end.
+    fn take_last_steps(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         if self.state.is_closed() {
             return;
         }
@@ -484,7 +492,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 InputSide::Open | InputSide::Paused => {}
             }
         }
-        self.drop_unneeded();
     }
 
     /// Sends our FIN: everything before it was sent.
