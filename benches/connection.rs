@@ -21,7 +21,7 @@ use echoloop::{
     Address, Config, ConnectionId, Echo,
     internals::{Addresses, Connections, Counters, NoPipe, Readiness, State, Transport, channel},
 };
-use fake::{FakePoller, NoWaker};
+use fake::FakePoller;
 
 /// A peer without a network: what it has sent, and how much came back.
 #[derive(Debug, Default)]
@@ -99,7 +99,7 @@ struct Core {
 
 impl Core {
     fn new(resting: usize) -> Self {
-        let (handle, _) = channel(1, vec![(Box::new(NoWaker), Arc::default())]);
+        let (handle, _) = channel(1, vec![(Box::new(()), Arc::default())]);
         let counters = Arc::new(Counters::default());
         let connections =
             Connections::new(0, resting + 1, Instant::now(), Config::default(), counters, handle);
@@ -136,7 +136,7 @@ impl Core {
     fn disconnect(&mut self, id: ConnectionId, peer: &Peer) {
         peer.ended.set(true);
         self.readable(id);
-        assert!(peer.saw_end.get() && self.connections.reap());
+        assert!(peer.saw_end.get() && self.connections.reap(|_, _| {}));
     }
 }
 

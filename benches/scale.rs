@@ -37,7 +37,7 @@ use echoloop::{
     Address, Config, Echo,
     internals::{Addresses, Connections, Counters, NoPipe, Readiness, State, Transport, channel},
 };
-use fake::{FakePoller, NoWaker};
+use fake::FakePoller;
 use mio::Token;
 
 /// The option with which this executable measures one number of connections: `--measure CONNECTIONS EVENTS`.
@@ -197,7 +197,7 @@ impl Core {
         let start = Instant::now();
         let limits = Config::default();
         let idle_timeout = limits.idle_timeout.expect("there is one by default");
-        let (handle, _) = channel(1, vec![(Box::new(NoWaker), Arc::default())]);
+        let (handle, _) = channel(1, vec![(Box::new(()), Arc::default())]);
         let counters = Arc::new(Counters::default());
         let mut connections = Connections::new(0, tokens.len(), start, limits, counters, handle);
         let wire = Rc::new(Wire::default());

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::Error;
+use crate::error::Error;
 
 /// Where to listen or connect to, and where a peer is.
 ///

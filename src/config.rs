@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Every limit of a server. Start from [`Config::default`] and set what should differ.
 ///
@@ -78,7 +78,8 @@ pub struct Config {
     pub pipes_max: usize,
     /// Connections that a listener accepts before the connections have their turn. At least 1. Default 64.
     pub accept_burst: usize,
-    /// Readiness events taken from the system at a time. 1 to 1,048,576. Default 1024.
+    /// Readiness events taken from the system in one turn of a loop; also the requests taken from its mailbox, and the
+    /// messages delivered. 1 to 1,048,576. Default 1024.
     pub event_batch: usize,
     /// Messages and other requests that may wait for one loop before senders are told that it is
     /// full. 1 to 1,048,576. Default 1024.

@@ -46,6 +46,9 @@ pub(crate) const fn slot(token: Token) -> usize {
     token.0 & INDEX_MASK
 }
 
+/// The event source that wakes the loop. The listeners follow it.
+pub(crate) const WAKER: usize = 0;
+
 /// The token of the `n`th event source that is not a connection; at most 65,536 of them.
 pub(crate) const fn reserved_token(n: usize) -> Token {
     Token(INDEX_MASK - n)

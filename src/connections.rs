@@ -12,13 +12,16 @@ use mio::{Interest, Token};
 use slab::Slab;
 
 use crate::{
-    CloseReason, Config, ConnectionId, Handle, Protocol,
-    connection::{Connection, Drain, Readiness, Shared, State},
-    connection_id,
+    close_reason::CloseReason,
+    config::Config,
+    connection::{Connection, Drain, Shared, State},
+    connection_id::{self, ConnectionId},
     deadlines::Deadlines,
+    handle::Handle,
     outbox::{Broadcast, Dial, Mail},
+    protocol::Protocol,
     stats::Counters,
-    transport::{Poller, Transport},
+    system::{Poller, readiness::Readiness, transport::Transport},
 };
 
 /// All connections of one loop, in a slab, with the queue of those that have work.
@@ -63,9 +66,6 @@ enum Place {
 const INPUT: Interest = Interest::READABLE.add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const INPUT: Interest = Interest::READABLE;
-
-/// Messages that are delivered, and connections that are looked at for one to all, before the loop goes on.
-const MAIL_PER_TURN: usize = 256;
 
 /// When all connections have ended, tables that have held more than these give their memory back.
 const SLOTS_KEPT: usize = 256;
@@ -181,11 +181,12 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => INPUT,
         };
         let mut connection = Connection::new(id, state, transport, protocol, self.shared.now);
-        if let Err(error) = poller.register(connection.transport_mut(), id.token(), interest) {
+        if let Err(error) = poller.register(connection.transport_mut(), id, interest) {
             if state == State::Connecting {
                 connection.close(CloseReason::ConnectFailed(error.kind()), &self.shared);
             } else {
                 self.shared.counters.setup_failures.add(1);
+                connection.transport_mut().reset_on_close();
             }
             return Err(error);
         }
@@ -252,7 +253,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// Delivers what callbacks have sent to other connections, a batch at most.
     pub fn run_mail(&mut self, poller: &mut impl Poller<T>) {
-        let mut left = MAIL_PER_TURN;
+        // Messages, and slots that are looked at for one to all.
+        let mut left = self.shared.limits.event_batch;
         while left > 0 {
             match self.shared.outbox.next_mail() {
                 None => return,
@@ -429,9 +431,9 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
     }
 
-    /// Frees the slots of the connections that ended, which closes their sockets. To be called
-    /// when no event of the current batch is left. True if there were any.
-    pub fn reap(&mut self) -> bool {
+    /// Frees the slots of the connections that ended, which closes their sockets, after `note_end` was told of each.
+    /// To be called when no event of the current batch is left. True if there were any.
+    pub fn reap(&mut self, mut note_end: impl FnMut(&T, CloseReason)) -> bool {
         if self.ended.is_empty() {
             return false;
         }
@@ -439,6 +441,9 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             self.deadlines.disarm(index);
             let slot = self.slots.remove(index as usize);
             let id = slot.connection.id();
+            if let State::Closed(reason) = slot.connection.state() {
+                note_end(slot.connection.transport(), reason);
+            }
             if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {
                 self.shared.counters.panics.add(1);
                 log::error!("{id}: the protocol panicked when it was dropped");
@@ -574,11 +579,6 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         Some(&slot.connection).filter(|connection| connection.id() == id)
     }
 
-    /// Those that ended and whose slots are not freed yet.
-    pub(crate) fn ended(&self) -> impl Iterator<Item = &Connection<P, T>> {
-        self.ended.iter().map(|&index| &self.slots[index as usize].connection)
-    }
-
     /// Looks at every slot, for simulations, between two calls of the methods above.
     ///
     /// # Errors
@@ -660,8 +660,8 @@ fn update_interest<P: Protocol, T: Transport>(
     if wanted == slot.interest || connection.state().is_closed() {
         return;
     }
-    let token = connection.id().token();
-    match poller.reregister(connection.transport_mut(), token, wanted) {
+    let id = connection.id();
+    match poller.reregister(connection.transport_mut(), id, wanted) {
         Ok(()) => slot.interest = wanted,
         Err(error) => {
             log::debug!("{}: cannot be watched: {error}", connection.id());

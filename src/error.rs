@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt, io};
 
-use crate::Address;
+use crate::address::Address;
 
 /// Why a server could not be set up, or why its loop had to stop.
 ///

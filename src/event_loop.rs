@@ -1,55 +1,61 @@
 //! The loop: wait for events, let everyone have their turn, and again.
+//!
+//! There is this one only. It runs on any [`System`]: the operating system, the kernel of the test kit, the one of the
+//! simulator.
 
 use std::{
-    io,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-use mio::{Events, Interest, Poll, Waker, event::Event};
 
 use crate::{
-    Address, CloseReason, Config, ConnectionId, Error, Handle, Origin, Peer, Protocol,
-    connection::{Readiness, State},
-    connection_id::{reserved, reserved_token},
+    accept::{Attempt, Listener},
+    address::Address,
+    close_reason::CloseReason,
+    config::Config,
+    connection::State,
+    connection_id::{ConnectionId, WAKER, reserved, reserved_token},
     connections::Connections,
-    handle::{Mailbox, Order, Request, Wake},
-    listener::{Attempt, ListenSocket, Listener},
+    error::Error,
+    handle::{Handle, Mailbox, Order, Request},
     outbox::Dial,
+    peer::{Origin, Peer},
+    protocol::Protocol,
     stats::Counters,
-    transport::{Stream, Transport},
+    system::{System, Wait, transport::Transport},
 };
-
-/// The reserved token of the waker; the listeners' follow.
-const WAKER: usize = 0;
-
-/// Requests taken from the mailbox before the connections have their turn.
-pub(crate) const REQUESTS_PER_TURN: usize = 256;
 
 /// What a loop is made of before it runs, while it can still go to another thread.
 #[derive(Debug)]
-pub(crate) struct Parts<M> {
-    pub(crate) worker: u32,
-    pub(crate) poll: Poll,
-    pub(crate) listeners: Vec<ListenSocket>,
-    pub(crate) mailbox: Mailbox<M>,
-    pub(crate) handle: Handle<M>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) limits: Config,
-    /// This worker's share of the connections.
-    pub(crate) capacity: usize,
+pub struct Parts<M, S: System> {
+    /// The loop's number among those of the server.
+    pub worker: u32,
+    /// The world around it.
+    pub system: S,
+    /// Where its clients come from.
+    pub listeners: Vec<S::Listener>,
+    /// What it is asked for.
+    pub mailbox: Mailbox<M>,
+    /// How it is asked, for the protocols.
+    pub handle: Handle<M>,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Its limits.
+    pub limits: Config,
+    /// Its share of the connections.
+    pub capacity: usize,
 }
 
-/// One thread's loop and all that is on it.
-pub(crate) struct EventLoop<'a, P: Protocol> {
-    poll: Poll,
-    events: Events,
+/// One thread's loop and all that is on it. `F` makes a protocol for each new connection, or refuses it.
+pub struct EventLoop<P: Protocol, F, S: System> {
+    system: S,
     /// By position in the server's list of addresses; closed ones are gone.
-    listeners: Vec<Option<Listener<ListenSocket>>>,
-    connections: Connections<P, Stream>,
+    listeners: Vec<Option<Listener<S::Listener>>>,
+    connections: Connections<P, S::Transport>,
     mailbox: Mailbox<P::Message>,
-    factory: &'a dyn Fn(&Peer<'_>) -> Option<P>,
+    factory: F,
     counters: Arc<Counters>,
     limits: Config,
     /// How many connections may still be accepted.
@@ -60,50 +66,20 @@ pub(crate) struct EventLoop<'a, P: Protocol> {
     first_listener: usize,
 }
 
-/// Wakes a loop from another thread.
-#[derive(Debug)]
-pub(crate) struct LoopWaker(pub(crate) Waker);
-
-impl Wake for LoopWaker {
-    fn wake(&self) -> io::Result<()> {
-        self.0.wake()
-    }
-}
-
-/// A poller with its waker.
-pub(crate) fn poll_with_waker() -> io::Result<(Poll, LoopWaker)> {
-    let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), reserved_token(WAKER))?;
-    Ok((poll, LoopWaker(waker)))
-}
-
-/// The one place that reads the clock.
-#[expect(clippy::disallowed_methods, reason = "everything below takes this as an argument")]
-pub(crate) fn clock() -> Instant {
-    Instant::now()
-}
-
-impl<'a, P: Protocol> EventLoop<'a, P> {
-    pub(crate) fn new(
-        parts: Parts<P::Message>,
-        factory: &'a dyn Fn(&Peer<'_>) -> Option<P>,
-    ) -> Result<Self, Error> {
-        let Parts { worker, poll, listeners, mailbox, handle, counters, limits, capacity } = parts;
-        let now = clock();
+impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
+    /// A loop that watches its listeners.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if one cannot be watched.
+    pub fn new(parts: Parts<P::Message, S>, factory: F) -> Result<Self, Error> {
+        let Parts { worker, mut system, listeners, mailbox, handle, counters, limits, capacity } = parts;
+        let now = system.now();
         let connections =
             Connections::new(worker, capacity, now, limits.clone(), Arc::clone(&counters), handle);
-        let mut listening = Vec::with_capacity(listeners.len());
-        for (position, mut socket) in listeners.into_iter().enumerate() {
-            let token = reserved_token(WAKER + 1 + position);
-            poll.registry()
-                .register(&mut socket, token, Interest::READABLE)
-                .map_err(|source| Error::Loop { what: "cannot watch a listener", source })?;
-            listening.push(Some(Listener::new(socket)));
-        }
-        Ok(Self {
-            poll,
-            events: Events::with_capacity(limits.event_batch),
-            listeners: listening,
+        let mut event_loop = Self {
+            system,
+            listeners: Vec::with_capacity(listeners.len()),
             connections,
             mailbox,
             factory,
@@ -113,31 +89,68 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             now,
             mailbox_has_more: false,
             first_listener: 0,
-        })
+        };
+        listeners.into_iter().try_for_each(|listener| event_loop.listen(listener))?;
+        Ok(event_loop)
+    }
+
+    /// Accepts clients from one more listener.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if it cannot be watched.
+    pub fn listen(&mut self, mut listener: S::Listener) -> Result<(), Error> {
+        let token = reserved_token(WAKER + 1 + self.listeners.len());
+        self.system
+            .watch_listener(&mut listener, token)
+            .map_err(|source| Error::Loop { what: "cannot watch a listener", source })?;
+        self.listeners.push(Some(Listener::new(listener)));
+        Ok(())
     }
 
     /// Serves until there is nothing left to do: no listener, no connection and no request, nor any to come.
-    pub(crate) fn run(mut self) -> Result<(), Error> {
-        self.read_mailbox();
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if the system fails the loop. Every connection is then reset.
+    pub fn run(mut self) -> Result<(), Error> {
         let mut result = Ok(());
-        while !self.is_finished() {
-            if let Err(error) = self.wait() {
-                result = Err(error);
-                self.abort();
-            }
-            self.connections.run_ready(&mut self.poll.registry());
-            self.read_mailbox();
-            self.connections.run_deadlines(&mut self.poll.registry());
-            self.run_outbox();
-            self.accept();
-            self.reap();
+        while result.is_ok() && !self.is_finished() {
+            result = self.turn();
         }
-        self.refuse_mail();
+        self.finish();
         result
     }
 
-    /// What was sent while the loop came to its end reaches nobody.
-    fn refuse_mail(&self) {
+    /// One turn: waits for events, and does what there is to do, a bounded amount for each connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if the system fails the loop. Everything is then closed: the loop is finished.
+    pub fn turn(&mut self) -> Result<(), Error> {
+        if let Err(source) = self.wait() {
+            self.abort();
+            self.reap();
+            return Err(Error::Loop { what: "cannot wait for events", source });
+        }
+        self.connections.run_ready(&mut self.system);
+        self.read_mailbox();
+        self.connections.run_deadlines(&mut self.system);
+        self.run_outbox();
+        self.accept();
+        self.reap();
+        Ok(())
+    }
+
+    /// Whether nothing is left to do: no listener, no connection and no request, nor any to come.
+    pub fn is_finished(&self) -> bool {
+        let has_connections = !self.connections.is_empty() || self.connections.has_work();
+        let has_nothing = self.listeners.iter().all(Option::is_none) && !has_connections && !self.has_mail();
+        has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
+    }
+
+    /// The end of the loop. What was sent to it meanwhile reaches nobody, and is counted.
+    pub fn finish(self) {
         while let Some(request) = self.mailbox.next() {
             if let Request::Send(..) = request {
                 self.counters.messages_undeliverable.add(1);
@@ -145,28 +158,41 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         }
     }
 
-    fn is_finished(&self) -> bool {
-        let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
-        let has_connections = !self.connections.is_empty() || self.connections.has_work();
-        let has_nothing = self.listeners.iter().all(Option::is_none) && !has_connections && !has_mail;
-        has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
+    /// How long the next turn waits for events if none is there: not at all while there is work.
+    pub fn next_wait(&self) -> Wait {
+        let can_accept = self.connections.has_room_for_clients();
+        let open_listeners = || self.listeners.iter().flatten().filter(|_| can_accept);
+        let accept_is_due = open_listeners().any(|listener| listener.is_ready(self.now));
+        if self.connections.has_work() || self.has_mail() || accept_is_due {
+            return Wait::No;
+        }
+        let retries = open_listeners().filter_map(Listener::retry_at);
+        retries.chain(self.connections.next_deadline()).min().map_or(Wait::Forever, Wait::Until)
     }
 
-    /// Waits for events, until the next deadline at most, and notes what is ready.
-    fn wait(&mut self) -> Result<(), Error> {
-        self.set_now(clock());
-        let timeout = self.timeout();
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                return Err(Error::Loop { what: "cannot wait for events", source: error });
-            }
-            // After a signal there are no events: go on with an ordinary turn.
-            Ok(()) | Err(_) => {}
-        }
-        self.set_now(clock());
-        for event in &self.events {
-            match reserved(event.token()) {
-                None => self.connections.notice(event.token(), readiness(event)),
+    /// The connections.
+    pub const fn connections(&self) -> &Connections<P, S::Transport> {
+        &self.connections
+    }
+
+    /// Whether clients that come now are accepted, sooner or later.
+    pub const fn takes_clients(&self) -> bool {
+        !self.connections.is_draining() && self.accepts_left > 0
+    }
+
+    /// What others ask for, as far as it is known.
+    fn has_mail(&self) -> bool {
+        self.mailbox_has_more || self.mailbox.is_woken()
+    }
+
+    /// Waits for events and notes what is ready.
+    fn wait(&mut self) -> io::Result<()> {
+        self.system.wait(self.next_wait())?;
+        self.now = self.system.now();
+        self.connections.set_now(self.now);
+        for (token, ready) in self.system.events() {
+            match reserved(token) {
+                None => self.connections.notice(token, ready),
                 Some(WAKER) => {}
                 Some(n) => {
                     if let Some(listener) = &mut self.listeners[n - WAKER - 1] {
@@ -178,25 +204,6 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
         Ok(())
     }
 
-    /// How long to wait for events: not at all while there is work.
-    fn timeout(&self) -> Option<Duration> {
-        let can_accept = self.connections.has_room_for_clients();
-        let accept_is_due =
-            can_accept && self.listeners.iter().flatten().any(|listener| listener.is_ready(self.now));
-        let has_mail = self.mailbox_has_more || self.mailbox.is_woken();
-        if self.connections.has_work() || has_mail || accept_is_due {
-            return Some(Duration::ZERO);
-        }
-        let retries = self.listeners.iter().flatten().filter(|_| can_accept).filter_map(Listener::retry_at);
-        let next = retries.chain(self.connections.next_deadline()).min()?;
-        Some(next.saturating_duration_since(self.now))
-    }
-
-    fn set_now(&mut self, now: Instant) {
-        self.now = now;
-        self.connections.set_now(now);
-    }
-
     /// Does what other threads have asked for.
     fn read_mailbox(&mut self) {
         self.mailbox.open();
@@ -206,13 +213,13 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             Order::Abort => return self.abort(),
         }
         self.mailbox_has_more = true;
-        for _ in 0..REQUESTS_PER_TURN {
+        for _ in 0..self.limits.event_batch {
             if !self.connections.has_mail_room() {
                 break;
             }
             match self.mailbox.next() {
                 Some(Request::Send(id, message)) => {
-                    self.connections.post(id, message, &mut self.poll.registry());
+                    self.connections.post(id, message, &mut self.system);
                 }
                 Some(Request::SendAll(message, clone)) => {
                     self.connections.message_all(message, clone);
@@ -232,7 +239,7 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
             let Some(Dial { by, address, label, .. }) = self.connections.next_dial() else { break };
             self.connect(&address, label, Some(by));
         }
-        self.connections.run_mail(&mut self.poll.registry());
+        self.connections.run_mail(&mut self.system);
     }
 
     fn begin_drain(&mut self) {
@@ -253,12 +260,15 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
     fn abort(&mut self) {
         self.listeners.fill_with(|| None);
         self.mailbox_has_more = false;
-        self.connections.close_all(CloseReason::Aborted, &mut self.poll.registry());
+        self.connections.close_all(CloseReason::Aborted, &mut self.system);
         self.connections.refuse_mail();
     }
 
     /// Accepts from each listener, a burst at most, as long as there is room for connections.
     fn accept(&mut self) {
+        if self.connections.is_past_drain() {
+            return self.cut_off_backlogs();
+        }
         let listeners = self.listeners.len();
         for position in (self.first_listener..listeners).chain(0..self.first_listener) {
             for _ in 0..self.limits.accept_burst {
@@ -270,12 +280,12 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
                     break;
                 }
                 match listener.accept(self.now, &self.counters) {
-                    Attempt::Accepted(stream, address) => {
+                    Attempt::Accepted(transport, address) => {
                         self.accepts_left -= 1;
                         self.counters.accepted.add(1);
                         // The others are first next time: none is starved of the last places.
                         self.first_listener = (position + 1) % listeners;
-                        self.admit(stream, &address, Origin::Listener(position), None);
+                        self.admit_client(transport, &address, position);
                     }
                     Attempt::Lost => {}
                     Attempt::Pause => break,
@@ -287,9 +297,6 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
 
     /// Stops listening when no more clients are to come, or in a drain when the backlog is empty.
     fn close_listener_if_done(&mut self, position: usize) {
-        if self.connections.is_past_drain() {
-            self.cut_off_backlog(position);
-        }
         let Some(listener) = &self.listeners[position] else { return };
         if (self.connections.is_draining() && listener.is_drained()) || self.accepts_left == 0 {
             self.listeners[position] = None;
@@ -297,110 +304,111 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
     }
 
     /// At the drain deadline: the clients that waited for a place get none. They are told, and counted.
-    fn cut_off_backlog(&mut self, position: usize) {
-        let Some(mut listener) = self.listeners[position].take() else { return };
-        for _ in 0..=self.limits.backlog {
-            match listener.accept(self.now, &self.counters) {
-                Attempt::Accepted(mut stream, address) => {
-                    log::debug!("{address}: cut off in the backlog");
-                    self.counters.accepted.add(1);
-                    self.counters.count_closed(CloseReason::DrainTimeout);
-                    stream.reset_on_close();
+    fn cut_off_backlogs(&mut self) {
+        if !self.connections.is_empty() {
+            // Accepting may need the descriptors that they have. They end in this turn.
+            return;
+        }
+        for mut listener in self.listeners.iter_mut().filter_map(Option::take) {
+            let mut left = u64::from(self.limits.backlog) + 1;
+            while left > 0 {
+                match listener.accept(self.now, &self.counters) {
+                    Attempt::Accepted(mut transport, address) => {
+                        log::debug!("{address}: cut off in the backlog");
+                        self.counters.accepted.add(1);
+                        self.counters.count_closed(CloseReason::DrainTimeout);
+                        transport.reset_on_close();
+                        left -= 1;
+                    }
+                    Attempt::Lost => {}
+                    // Closing the listener resets those who are still there, if any.
+                    Attempt::Pause => break,
                 }
-                Attempt::Lost => {}
-                Attempt::Pause => break,
             }
         }
     }
 
-    /// Gives a new connection its protocol and puts it on the loop. Whatever goes wrong here costs this
-    /// connection only.
-    fn admit(
-        &mut self,
-        stream: Stream,
-        address: &Address,
-        origin: Origin,
-        requested_by: Option<ConnectionId>,
-    ) {
-        let state = match origin {
-            Origin::Listener(_) => State::Reading,
-            Origin::Connect(_) => State::Connecting,
-        };
-        if state == State::Connecting || !INHERITS_OPTIONS {
-            let options = stream.set_options(self.limits.nodelay, self.limits.keepalive);
-            if let Err(error) = options {
-                // For example a peer that is gone already; reading will tell.
-                log::debug!("{address}: cannot set socket options: {error}");
-            }
-        }
+    /// Gives a client that was accepted its protocol. One that gets none is reset.
+    fn admit_client(&mut self, mut transport: S::Transport, address: &Address, position: usize) {
         let id = self.connections.next_id();
-        let peer = Peer { id, origin, address, requested_by };
-        let protocol = match catch_unwind(AssertUnwindSafe(|| (self.factory)(&peer))) {
-            Ok(Some(protocol)) => protocol,
-            Ok(None) => {
-                self.counters.refused.add(1);
-                return self.tell_not_made(origin, requested_by, io::ErrorKind::PermissionDenied);
-            }
-            Err(_) => {
-                self.counters.refused.add(1);
-                self.counters.panics.add(1);
-                log::error!("{address}: the factory panicked");
-                return self.tell_not_made(origin, requested_by, io::ErrorKind::PermissionDenied);
-            }
+        let peer = Peer { id, origin: Origin::Listener(position), address, requested_by: None };
+        let Some(protocol) = self.make_protocol(&peer) else {
+            self.counters.refused.add(1);
+            return transport.reset_on_close();
         };
-        match self.connections.add(id, state, stream, protocol, &mut self.poll.registry()) {
-            Ok(()) => {
-                log::debug!("{id}: {address}, {origin:?}");
-                if let (Origin::Connect(label), Some(by)) = (origin, requested_by) {
-                    self.connections.set_requester(id, by, label);
-                }
-            }
-            Err(error) => {
-                log::debug!("{address}: cannot be watched: {error}");
-                self.tell_not_made(origin, requested_by, error.kind());
-            }
+        match self.connections.add(id, State::Reading, transport, protocol, &mut self.system) {
+            Ok(()) => log::debug!("{id}: {address}, accepted by listener {position}"),
+            Err(error) => log::debug!("{address}: cannot be watched: {error}"),
         }
     }
 
-    /// Tells the protocol that asked for a connection that nothing came of it.
-    fn tell_not_made(&mut self, origin: Origin, requested_by: Option<ConnectionId>, kind: io::ErrorKind) {
-        if let (Origin::Connect(label), Some(by)) = (origin, requested_by) {
-            self.connections.dial_failed(by, label, CloseReason::ConnectFailed(kind));
-        }
+    /// The factory's answer; none too if it panicked.
+    fn make_protocol(&self, peer: &Peer<'_>) -> Option<P> {
+        let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(peer)));
+        made.unwrap_or_else(|_| {
+            self.counters.panics.add(1);
+            log::error!("{}: the factory panicked", peer.address);
+            None
+        })
     }
 
-    /// Begins an outbound connection. One that fails at once tells its protocol like one that fails later.
+    /// Begins an outbound connection. Whatever becomes of it, its protocol is told of its end, and so is the one that
+    /// asked for it.
     fn connect(&mut self, address: &Address, label: u64, requested_by: Option<ConnectionId>) {
         self.counters.connects.add(1);
+        let id = self.connections.next_id();
+        let peer = Peer { id, origin: Origin::Connect(label), address, requested_by };
+        let outcome = match self.make_protocol(&peer) {
+            Some(protocol) => self.begin_connecting(&peer, protocol),
+            None => {
+                self.counters.refused.add(1);
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+        };
+        if let Err(error) = &outcome {
+            log::debug!("{address}: cannot connect: {error}");
+        }
+        let Some(by) = requested_by else { return };
+        match outcome {
+            Ok(()) => self.connections.set_requester(id, by, label),
+            Err(error) => {
+                self.connections.dial_failed(by, label, CloseReason::ConnectFailed(error.kind()));
+            }
+        }
+    }
+
+    fn begin_connecting(&mut self, peer: &Peer<'_>, protocol: P) -> io::Result<()> {
         let attempt = if self.connections.has_room() {
-            Stream::connect(address)
+            self.system.connect(peer)
         } else {
             Err(io::ErrorKind::QuotaExceeded.into())
         };
-        let error = match attempt {
-            Ok(stream) => return self.admit(stream, address, Origin::Connect(label), requested_by),
-            Err(error) => error,
-        };
-        let reason = CloseReason::ConnectFailed(error.kind());
-        log::debug!("{address}: cannot connect: {error}");
-        let origin = Origin::Connect(label);
-        let peer = Peer { id: self.connections.next_id(), origin, address, requested_by };
-        let told = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(mut protocol) = (self.factory)(&peer) {
-                protocol.on_close(&reason);
+        match attempt {
+            Ok(transport) => {
+                self.connections.add(peer.id, State::Connecting, transport, protocol, &mut self.system)
             }
-        }));
-        if told.is_err() {
+            Err(error) => {
+                self.tell_not_made(protocol, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// An attempt that failed at once ends like one that fails later.
+    fn tell_not_made(&self, mut protocol: P, error: &io::Error) {
+        let reason = CloseReason::ConnectFailed(error.kind());
+        if catch_unwind(AssertUnwindSafe(|| protocol.on_close(&reason))).is_err() {
             self.counters.panics.add(1);
-            log::error!("{address}: the factory or the protocol panicked");
+            log::error!("the protocol panicked in on_close");
         }
         self.counters.count_closed(reason);
-        self.tell_not_made(origin, requested_by, error.kind());
     }
 
     /// Frees the slots of the connections that ended. What they held may be what accepting waits for.
     fn reap(&mut self) {
-        if self.connections.reap() {
+        let system = &mut self.system;
+        let has_ended = self.connections.reap(|transport, reason| system.note_end(transport, reason));
+        if has_ended {
             for listener in self.listeners.iter_mut().flatten() {
                 if listener.retry_at().is_some() {
                     listener.retry();
@@ -410,24 +418,8 @@ impl<'a, P: Protocol> EventLoop<'a, P> {
     }
 }
 
-/// Linux hands a listening socket's options on to the connections that it accepts.
-const INHERITS_OPTIONS: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
-/// Every flag is a hint: an event on a direction means that it is worth a try.
-fn readiness(event: &Event) -> Readiness {
-    let mut ready = Readiness::NONE;
-    let is_error = event.is_error();
-    if event.is_read_closed() || event.is_priority() || is_error {
-        ready.insert(Readiness::MORE);
+impl<P: Protocol, F, S: System> fmt::Debug for EventLoop<P, F, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop").field("connections", &self.connections.len()).finish_non_exhaustive()
     }
-    if event.is_readable() || event.is_read_closed() || event.is_priority() || is_error {
-        ready.insert(Readiness::READ);
-    }
-    if event.is_writable() || event.is_write_closed() || is_error {
-        ready.insert(Readiness::WRITE);
-    }
-    if is_error {
-        ready.insert(Readiness::ERROR);
-    }
-    ready
 }

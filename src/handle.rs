@@ -1,7 +1,7 @@
 //! Talking to a running server, from any thread.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -9,7 +9,12 @@ use std::{
     },
 };
 
-use crate::{Address, ConnectionId, Stats, stats::Counters};
+use crate::{
+    address::Address,
+    connection_id::ConnectionId,
+    stats::{Counters, Stats},
+    system::Wake,
+};
 
 /// A remote control for a running [`Server`](crate::Server): cheap to clone, usable from any thread and
 /// from inside callbacks. `M` is the protocol's [`Message`](crate::Protocol::Message).
@@ -61,16 +66,6 @@ pub enum Order {
     Drain,
     /// Close everything at once, then return.
     Abort,
-}
-
-/// Wakes a loop that waits for events.
-pub trait Wake: Send + Sync {
-    /// Makes the current or next wait return.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says; the loop then notices at its next event.
-    fn wake(&self) -> io::Result<()>;
 }
 
 struct Shared<M> {
@@ -305,7 +300,7 @@ mod tests {
     struct CountWakes(Arc<AtomicUsize>);
 
     impl Wake for CountWakes {
-        fn wake(&self) -> io::Result<()> {
+        fn wake(&self) -> std::io::Result<()> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Ok(())
         }

@@ -103,6 +103,7 @@
 //! `cli` (default): what only the program `echoloop` needs. Without it the library depends on mio, slab, log,
 //! socket2, memmap2 and, on Unix, rustix.
 
+mod accept;
 mod address;
 mod buffers;
 mod close_reason;
@@ -111,33 +112,38 @@ mod connection;
 mod connection_id;
 mod connections;
 mod deadlines;
-mod descriptors;
 mod error;
 mod event_loop;
 pub mod framing;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
-mod listener;
 mod outbox;
+mod peer;
 mod pipes;
 mod protocol;
 mod send_queue;
 mod server;
 mod stats;
+mod system;
 pub mod testing;
-mod transport;
 
 pub use address::Address;
 pub use close_reason::{CloseReason, EndedBy};
 pub use config::Config;
 pub use connection_id::ConnectionId;
-pub use descriptors::raise_descriptor_limit;
 pub use error::Error;
 pub use handle::{Handle, SendError};
-pub use protocol::{Context, Echo, Flow, Input, Origin, Peer, Protocol, Timeout};
+pub use peer::{Origin, Peer};
+pub use protocol::{
+    Protocol, Timeout,
+    context::{Context, Flow},
+    echo::Echo,
+    input::Input,
+};
 pub use server::{Builder, Server};
 pub use stats::Stats;
+pub use system::descriptors::raise_descriptor_limit;
 
 /// The layers below the loop, for simulations and benchmarks that bring their own transport and clock. No
 /// promise of stability holds for what is here.
@@ -145,15 +151,19 @@ pub use stats::Stats;
 pub mod internals {
     pub use crate::{
         buffers::{Buffer, Buffers},
-        connection::{Connection, Drain, Readiness, Shared, State},
+        connection::{Connection, Drain, Shared, State},
         connections::Connections,
         deadlines::Deadlines,
-        handle::{Mailbox, Order, Request, Wake, channel},
-        listener::{Accept, Attempt, Listener},
-        outbox::Dial,
+        event_loop::{EventLoop, Parts},
+        handle::{Mailbox, Order, Request, channel},
+        pipes::{NoPipe, Pipe},
         send_queue::SendQueue,
         stats::{Counter, Counters},
-        transport::{Addresses, NoPipe, Pipe, Poller, Transport},
+        system::{
+            Accept, Poller, System, Wait, Wake,
+            readiness::Readiness,
+            transport::{Addresses, Transport},
+        },
     };
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, time::Instant};
 
-use crate::{Address, CloseReason, ConnectionId, SendError};
+use crate::{address::Address, close_reason::CloseReason, connection_id::ConnectionId, handle::SendError};
 
 /// Messages to connections of the same loop, and outbound connections that are wanted.
 pub(crate) struct Outbox<M> {

@@ -1,12 +1,31 @@
 //! The pipes of a loop: a few, made when they are needed, and given back when they are not.
 
 use std::{
-    io,
+    fmt, io,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use crate::transport::Pipe;
+/// Bytes that the kernel holds between two moves.
+pub trait Pipe: fmt::Debug {
+    /// How many bytes are in it.
+    fn len(&self) -> usize;
+
+    /// Whether it is empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The pipe of transports that have none.
+#[derive(Debug)]
+pub enum NoPipe {}
+
+impl Pipe for NoPipe {
+    fn len(&self) -> usize {
+        match *self {}
+    }
+}
 
 /// How long a free pipe is kept, and how long no new one is asked for after the system refused one.
 const KEEP: Duration = Duration::from_secs(1);

@@ -3,11 +3,18 @@
 use std::{fmt, marker::PhantomData, sync::Arc, thread};
 
 use crate::{
-    Address, Config, Error, Handle, Peer, Protocol, Stats, descriptors,
-    event_loop::{EventLoop, Parts, poll_with_waker},
-    handle::{self, Wake},
-    listener::{ListenSocket, bind},
-    stats::Counters,
+    address::Address,
+    config::Config,
+    error::Error,
+    event_loop::{EventLoop, Parts},
+    handle::{self, Handle},
+    peer::Peer,
+    protocol::Protocol,
+    stats::{Counters, Stats},
+    system::{
+        descriptors,
+        os::{ListenSocket, Os, bind},
+    },
 };
 
 /// A server that listens and is ready to run.
@@ -28,7 +35,7 @@ use crate::{
 /// # Ok::<(), echoloop::Error>(())
 /// ```
 pub struct Server<P: Protocol> {
-    parts: Vec<Parts<P::Message>>,
+    parts: Vec<Parts<P::Message, Os>>,
     handle: Handle<P::Message>,
     counters: Vec<Arc<Counters>>,
     addresses: Vec<Address>,
@@ -125,7 +132,7 @@ impl<P: Protocol> Server<P> {
         F: Fn(&Peer<'_>) -> Option<P> + Sync,
     {
         let Self { mut parts, handle, counters, .. } = self;
-        let run_one = |parts: Parts<P::Message>| {
+        let run_one = |parts: Parts<P::Message, Os>| {
             let mut others = AbortOthers(Some(&handle));
             EventLoop::new(parts, &factory).and_then(EventLoop::run)?;
             others.0 = None;
@@ -164,22 +171,21 @@ impl<P: Protocol> Server<P> {
         sockets: Vec<Vec<ListenSocket>>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
-        let mut polls = Vec::with_capacity(config.workers);
+        let mut systems = Vec::with_capacity(config.workers);
         let mut channels = Vec::with_capacity(config.workers);
         let mut counters = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
-            let (poll, waker) = poll_with_waker().map_err(failed)?;
-            let waker: Box<dyn Wake> = Box::new(waker);
-            polls.push(poll);
+            let (system, waker) = Os::new(&config).map_err(failed)?;
+            systems.push(system);
             counters.push(Arc::new(Counters::default()));
             channels.push((waker, Arc::clone(counters.last().expect("one was just pushed"))));
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
         let (capacity, pipes) = shares(&config);
-        let parts = polls.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
-            |(worker, (((poll, listeners), mailbox), counters))| Parts {
+        let parts = systems.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
+            |(worker, (((system, listeners), mailbox), counters))| Parts {
                 worker: u32::try_from(worker).expect("there are at most 1024 workers"),
-                poll,
+                system,
                 listeners,
                 mailbox,
                 handle: handle.clone(),

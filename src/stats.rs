@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{CloseReason, close_reason::REASONS};
+use crate::close_reason::{CloseReason, REASONS};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {

@@ -1,17 +1,28 @@
 //! Schedules of the simulator, with the fuzzer for a seed: it looks for new ways through the state machine.
 
 #![no_main]
-#![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, reason = "parts of a test")]
+#![allow(
+    dead_code,
+    unused_imports,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "parts of a test"
+)]
 
 #[path = "../../tests/simulation/choices.rs"]
 mod choices;
 #[path = "../../tests/simulation/client.rs"]
 mod client;
-#[path = "../../tests/simulation/kernel.rs"]
+#[path = "../../tests/simulation/kernel/mod.rs"]
 mod kernel;
 #[path = "../../tests/simulation/protocol.rs"]
 mod protocol;
-#[path = "../../tests/simulation/world.rs"]
+#[path = "../../tests/simulation/stage.rs"]
+mod stage;
+#[path = "../../tests/simulation/witness.rs"]
+mod witness;
+#[path = "../../tests/simulation/world/mod.rs"]
 mod world;
 
 use std::sync::Once;

@@ -5,10 +5,11 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{Connection, Queue, Readiness, Shared, State};
+use super::{Connection, Queue, Shared, State};
 use crate::{
-    Protocol,
-    transport::{Pipe, Transport},
+    pipes::Pipe,
+    protocol::Protocol,
+    system::{readiness::Readiness, transport::Transport},
 };
 
 /// How much a connection has sent in bulk lately: reads of at least the threshold, less those below it.

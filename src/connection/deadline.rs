@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, InputSide, OutputSide, Readiness, Shared, State};
-use crate::{CloseReason, Config, Protocol, Timeout, transport::Transport};
+use super::{Connection, InputSide, OutputSide, Shared, State};
+use crate::{
+    close_reason::CloseReason,
+    config::Config,
+    protocol::{Protocol, Timeout},
+    system::{readiness::Readiness, transport::Transport},
+};
 
 /// The end of a server, as its connections see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,15 @@ use std::{
 };
 
 use super::{
-    Connection, InputSide, OutputSide, Queue, Readiness, Shared, State,
+    Connection, InputSide, OutputSide, Queue, Shared, State,
     bulk::{Fill, cost_of_move},
 };
 use crate::{
-    CloseReason, Config, Input, Protocol,
-    transport::{Pipe, Transport},
+    close_reason::CloseReason,
+    config::Config,
+    pipes::Pipe,
+    protocol::{Protocol, input::Input},
+    system::{readiness::Readiness, transport::Transport},
 };
 
 /// What is read of a connection that sends in bulk to see why nothing could be moved, or of one whose protocol has used

@@ -6,7 +6,6 @@
 mod bulk;
 mod deadline;
 mod io;
-mod readiness;
 mod relay;
 mod state;
 #[cfg(test)]
@@ -19,16 +18,22 @@ use std::{
 };
 
 use self::bulk::Bulk;
-pub use self::{deadline::Drain, readiness::Readiness, state::State};
+pub use self::{deadline::Drain, state::State};
 use crate::{
-    CloseReason, Config, ConnectionId, Context, Handle, Protocol,
     buffers::Buffers,
+    close_reason::CloseReason,
+    config::Config,
+    connection_id::ConnectionId,
+    handle::Handle,
     outbox::Outbox,
-    pipes::{Pipes, Pooled},
-    protocol::{Ending, Reading, Requests},
+    pipes::{Pipe, Pipes, Pooled},
+    protocol::{
+        Protocol,
+        context::{Context, Ending, Reading, Requests},
+    },
     send_queue::SendQueue,
     stats::Counters,
-    transport::{Pipe, Transport},
+    system::{readiness::Readiness, transport::Transport},
 };
 
 /// One connection: what it is, where it is in its life, and what it waits for.

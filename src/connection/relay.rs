@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::{Connection, InputSide, OutputSide, Relay, Shared, State};
-use crate::{CloseReason, ConnectionId, Protocol, transport::Transport};
+use crate::{
+    close_reason::CloseReason, connection_id::ConnectionId, protocol::Protocol, system::transport::Transport,
+};
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Whether it is relayed, or is to be.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::CloseReason;
+use crate::close_reason::CloseReason;
 
 /// Where a connection is in its life.
 ///
@@ -86,6 +86,15 @@ impl State {
         match self {
             Self::Connecting | Self::Reading | Self::Echoing | Self::HalfClosed => Self::Closed(reason),
             Self::Closed(_) => self,
+        }
+    }
+
+    /// Whether the connection is made and has not ended.
+    #[must_use]
+    pub const fn is_made(self) -> bool {
+        match self {
+            Self::Reading | Self::Echoing | Self::HalfClosed => true,
+            Self::Connecting | Self::Closed(_) => false,
         }
     }
 

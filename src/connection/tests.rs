@@ -13,15 +13,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Interest, Token};
+use mio::Interest;
 
 use super::*;
 use crate::{
-    Address, Echo, Flow, Input, Stats, Timeout,
+    address::Address,
     connections::Connections,
-    handle::{Wake, channel},
+    handle::channel,
     outbox::Dial,
-    transport::{Addresses, Poller},
+    protocol::{Timeout, context::Flow, echo::Echo, input::Input},
+    stats::Stats,
+    system::{Poller, Wake, transport::Addresses},
 };
 
 /// What the fake kernel holds of one socket, shared with the test.
@@ -192,21 +194,13 @@ impl Pipe for FakePipe {
 struct FakePoller;
 
 impl Poller<Fake> for FakePoller {
-    fn register(&mut self, transport: &mut Fake, _: Token, interest: Interest) -> io::Result<()> {
+    fn register(&mut self, transport: &mut Fake, _: ConnectionId, interest: Interest) -> io::Result<()> {
         transport.0.borrow_mut().interest = Some(interest);
         Ok(())
     }
 
-    fn reregister(&mut self, transport: &mut Fake, _: Token, interest: Interest) -> io::Result<()> {
+    fn reregister(&mut self, transport: &mut Fake, _: ConnectionId, interest: Interest) -> io::Result<()> {
         transport.0.borrow_mut().interest = Some(interest);
-        Ok(())
-    }
-}
-
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -256,7 +250,7 @@ impl<P: Protocol> World<P> {
     fn new(limits: Config) -> Self {
         let now = Instant::now();
         let counters = Arc::new(Counters::default());
-        let waker: Box<dyn Wake> = Box::new(NoWake);
+        let waker: Box<dyn Wake> = Box::new(());
         let (handle, _) = channel(1, vec![(waker, Arc::clone(&counters))]);
         let connections = Connections::new(0, 1000, now, limits, Arc::clone(&counters), handle);
         Self { connections, counters, now, dials: Vec::new() }
@@ -283,7 +277,7 @@ impl<P: Protocol> World<P> {
         for _ in 0..10_000 {
             self.connections.audit().expect("every connection is where it belongs");
             if !self.connections.has_work() {
-                self.connections.reap();
+                self.connections.reap(|_, _| {});
                 return;
             }
             self.connections.run_ready(&mut FakePoller);
@@ -643,7 +637,7 @@ fn a_slot_is_not_used_again_before_the_batch_is_over() {
     world.connections.run_ready(&mut FakePoller);
     assert!(!world.connections.is_empty());
     assert_ne!(world.accept(Echo, 100).id.index, old.id.index);
-    assert!(world.connections.reap());
+    assert!(world.connections.reap(|_, _| {}));
 }
 
 #[test]
@@ -681,7 +675,7 @@ fn no_heap_buffer_stays_with_an_idle_connection() {
     let (mut world, peer) = World::with_one(small(), 0);
     world.data(&peer, &[1; 10]);
     world.make_room(&peer, 10);
-    use crate::transport::Stream;
+    use crate::system::os::stream::Stream;
     // Some back ends of mio keep more with a socket than its descriptor.
     let size = size_of::<Connection<Echo, Stream>>() - size_of::<Stream>();
     assert!(size <= 80, "a connection takes {size} bytes");

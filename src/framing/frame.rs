@@ -1,7 +1,7 @@
 //! A frame in the input.
 
 use super::{FrameError, Framing};
-use crate::Input;
+use crate::protocol::input::Input;
 
 /// A whole frame: its payload where it lies in the input, and how many bytes of the input it takes.
 ///

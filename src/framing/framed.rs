@@ -2,8 +2,12 @@
 
 use super::{FrameError, FramedProtocol};
 use crate::{
-    CloseReason, Context, Flow, Input, Protocol, Timeout,
-    protocol::{Ending, Reading},
+    close_reason::CloseReason,
+    protocol::{
+        Protocol, Timeout,
+        context::{Context, Ending, Flow, Reading},
+        input::Input,
+    },
 };
 
 /// A [`Protocol`] that hands the frames of its input to a [`FramedProtocol`], one by one. For an example see

@@ -1,7 +1,10 @@
 //! What is spoken in frames.
 
 use super::{FrameError, Framing};
-use crate::{CloseReason, Context, Timeout};
+use crate::{
+    close_reason::CloseReason,
+    protocol::{Timeout, context::Context},
+};
 
 /// What is spoken on one connection, as [`Protocol`](crate::Protocol), but in frames. [`Framed`](super::Framed) makes a
 /// `Protocol` of it. For examples see [the module](super) and [`LengthDelimited::write`](super::LengthDelimited::write).

@@ -1,7 +1,7 @@
 //! Frames behind a field with their length.
 
 use super::{Frame, FrameError, Framing};
-use crate::{Context, Flow};
+use crate::protocol::context::{Context, Flow};
 
 /// The size of a length field. For an example see [`LengthDelimited`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{fmt::Debug, num::NonZero};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{search::tests::EXAMINED, *};
-use crate::Input;
+use crate::protocol::input::Input;
 
 /// The frames of a stream, and how it ends: with the bytes of an incomplete frame, or with an error.
 type Found = (Vec<Vec<u8>>, Result<Vec<u8>, FrameError>);

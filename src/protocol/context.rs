@@ -8,9 +8,11 @@ use std::{
 
 use super::Input;
 use crate::{
-    Address, ConnectionId, Handle, SendError,
+    address::Address,
+    connection_id::ConnectionId,
+    handle::{Handle, SendError},
     outbox::{Dial, Outbox},
-    transport::Addresses,
+    system::transport::Addresses,
 };
 
 /// Whether a connection can take more output now.

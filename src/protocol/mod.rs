@@ -1,15 +1,11 @@
 //! What is spoken on a connection: the trait to implement, and what its callbacks get.
 
-mod context;
-mod echo;
-mod input;
+pub(crate) mod context;
+pub(crate) mod echo;
+pub(crate) mod input;
 
-pub use context::{Context, Flow};
-pub(crate) use context::{Ending, Reading, Requests};
-pub use echo::Echo;
-pub use input::Input;
-
-use crate::{Address, CloseReason, ConnectionId};
+use self::{context::Context, input::Input};
+use crate::close_reason::CloseReason;
 
 /// What is spoken on one connection. The loop makes one value per connection, calls it when something
 /// happens, and drops it when the connection has ended.
@@ -105,29 +101,4 @@ pub enum Timeout {
     Idle,
     /// A timer set with [`Context::set_timer`], by its key.
     Timer(u64),
-}
-
-/// A connection that wants a protocol: what [`Server::run`](crate::Server::run) hands to the factory.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Peer<'a> {
-    /// The name that the connection will have.
-    pub id: ConnectionId,
-    /// Who made the connection.
-    pub origin: Origin,
-    /// The peer's address.
-    pub address: &'a Address,
-    /// The connection whose protocol asked for this one with [`Context::connect`].
-    pub requested_by: Option<ConnectionId>,
-}
-
-/// Who made a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origin {
-    /// The peer did, through the listener of this position in
-    /// [`Server::local_addrs`](crate::Server::local_addrs).
-    Listener(usize),
-    /// We did, with the label given to [`Handle::connect`](crate::Handle::connect) or [`Context::connect`].
-    Connect(u64),
 }

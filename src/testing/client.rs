@@ -6,7 +6,7 @@ use super::{
     engine::{Buffer, Engine},
     socket::SharedSocket,
 };
-use crate::{Address, CloseReason, ConnectionId, Protocol};
+use crate::{address::Address, close_reason::CloseReason, connection_id::ConnectionId, protocol::Protocol};
 
 /// The peer of one connection: a client that has connected to the server, or the upstream that the server has
 /// connected to. The test plays it.

@@ -174,6 +174,7 @@ mod client;
 mod engine;
 mod outbound;
 mod socket;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -188,7 +189,7 @@ pub use client::{Client, Connector};
 pub use outbound::Outbound;
 
 use self::engine::Engine;
-use crate::{Config, Handle, Peer, Protocol, Stats};
+use crate::{config::Config, handle::Handle, peer::Peer, protocol::Protocol, stats::Stats};
 
 /// A server's loop for tests; see [the module](self).
 ///

@@ -4,9 +4,10 @@ use std::{cell::RefCell, fmt, io, rc::Rc};
 
 use super::{
     Client,
-    engine::{Buffer, Engine, Outgoing},
+    engine::{Buffer, Engine},
+    system::Outgoing,
 };
-use crate::{Address, ConnectionId, Protocol};
+use crate::{address::Address, connection_id::ConnectionId, protocol::Protocol};
 
 /// A connection that the server wants to make, with [`Context::connect`](crate::Context::connect) or
 /// [`Handle::connect`](crate::Handle::connect). The test answers it; unanswered it runs into the

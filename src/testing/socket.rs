@@ -8,47 +8,19 @@ use std::{
     rc::Rc,
 };
 
-use mio::{Interest, Token};
+use mio::Interest;
 
+use super::system::Kernel;
 use crate::{
-    Address, CloseReason, ConnectionId,
-    connection::Readiness,
-    transport::{Addresses, NoPipe, Poller, Transport},
+    address::Address,
+    close_reason::CloseReason,
+    connection_id::ConnectionId,
+    pipes::NoPipe,
+    system::{
+        readiness::Readiness,
+        transport::{Addresses, Transport},
+    },
 };
-
-/// What the sockets of one loop tell it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Kernel(Rc<RefCell<Queues>>);
-
-#[derive(Debug, Default)]
-struct Queues {
-    /// Events that the poller is to report.
-    events: Vec<(Token, Readiness)>,
-    /// Sockets that hold bytes for clients that read.
-    readable: Vec<SharedSocket>,
-}
-
-impl Kernel {
-    /// The events since the last call.
-    pub(super) fn take_events(&self) -> Vec<(Token, Readiness)> {
-        mem::take(&mut self.0.borrow_mut().events)
-    }
-
-    /// Lets the clients read what has come for them.
-    pub(super) fn let_clients_read(&self) {
-        // Reading makes room, which is an event.
-        let readable = mem::take(&mut self.0.borrow_mut().readable);
-        for socket in readable {
-            socket.borrow_mut().read_all();
-        }
-    }
-
-    /// Whether nobody has anything to be told.
-    pub(super) fn is_at_rest(&self) -> bool {
-        let queues = self.0.borrow();
-        queues.events.is_empty() && queues.readable.is_empty()
-    }
-}
 
 pub(super) type SharedSocket = Rc<RefCell<Socket>>;
 
@@ -104,7 +76,6 @@ pub(super) struct Socket {
     closed: bool,
     reset_on_close: bool,
     pending_error: Option<ErrorKind>,
-    token: Option<Token>,
     interest: Option<Interest>,
     /// A write has found no room; when there is some, an event follows.
     write_blocked: bool,
@@ -143,7 +114,6 @@ impl Socket {
             closed: false,
             reset_on_close: false,
             pending_error: None,
-            token: None,
             interest: None,
             write_blocked: false,
         }
@@ -239,7 +209,7 @@ impl Socket {
         self.read_all();
     }
 
-    fn read_all(&mut self) {
+    pub(super) fn read_all(&mut self) {
         if self.reads {
             let n = self.outbound.len();
             self.received.extend(take_first(&mut self.outbound, n));
@@ -298,8 +268,7 @@ impl Socket {
         self.client_end == ClientEnd::Reset
     }
 
-    fn watch(&mut self, token: Token, interest: Interest) {
-        self.token = Some(token);
+    pub(super) fn watch(&mut self, interest: Interest) {
         self.interest = Some(interest);
         // Watching reports what is ready by then.
         let mut ready = Readiness::NONE;
@@ -320,13 +289,13 @@ impl Socket {
 
     /// Queues an event, as far as the server watches for it. Errors are always reported.
     fn announce(&self, ready: Readiness) {
-        let (Some(token), Some(interest)) = (self.token, self.interest) else { return };
+        let (Some(id), Some(interest)) = (self.id, self.interest) else { return };
         let mut ready = ready;
         if !interest.is_writable() && !ready.has(Readiness::ERROR) {
             ready.remove(Readiness::WRITE);
         }
         if ready != Readiness::NONE && !self.closed {
-            self.kernel.0.borrow_mut().events.push((token, ready));
+            self.kernel.announce(id.token(), ready);
         }
     }
 }
@@ -384,7 +353,7 @@ impl Write for ServerEnd {
         }
         socket.outbound.extend(&bytes[..n]);
         if socket.reads {
-            socket.kernel.0.borrow_mut().readable.push(Rc::clone(&self.0));
+            socket.kernel.note_readable(&self.0);
         }
         Ok(n)
     }
@@ -448,17 +417,5 @@ impl Drop for ServerEnd {
             Stage::Made if socket.reset_on_close || !socket.inbound.is_empty() => socket.reset_from_server(),
             Stage::Made => socket.outbound_fin = true,
         }
-    }
-}
-
-impl Poller<ServerEnd> for Kernel {
-    fn register(&mut self, transport: &mut ServerEnd, token: Token, interest: Interest) -> io::Result<()> {
-        transport.0.borrow_mut().watch(token, interest);
-        Ok(())
-    }
-
-    fn reregister(&mut self, transport: &mut ServerEnd, token: Token, interest: Interest) -> io::Result<()> {
-        transport.0.borrow_mut().watch(token, interest);
-        Ok(())
     }
 }

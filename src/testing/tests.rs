@@ -11,7 +11,19 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Address, CloseReason, ConnectionId, Context, Echo, Flow, Input, Origin, SendError, Timeout};
+use crate::{
+    address::Address,
+    close_reason::CloseReason,
+    connection_id::ConnectionId,
+    handle::SendError,
+    peer::Origin,
+    protocol::{
+        Timeout,
+        context::{Context, Flow},
+        echo::Echo,
+        input::Input,
+    },
+};
 
 /// Something to do in a callback.
 struct Act(Box<Callback<Self>>);
@@ -602,13 +614,13 @@ fn a_panic_costs_one_connection() {
 }
 
 #[test]
-fn who_is_refused_by_the_factory_sees_a_fin_and_has_no_name() {
+fn who_is_refused_by_the_factory_is_reset_and_has_no_name() {
     let net = Loop::<Echo>::new(|peer| match peer.origin {
         Origin::Listener(0) => None,
         Origin::Listener(_) | Origin::Connect(_) => panic!("the test wants this"),
     });
     for client in [net.connect(), net.client().listener(3).connect()] {
-        assert!(client.has_fin() && !client.is_open());
+        assert!(client.was_reset() && !client.has_fin() && !client.is_open());
         assert_eq!((client.id(), client.close_reason()), (None, None));
     }
     assert_eq!((net.stats().refused, net.stats().panics), (2, 1));

@@ -1,10 +1,10 @@
 //! The clients: what they do is decided by the seed.
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
-use super::{
-    choices::Choices,
-    kernel::{Attempt, Rearm, Socket},
+use super::kernel::{
+    Kernel, Rearm,
+    socket::{Attempt, SharedSocket},
 };
 
 /// What a client is like.
@@ -50,13 +50,23 @@ pub enum Seen {
 /// Bytes that are for ever to a client of a schedule, beyond those that it wants to send.
 const FOR_EVER: u64 = 5000;
 
+/// Marks what a protocol says beside the echo.
+const ASIDE: u8 = 0x80;
+
+/// The `n`th byte that a protocol says beside the echo.
+pub fn aside(n: u64) -> u8 {
+    ASIDE | n.to_le_bytes()[0]
+}
+
 #[derive(Debug)]
 pub struct Client {
     pub manner: Manner,
-    pub socket: Rc<RefCell<Socket>>,
+    pub socket: SharedSocket,
     pub to_send: u64,
     pub sent: u64,
     pub received: u64,
+    /// Bytes that are no echo: see [`aside`].
+    pub asides: u64,
     pub seen: Seen,
     /// It has closed its socket.
     pub gone: bool,
@@ -68,13 +78,14 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(manner: Manner, socket: Rc<RefCell<Socket>>, to_send: u64, key: u64) -> Self {
+    pub fn new(manner: Manner, socket: SharedSocket, to_send: u64, key: u64) -> Self {
         Self {
             manner,
             socket,
             to_send,
             sent: 0,
             received: 0,
+            asides: 0,
             seen: Seen::Open,
             gone: false,
             finished: false,
@@ -93,37 +104,39 @@ impl Client {
         self.expected == other.key
     }
 
-    /// The byte at this place of a stream.
+    /// The byte at this place of a stream: one of 7 bits.
     fn byte(key: u64, at: u64) -> u8 {
         let mixed = (at ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed.to_le_bytes()[7] ^ mixed.to_le_bytes()[3]
+        (mixed.to_le_bytes()[7] ^ mixed.to_le_bytes()[3]) & 0x7f
     }
 
     /// Does the next thing. True if it did anything.
-    pub fn act(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> Result<bool, String> {
-        if self.gone || !self.is_connected(choices, rearm, calm) {
+    pub fn act(&mut self, kernel: &Kernel, calm: bool) -> Result<bool, String> {
+        let rearm = kernel.nature.rearm;
+        if self.gone || !self.is_connected(kernel, calm) {
             return Ok(false);
         }
-        let read = if self.wants_to_read() { self.read(choices, rearm, calm)? } else { false };
+        let read = if self.wants_to_read() { self.read(kernel, calm)? } else { false };
         if self.seen != Seen::Open && self.manner != Manner::NeverReads {
             return Ok(self.leave(rearm) || read);
         }
-        let sent = self.send(choices, rearm, calm);
-        Ok(self.end(choices, rearm) || sent || read)
+        let sent = self.send(kernel, calm);
+        Ok(self.end(kernel) || sent || read)
     }
 
     /// One that the server connects to takes its time, and refuses or stays silent if that is its manner.
-    fn is_connected(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> bool {
+    fn is_connected(&mut self, kernel: &Kernel, calm: bool) -> bool {
+        let (now, rearm) = (kernel.now, kernel.nature.rearm);
         let mut socket = self.socket.borrow_mut();
-        if socket.attempt == Attempt::Pending && !socket.closed && (calm || choices.bool()) {
+        if socket.attempt == Attempt::Pending && !socket.closed && (calm || kernel.choices.bool()) {
             match self.manner {
                 Manner::Resetter => {
-                    socket.answer(false, rearm);
+                    socket.answer(false, now, rearm);
                     self.gone = true;
                     self.seen = Seen::Reset;
                 }
                 Manner::Silent => {}
-                _ => socket.answer(true, rearm),
+                _ => socket.answer(true, now, rearm),
             }
         }
         socket.attempt == Attempt::Made
@@ -140,7 +153,7 @@ impl Client {
         }
     }
 
-    fn read(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> Result<bool, String> {
+    fn read(&mut self, kernel: &Kernel, calm: bool) -> Result<bool, String> {
         if self.seen != Seen::Open {
             return Ok(false);
         }
@@ -157,9 +170,16 @@ impl Client {
             return Ok(true);
         }
         let available = socket.outbound.len();
-        let n = if calm { available } else { choices.usize(1..=available) };
+        let n = if calm { available } else { kernel.choices.usize(1..=available) };
         for _ in 0..n {
             let byte = socket.outbound.pop_front().ok_or("counted")?;
+            if byte & ASIDE != 0 {
+                if byte != aside(self.asides) {
+                    return Err(format!("aside {} came wrong", self.asides));
+                }
+                self.asides += 1;
+                continue;
+            }
             if byte != Self::byte(self.expected, self.received) {
                 return Err(format!("byte {} came back wrong", self.received));
             }
@@ -169,12 +189,12 @@ impl Client {
             }
         }
         if !socket.closed {
-            socket.edge_write(rearm);
+            socket.edge_write(kernel.nature.rearm);
         }
         Ok(true)
     }
 
-    fn send(&mut self, choices: &Choices, rearm: Rearm, calm: bool) -> bool {
+    fn send(&mut self, kernel: &Kernel, calm: bool) -> bool {
         let limit = if self.sends_for_ever() { self.to_send + FOR_EVER } else { self.to_send };
         if self.finished || self.sent >= limit {
             return false;
@@ -195,13 +215,13 @@ impl Client {
         if most == 0 {
             return false;
         }
-        let n = if calm { most } else { choices.usize(1..=most) };
+        let n = if calm { most } else { kernel.choices.usize(1..=most) };
         for _ in 0..n {
             let byte = Self::byte(self.key, self.sent);
             socket.inbound.push_back(byte);
             self.sent += 1;
         }
-        socket.edge_read(rearm);
+        socket.edge_read(kernel.nature.rearm);
         true
     }
 
@@ -210,7 +230,8 @@ impl Client {
     }
 
     /// Once everything is sent: ends in its manner.
-    fn end(&mut self, choices: &Choices, rearm: Rearm) -> bool {
+    fn end(&mut self, kernel: &Kernel) -> bool {
+        let rearm = kernel.nature.rearm;
         if self.sent < self.to_send || self.finished {
             return false;
         }
@@ -226,7 +247,7 @@ impl Client {
                 true
             }
             Manner::Resetter => {
-                if choices.u8(..4) == 0 {
+                if kernel.choices.u8(..4) == 0 {
                     self.socket.borrow_mut().reset(rearm);
                     self.gone = true;
                 }

@@ -1,4 +1,4 @@
-//! The core driven through schedules that a seed decides: what clients do, what the kernel answers, in which order
+//! The event loop driven through schedules that a seed decides: what clients do, what the kernel answers, in which order
 //! events come, how time passes. After every step the invariants are checked.
 //!
 //! `ECHOLOOP_SEED=N` replays one schedule with its trace, `ECHOLOOP_SCHEDULES=N` runs so many:
@@ -17,6 +17,8 @@ mod kernel;
 mod protocol;
 mod real;
 mod relays;
+mod stage;
+mod witness;
 mod world;
 
 use std::{
@@ -77,12 +79,13 @@ fn every_error_at_every_call_breaks_no_invariant() {
     hush_planned_panics();
     let mut runs = 0;
     for seed in 0..number("ECHOLOOP_SCRIPTS").unwrap_or(SCRIPTS) {
-        let clean = world::run_script(seed, None);
+        let clean = world::run_script(seed, None, false);
         let calls = clean.unwrap_or_else(|failure| panic!("script {seed}: {failure}")).calls;
         for call in 1..=calls.min(CALLS_MAX) {
             for (choice, sticky) in (0..CHOICES).flat_map(|choice| [(choice, false), (choice, true)]) {
                 let planned = Some(Planned { call, choice, sticky });
-                if let Err(failure) = world::run_script(seed, planned) {
+                if let Err(failure) = world::run_script(seed, planned, false) {
+                    let _ = world::run_script(seed, planned, true);
                     panic!("script {seed}, {planned:?}: {failure}");
                 }
                 runs += 1;

@@ -1,8 +1,15 @@
 //! What the simulated server speaks: echo, with every way to end.
 
-use std::{cell::RefCell, panic, rc::Rc};
+use std::{
+    cell::RefCell,
+    panic,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use echoloop::{Address, CloseReason, ConnectionId, Context, Flow, Input, Protocol, Timeout};
+
+use super::{client::aside, witness::Witness};
 
 /// What a connection's protocol does beside echoing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,11 +36,14 @@ pub enum Habit {
     Dialling,
     /// Panics in this callback.
     PanicIn(Callback),
+    /// The factory refuses the connection.
+    Refused,
 }
 
 /// Where a protocol can panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Callback {
+    Factory,
     Open,
     Data,
     Writable,
@@ -44,7 +54,8 @@ pub enum Callback {
     Close,
 }
 
-pub const CALLBACKS: [Callback; 8] = [
+pub const CALLBACKS: [Callback; 9] = [
+    Callback::Factory,
     Callback::Open,
     Callback::Data,
     Callback::Writable,
@@ -60,14 +71,39 @@ pub const CALLBACKS: [Callback; 8] = [
 pub struct Neighbours {
     /// Every connection that was ever opened, and what its messages say.
     ids: Vec<(ConnectionId, u8)>,
-    /// Messages that the mailbox has taken.
+    /// Messages to one that the mailbox or the outbox has taken.
     pub told: u64,
+    /// Messages to all, by serial number.
+    pub broadcasts: Vec<Broadcast>,
+    /// Counts what happens, so that it has an order.
+    pub happened: u64,
+}
+
+/// A message to all.
+#[derive(Clone, Copy, Debug)]
+pub struct Broadcast {
+    /// Who does not get it; none if it came from outside the loop.
+    pub from: Option<ConnectionId>,
+    pub sent: u64,
+}
+
+impl Neighbours {
+    pub fn happens(&mut self) -> u64 {
+        self.happened += 1;
+        self.happened
+    }
+}
+
+/// What connections tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// To the connection of this number.
+    To(u8),
+    /// To all, with its serial number.
+    All(usize),
 }
 
 pub type SharedNeighbours = Rc<RefCell<Neighbours>>;
-
-/// What a message to all says.
-const TO_ALL: u8 = u8::MAX;
 
 /// Messages that one talkative protocol sends.
 const MESSAGES_EACH: u8 = 20;
@@ -76,8 +112,14 @@ const MESSAGES_EACH: u8 = 20;
 #[derive(Debug, Default)]
 pub struct Record {
     pub opened: u32,
-    /// Bytes that were given to the context to be sent.
+    /// When it was opened and closed, as the neighbours count.
+    pub opened_at: u64,
+    /// Bytes of the echo that were given to the context to be sent.
     pub echoed: u64,
+    /// Bytes beside it.
+    pub asides: u64,
+    /// The messages to all that have come, in their order.
+    pub heard: Vec<usize>,
     pub eof: bool,
     /// It finished because of idleness.
     pub was_idle: bool,
@@ -108,6 +150,8 @@ pub struct Simulated<const PURE: bool> {
     neighbours: SharedNeighbours,
     messages_left: u8,
     has_dialled: bool,
+    timer_due: Option<Instant>,
+    witness: Option<Witness>,
 }
 
 impl<const PURE: bool> Simulated<PURE> {
@@ -122,7 +166,33 @@ impl<const PURE: bool> Simulated<PURE> {
             neighbours,
             messages_left: MESSAGES_EACH,
             has_dialled: false,
+            timer_due: None,
+            witness: None,
         }
+    }
+
+    /// Everything that happens too early is noted.
+    pub fn watched_by(self, witness: Witness) -> Self {
+        Self { witness: Some(witness), ..self }
+    }
+
+    fn check(&self, seen: impl FnOnce(&Witness) -> Result<(), String>) {
+        if let Some(Err(violation)) = self.witness.as_ref().map(seen) {
+            self.record.borrow_mut().violations.push(violation);
+        }
+    }
+
+    /// Says something that is no echo.
+    fn say_aside(&self, cx: &mut Context<'_, Note>) {
+        let mut record = self.record.borrow_mut();
+        if !cx.is_full() && cx.write(&[aside(record.asides)]) != Flow::Closed {
+            record.asides += 1;
+        }
+    }
+
+    fn set_timer(&mut self, cx: &mut Context<'_, Note>) {
+        cx.set_timer(1, DELAY);
+        self.timer_due = self.witness.as_ref().map(|witness| witness.now() + DELAY);
     }
 
     fn enter(&mut self, callback: Callback) {
@@ -149,19 +219,19 @@ impl<const PURE: bool> Simulated<PURE> {
         self.inside = true;
     }
 
-    fn leave(&mut self, cx: &Context<'_, u8>) {
+    fn leave(&mut self, cx: &Context<'_, Note>) {
         self.inside = false;
         self.record.borrow_mut().queued = cx.queued();
     }
 
-    fn echo(&self, input: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+    fn echo(&self, input: &mut Input<'_>, cx: &mut Context<'_, Note>) {
         let n = input.bytes().len() as u64;
         if cx.forward(input) != Flow::Closed {
             self.record.borrow_mut().echoed += n;
         }
     }
 
-    fn copy(&mut self, n: usize, input: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+    fn copy(&mut self, n: usize, input: &mut Input<'_>, cx: &mut Context<'_, Note>) {
         match cx.write(&input.bytes()[..n]) {
             Flow::Closed => {}
             flow => {
@@ -172,7 +242,7 @@ impl<const PURE: bool> Simulated<PURE> {
         input.consume(n);
     }
 
-    fn write_kept(&mut self, cx: &mut Context<'_, u8>) {
+    fn write_kept(&mut self, cx: &mut Context<'_, Note>) {
         let kept = std::mem::take(&mut self.kept);
         if cx.write(&kept) != Flow::Closed {
             self.record.borrow_mut().echoed += kept.len() as u64;
@@ -180,22 +250,24 @@ impl<const PURE: bool> Simulated<PURE> {
     }
 
     /// Tells some connection something, from inside a callback.
-    fn talk(&mut self, cx: &mut Context<'_, u8>) {
+    fn talk(&mut self, cx: &mut Context<'_, Note>) {
         let Some(left) = self.messages_left.checked_sub(1).filter(|_| self.habit == Habit::Talkative) else {
             return;
         };
         self.messages_left = left;
         let mut neighbours = self.neighbours.borrow_mut();
         let chosen = usize::from(left) * 7 % neighbours.ids.len();
-        let (id, message) = neighbours.ids[chosen];
+        let (id, number) = neighbours.ids[chosen];
         let taken = match left % 4 {
-            0 => cx.handle().send(id, message),
+            0 => cx.handle().send(id, Note::To(number)),
             1 => {
-                // How many get it nobody counts.
-                let _ = cx.send_all(TO_ALL);
+                let (serial, sent) = (neighbours.broadcasts.len(), neighbours.happens());
+                if cx.send_all(Note::All(serial)).is_ok() {
+                    neighbours.broadcasts.push(Broadcast { from: Some(cx.id()), sent });
+                }
                 return;
             }
-            _ => cx.send(id, message),
+            _ => cx.send(id, Note::To(number)),
         };
         neighbours.told += u64::from(taken.is_ok());
     }
@@ -206,20 +278,21 @@ impl<const PURE: bool> Simulated<PURE> {
 }
 
 impl<const PURE: bool> Protocol for Simulated<PURE> {
-    type Message = u8;
+    type Message = Note;
     const RETURNS_INPUT_UNCHANGED: bool = PURE;
 
-    fn on_open(&mut self, cx: &mut Context<'_, u8>) {
+    fn on_open(&mut self, cx: &mut Context<'_, Note>) {
         self.record.borrow_mut().opened += 1;
+        self.record.borrow_mut().opened_at = self.neighbours.borrow_mut().happens();
         self.enter(Callback::Open);
         self.neighbours.borrow_mut().ids.push((cx.id(), self.number));
         self.leave(cx);
     }
 
-    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Note>) {
         self.enter(Callback::Data);
         match self.habit {
-            Habit::Echo | Habit::PanicIn(_) => self.echo(input, cx),
+            Habit::Echo | Habit::PanicIn(_) | Habit::Refused => self.echo(input, cx),
             Habit::Talkative => {
                 self.echo(input, cx);
                 self.talk(cx);
@@ -266,7 +339,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
                 self.copy(n, input, cx);
                 if !input.bytes().is_empty() {
                     cx.pause_reading();
-                    cx.set_timer(1, std::time::Duration::from_millis(5));
+                    self.set_timer(cx);
                 }
             }
             Habit::Deferring => {
@@ -274,7 +347,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
                 if self.kept.len() > 50 {
                     cx.pause_reading();
                 }
-                cx.set_timer(1, std::time::Duration::from_millis(5));
+                self.set_timer(cx);
             }
             Habit::Piecewise => {
                 while !input.bytes().is_empty() && !self.is_full {
@@ -288,7 +361,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.leave(cx);
     }
 
-    fn on_writable(&mut self, cx: &mut Context<'_, u8>) {
+    fn on_writable(&mut self, cx: &mut Context<'_, Note>) {
         self.enter(Callback::Writable);
         if self.habit == Habit::Piecewise {
             self.is_full = false;
@@ -297,7 +370,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.leave(cx);
     }
 
-    fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, u8>) {
+    fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, Note>) {
         self.enter(Callback::Eof);
         self.record.borrow_mut().eof = true;
         self.write_kept(cx);
@@ -306,14 +379,17 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.leave(cx);
     }
 
-    fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, u8>) {
+    fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, Note>) {
         self.enter(Callback::Timeout);
         match which {
             Timeout::Timer(_) => {
+                let due = self.timer_due;
+                self.check(|witness| witness.timer(due));
                 self.write_kept(cx);
                 cx.resume_reading();
             }
             _ => {
+                self.check(Witness::idle);
                 self.record.borrow_mut().was_idle = true;
                 cx.finish();
             }
@@ -321,18 +397,25 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.leave(cx);
     }
 
-    fn on_message(&mut self, message: u8, cx: &mut Context<'_, u8>) {
-        self.record.borrow_mut().messages += u64::from(message != TO_ALL);
-        self.enter(Callback::Message);
-        if message != self.number && message != TO_ALL {
-            self.record.borrow_mut().violations.push(format!("a message for {message}"));
+    fn on_message(&mut self, message: Note, cx: &mut Context<'_, Note>) {
+        match message {
+            Note::To(number) => {
+                let mut record = self.record.borrow_mut();
+                record.messages += 1;
+                if number != self.number {
+                    record.violations.push(format!("a message for {number}"));
+                }
+            }
+            Note::All(serial) => self.record.borrow_mut().heard.push(serial),
         }
+        self.enter(Callback::Message);
         self.write_kept(cx);
+        self.say_aside(cx);
         self.talk(cx);
         self.leave(cx);
     }
 
-    fn on_connect_failed(&mut self, label: u64, _reason: &CloseReason, cx: &mut Context<'_, u8>) {
+    fn on_connect_failed(&mut self, label: u64, _reason: &CloseReason, cx: &mut Context<'_, Note>) {
         self.note_entry();
         let mut record = self.record.borrow_mut();
         record.dials_failed += 1;
@@ -343,7 +426,8 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.leave(cx);
     }
 
-    fn on_drain(&mut self, cx: &mut Context<'_, u8>) {
+    fn on_drain(&mut self, cx: &mut Context<'_, Note>) {
+        self.check(Witness::drain);
         self.enter(Callback::Drain);
         cx.finish();
         self.leave(cx);
@@ -351,10 +435,14 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
 
     fn on_close(&mut self, reason: &CloseReason) {
         self.note_entry();
+        self.check(|witness| witness.close(*reason));
         self.record.borrow_mut().closed = Some(*reason);
         self.panic_if_in(Callback::Close);
     }
 }
+
+/// How long the timers of protocols run.
+const DELAY: Duration = Duration::from_millis(5);
 
 /// What the wish for an outbound connection is called.
 const LABEL: u64 = 77;

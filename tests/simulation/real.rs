@@ -41,7 +41,6 @@ fn limits() -> Config {
 fn on_the_fake(manner: Manner, habit: Habit, to_send: u64) -> Seeing {
     let mut plan = Plan::new(&Choices::seeded(1));
     plan.limits = limits();
-    plan.planned = None;
     let (received, end) =
         World::<false>::converse(plan, manner, habit, to_send).expect("no invariant breaks");
     seeing(received, end)

@@ -1,7 +1,7 @@
 //! What protocols ask of other connections.
 
 use super::*;
-use crate::SendError;
+use crate::handle::SendError;
 
 /// A test's own behaviour for each callback that matters here.
 struct Scripted {
@@ -96,7 +96,7 @@ fn a_message_never_reaches_the_next_in_the_slot() {
 
 #[test]
 fn a_message_to_all_reaches_all_but_its_sender_in_as_many_turns_as_it_takes() {
-    let mut world = World::new(Config::default());
+    let mut world = World::new(Config { event_batch: 256, ..Config::default() });
     let sender = join(&mut world, 100, to_all, None);
     let others: Vec<_> = (0..600).map(|_| join(&mut world, 100, silent, None)).collect();
     world.fin(&others[10].peer);

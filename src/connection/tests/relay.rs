@@ -173,7 +173,7 @@ fn nobody_is_relayed_with_one_that_is_gone_unmade_taken_or_itself() {
     let mut world = World::new(Config::default());
     let gone = world.accept(side(None), 100);
     world.connections.close_all(CloseReason::Aborted, &mut FakePoller);
-    world.connections.reap();
+    world.connections.reap(|_, _| {});
     let unmade = world.add(side(None), State::Connecting, Wire { connecting: true, ..Wire::default() });
     let one = world.accept(side(None), 100);
     let other = world.accept(side(Some(&one)), 100);

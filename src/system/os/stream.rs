@@ -1,7 +1,4 @@
-//! What a connection needs of a socket, and what a loop needs of a poller: TCP and Unix sockets on mio
-//! here, fake ones in simulations.
-
-mod pipe;
+//! Stream sockets, on mio.
 
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,120 +13,15 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token, event::Source, net::TcpStream};
 use socket2::SockRef;
 
-pub use self::pipe::{NoPipe, Pipe};
-use crate::Address;
-
-/// Both ends of a connection, asked of the operating system when someone wants to know.
-pub trait Addresses {
-    /// The peer's address.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says, for example that the peer is gone.
-    fn peer_addr(&self) -> io::Result<Address>;
-
-    /// Our address.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says.
-    fn local_addr(&self) -> io::Result<Address>;
-}
-
-/// A non-blocking byte stream whose two directions end separately.
-///
-/// Dropping it takes it off its poller and closes it.
-pub trait Transport: Read + Write + Addresses {
-    /// Where bytes can wait in the kernel on their way back to this transport.
-    type Pipe: Pipe;
-
-    /// Makes a pipe.
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` where there are none, or what the system says, for example that there are no descriptors left.
-    fn new_pipe(&self) -> io::Result<Self::Pipe> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Moves up to `most` bytes that have come into an empty pipe, and says how many. None means that the next is no
-    /// ordinary byte: the end, or urgent data. A read tells which.
-    ///
-    /// # Errors
-    ///
-    /// Those of a read; it may be the only call that is told of them. `Unsupported` if the socket's bytes cannot be
-    /// moved at all.
-    fn splice_in(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
-        let _ = (pipe, most);
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Sends up to `most` bytes out of the pipe, as a write would.
-    ///
-    /// # Errors
-    ///
-    /// Those of a write; `WouldBlock` is one of them.
-    fn splice_out(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
-        let _ = (pipe, most);
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Whether a read that brings less than it has room for has brought everything, and an event follows when more
-    /// comes; unless [`Readiness::MORE`](crate::internals::Readiness::MORE) was reported.
-    fn short_read_drains(&self) -> bool {
-        false
-    }
-
-    /// Sends FIN behind everything written: shutdown(2) with `SHUT_WR`.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` if the peer is gone, or what else the system says.
-    fn shutdown_write(&mut self) -> io::Result<()>;
-
-    /// Takes the pending error, `SO_ERROR` of socket(7).
-    ///
-    /// # Errors
-    ///
-    /// What the system says when it cannot be asked.
-    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
-
-    /// Makes the close to come a reset, which drops what is not yet sent.
-    fn reset_on_close(&mut self);
-}
-
-/// Tells a loop when transports are ready. Edge-triggered: an event may come once only, until the
-/// operation has said `WouldBlock`; events may also come without cause.
-pub trait Poller<T> {
-    /// Begins to watch `transport`.
-    ///
-    /// # Errors
-    ///
-    /// What the system says, for example for want of memory.
-    fn register(&mut self, transport: &mut T, token: Token, interest: Interest) -> io::Result<()>;
-
-    /// Changes what is watched for. What is ready by then is reported again.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    fn reregister(&mut self, transport: &mut T, token: Token, interest: Interest) -> io::Result<()>;
-}
-
-impl<T: Source> Poller<T> for &Registry {
-    fn register(&mut self, transport: &mut T, token: Token, interest: Interest) -> io::Result<()> {
-        Registry::register(self, transport, token, interest)
-    }
-
-    fn reregister(&mut self, transport: &mut T, token: Token, interest: Interest) -> io::Result<()> {
-        match Registry::reregister(self, transport, token, interest) {
-            // The poll(2) back end forgets a socket of which both directions have ended, or which
-            // failed: there is nothing more to be told about it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
-    }
-}
+#[cfg(target_os = "linux")]
+use super::pipe::KernelPipe;
+#[cfg(not(target_os = "linux"))]
+use crate::pipes::NoPipe;
+use crate::{
+    address::Address,
+    config::Config,
+    system::transport::{Addresses, Transport},
+};
 
 /// A stream socket of one of the families that a server can listen on.
 #[derive(Debug)]
@@ -162,18 +54,35 @@ impl Stream {
         }
     }
 
-    /// Sets the options that a TCP connection of ours has.
-    pub(crate) fn set_options(&self, nodelay: bool, keepalive: bool) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => {
-                stream.set_nodelay(nodelay)?;
-                let socket = SockRef::from(stream);
-                socket.set_keepalive(keepalive)?;
-                socket.set_out_of_band_inline(true)
-            }
-            #[cfg(unix)]
-            Self::Unix(_) => Ok(()),
+    /// Sets the options that a TCP connection of ours has. A failure may be a peer that is gone already; reading
+    /// tells.
+    pub(super) fn set_options(&self, options: SocketOptions) {
+        if let Self::Tcp(stream) = self
+            && let Err(error) = options.apply_to(stream)
+        {
+            log::debug!("cannot set socket options: {error}");
         }
+    }
+}
+
+/// The options that a TCP connection of ours has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketOptions {
+    nodelay: bool,
+    keepalive: bool,
+}
+
+impl SocketOptions {
+    pub(super) const fn of(config: &Config) -> Self {
+        Self { nodelay: config.nodelay, keepalive: config.keepalive }
+    }
+
+    fn apply_to(self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(self.nodelay)?;
+        let socket = SockRef::from(stream);
+        socket.set_keepalive(self.keepalive)?;
+        // RFC 6093: urgent data is data like any other.
+        socket.set_out_of_band_inline(true)
     }
 }
 
@@ -225,13 +134,13 @@ impl Stream {
 
 impl Transport for Stream {
     #[cfg(target_os = "linux")]
-    type Pipe = pipe::KernelPipe;
+    type Pipe = KernelPipe;
     #[cfg(not(target_os = "linux"))]
     type Pipe = NoPipe;
 
     #[cfg(target_os = "linux")]
     fn new_pipe(&self) -> io::Result<Self::Pipe> {
-        pipe::KernelPipe::new()
+        KernelPipe::new()
     }
 
     #[cfg(target_os = "linux")]

@@ -5,15 +5,17 @@ use std::{io, net::SocketAddr};
 use mio::{Interest, Registry, Token, event::Source, net::TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Accept;
-use crate::{Address, Config, Error, transport::Stream};
+use super::stream::{SocketOptions, Stream};
+#[cfg(unix)]
+use super::unix_listener;
+use crate::{address::Address, config::Config, error::Error, system::Accept};
 
 /// A listening socket of one of the families.
 #[derive(Debug)]
 pub(crate) enum ListenSocket {
-    Tcp(TcpListener),
+    Tcp(TcpListener, SocketOptions),
     #[cfg(unix)]
-    Unix(unix::PathListener),
+    Unix(unix_listener::PathListener),
 }
 
 /// Listens on `address`, which is resolved, once per worker. Returns the sockets with the address that they
@@ -22,7 +24,7 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<L
     let result = match address {
         Address::Ip(ip) => bind_tcp(*ip, config),
         #[cfg(unix)]
-        Address::Unix(path) => unix::bind(path, config),
+        Address::Unix(path) => unix_listener::bind(path, config),
         #[cfg(not(unix))]
         Address::Unix(_) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets are not available on this system"))
@@ -49,7 +51,7 @@ fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<Li
     let mut listening = Vec::with_capacity(sockets.len());
     for socket in sockets {
         socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
-        listening.push(ListenSocket::Tcp(TcpListener::from_std(socket.into())));
+        listening.push(ListenSocket::Tcp(TcpListener::from_std(socket.into()), SocketOptions::of(config)));
     }
     Ok((Address::Ip(real), listening))
 }
@@ -89,14 +91,21 @@ fn tcp_socket(address: SocketAddr, config: &Config, port_use: PortUse) -> io::Re
     Ok(socket)
 }
 
+/// Linux hands a listening socket's options on to the connections that it accepts.
+const INHERITS_OPTIONS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 impl Accept for ListenSocket {
     type Transport = Stream;
 
     fn accept(&mut self) -> io::Result<(Stream, Address)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, options) => {
                 let (stream, address) = listener.accept()?;
-                Ok((Stream::Tcp(stream), Address::Ip(address)))
+                let stream = Stream::Tcp(stream);
+                if !INHERITS_OPTIONS {
+                    stream.set_options(*options);
+                }
+                Ok((stream, Address::Ip(address)))
             }
             #[cfg(unix)]
             Self::Unix(listener) => listener.accept(),
@@ -107,7 +116,7 @@ impl Accept for ListenSocket {
 impl Source for ListenSocket {
     fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => listener.register(registry, token, interest),
+            Self::Tcp(listener, _) => listener.register(registry, token, interest),
             #[cfg(unix)]
             Self::Unix(listener) => listener.socket.register(registry, token, interest),
         }
@@ -115,7 +124,7 @@ impl Source for ListenSocket {
 
     fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => listener.reregister(registry, token, interest),
+            Self::Tcp(listener, _) => listener.reregister(registry, token, interest),
             #[cfg(unix)]
             Self::Unix(listener) => listener.socket.reregister(registry, token, interest),
         }
@@ -123,104 +132,9 @@ impl Source for ListenSocket {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => listener.deregister(registry),
+            Self::Tcp(listener, _) => listener.deregister(registry),
             #[cfg(unix)]
             Self::Unix(listener) => listener.socket.deregister(registry),
-        }
-    }
-}
-
-#[cfg(unix)]
-mod unix {
-    use std::{
-        fs, io,
-        os::unix::{
-            fs::{FileTypeExt, MetadataExt},
-            net::UnixListener as StdUnixListener,
-        },
-        path::{Path, PathBuf},
-        sync::Arc,
-    };
-
-    use mio::net::UnixListener;
-    use socket2::{Domain, SockAddr, Socket, Type};
-
-    use super::{Address, Config, ListenSocket, Stream};
-    use crate::transport::unix_address;
-
-    /// A listener on a path. The socket file goes with the last listener on it.
-    #[derive(Debug)]
-    pub(crate) struct PathListener {
-        pub(super) socket: UnixListener,
-        _file: Arc<SocketFile>,
-    }
-
-    /// The file that is ours, by its inode: someone may have put another in its place.
-    #[derive(Debug)]
-    struct SocketFile {
-        path: PathBuf,
-        device: u64,
-        inode: u64,
-    }
-
-    impl PathListener {
-        pub(super) fn accept(&self) -> io::Result<(Stream, Address)> {
-            let (stream, address) = self.socket.accept()?;
-            Ok((Stream::Unix(stream), unix_address(&address)))
-        }
-    }
-
-    impl Drop for SocketFile {
-        fn drop(&mut self) {
-            let is_ours = |found: fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
-            if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
-                && let Err(error) = fs::remove_file(&self.path)
-            {
-                log::warn!("cannot remove {}: {error}", self.path.display());
-            }
-        }
-    }
-
-    /// Listens on `path`. All workers share one socket.
-    pub(super) fn bind(path: &Path, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
-        remove_stale(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let metadata = fs::symlink_metadata(path)?;
-        let file =
-            Arc::new(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() });
-        socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
-        let socket = StdUnixListener::from(socket);
-        let mut listening = Vec::with_capacity(config.workers);
-        for _ in 0..config.workers {
-            let socket = UnixListener::from_std(socket.try_clone()?);
-            listening.push(ListenSocket::Unix(PathListener { socket, _file: Arc::clone(&file) }));
-        }
-        Ok((Address::Unix(path.to_owned()), listening))
-    }
-
-    /// Removes a socket file on which nobody listens any more. Anything else stays.
-    fn remove_stale(path: &Path) -> io::Result<()> {
-        let found = match fs::symlink_metadata(path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if !found.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
-        }
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        probe.set_nonblocking(true)?;
-        match probe.connect(&SockAddr::unix(path)?) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                log::info!("replacing the stale socket {}", path.display());
-                fs::remove_file(path)
-            }
-            // Connected, or a backlog so full that the probe would have to wait: someone listens.
-            Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) => Err(error),
         }
     }
 }

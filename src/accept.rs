@@ -1,35 +1,18 @@
-//! Listening sockets, and what to do when accepting fails.
-
-mod bind;
+//! When to accept, and what it means when that fails.
 
 use std::{
     io::{self, ErrorKind},
     time::{Duration, Instant},
 };
 
-pub(crate) use bind::{ListenSocket, bind};
-
-use crate::{Address, stats::Counters};
-
-/// Where connections come from.
-pub trait Accept {
-    /// What is accepted.
-    type Transport;
-
-    /// The next connection that is complete.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` if there is none, or what accept(2) says.
-    fn accept(&mut self) -> io::Result<(Self::Transport, Address)>;
-}
+use crate::{address::Address, stats::Counters, system::Accept};
 
 /// A listening socket that never spins and never goes deaf.
 ///
 /// Readiness is edge-triggered: after a failure that leaves clients in the backlog no event comes
 /// again by itself, so a time to retry is kept.
 #[derive(Debug)]
-pub struct Listener<A> {
+pub(crate) struct Listener<A> {
     socket: A,
     gate: Gate,
     /// Connections that were lost in a row before they could be accepted.
@@ -49,7 +32,7 @@ enum Gate {
 
 /// What an attempt to accept came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Attempt<T> {
+pub(crate) enum Attempt<T> {
     /// A connection and its peer's address.
     Accepted(T, Address),
     /// A connection was lost before it could be accepted; there may be others.
@@ -69,24 +52,24 @@ const LOST_IN_ROW_MAX: usize = 64;
 
 impl<A: Accept> Listener<A> {
     /// A listener whose backlog may already hold clients.
-    pub const fn new(socket: A) -> Self {
+    pub(crate) const fn new(socket: A) -> Self {
         Self { socket, gate: Gate::Ready, lost_in_row: 0, last_complaint: None }
     }
 
     /// Notes an event, or another cause to look into the backlog.
-    pub fn set_ready(&mut self) {
+    pub(crate) fn set_ready(&mut self) {
         if self.gate == Gate::Waiting {
             self.gate = Gate::Ready;
         }
     }
 
     /// Notes that something was closed, which may be what accepting waits for.
-    pub fn retry(&mut self) {
+    pub(crate) fn retry(&mut self) {
         self.gate = Gate::Ready;
     }
 
     /// Whether an attempt is due.
-    pub fn is_ready(&self, now: Instant) -> bool {
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
         match self.gate {
             Gate::Waiting => false,
             Gate::Ready => true,
@@ -95,7 +78,7 @@ impl<A: Accept> Listener<A> {
     }
 
     /// When to try again if no event comes before.
-    pub const fn retry_at(&self) -> Option<Instant> {
+    pub(crate) const fn retry_at(&self) -> Option<Instant> {
         match self.gate {
             Gate::Retry(at) => Some(at),
             Gate::Waiting | Gate::Ready => None,
@@ -103,12 +86,12 @@ impl<A: Accept> Listener<A> {
     }
 
     /// Whether the backlog was found empty.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.gate == Gate::Waiting
     }
 
     /// Tries to accept one connection.
-    pub fn accept(&mut self, now: Instant, counters: &Counters) -> Attempt<A::Transport> {
+    pub(crate) fn accept(&mut self, now: Instant, counters: &Counters) -> Attempt<A::Transport> {
         let error = match self.socket.accept() {
             Ok((transport, address)) => {
                 self.gate = Gate::Ready;

@@ -1,0 +1,95 @@
+//! Listening on a path: its file is made, replaced and removed with care.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::UnixListener as StdUnixListener,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use mio::net::UnixListener;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{
+    listener::ListenSocket,
+    stream::{Stream, unix_address},
+};
+use crate::{address::Address, config::Config};
+
+/// A listener on a path. The socket file goes with the last listener on it.
+#[derive(Debug)]
+pub(crate) struct PathListener {
+    pub(super) socket: UnixListener,
+    _file: Arc<SocketFile>,
+}
+
+/// The file that is ours, by its inode: someone may have put another in its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl PathListener {
+    pub(super) fn accept(&self) -> io::Result<(Stream, Address)> {
+        let (stream, address) = self.socket.accept()?;
+        Ok((Stream::Unix(stream), unix_address(&address)))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = |found: fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Listens on `path`. All workers share one socket.
+pub(super) fn bind(path: &Path, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let metadata = fs::symlink_metadata(path)?;
+    let file = Arc::new(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() });
+    socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
+    let socket = StdUnixListener::from(socket);
+    let mut listening = Vec::with_capacity(config.workers);
+    for _ in 0..config.workers {
+        let socket = UnixListener::from_std(socket.try_clone()?);
+        listening.push(ListenSocket::Unix(PathListener { socket, _file: Arc::clone(&file) }));
+    }
+    Ok((Address::Unix(path.to_owned()), listening))
+}
+
+/// Removes a socket file on which nobody listens any more. Anything else stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            log::info!("replacing the stale socket {}", path.display());
+            fs::remove_file(path)
+        }
+        // Connected, or a backlog so full that the probe would have to wait: someone listens.
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) => Err(error),
+    }
+}

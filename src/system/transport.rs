@@ -1,0 +1,84 @@
+//! What a connection needs of a socket.
+
+use std::io::{self, Read, Write};
+
+use crate::{address::Address, pipes::Pipe};
+
+/// Both ends of a connection, asked of the operating system when someone wants to know.
+pub trait Addresses {
+    /// The peer's address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, for example that the peer is gone.
+    fn peer_addr(&self) -> io::Result<Address>;
+
+    /// Our address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn local_addr(&self) -> io::Result<Address>;
+}
+
+/// A non-blocking byte stream whose two directions end separately.
+///
+/// Dropping it takes it off its poller and closes it.
+pub trait Transport: Read + Write + Addresses {
+    /// Where bytes can wait in the kernel on their way back to this transport.
+    type Pipe: Pipe;
+
+    /// Makes a pipe.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where there are none, or what the system says, for example that there are no descriptors left.
+    fn new_pipe(&self) -> io::Result<Self::Pipe> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Moves up to `most` bytes that have come into an empty pipe, and says how many. None means that the next is no
+    /// ordinary byte: the end, or urgent data. A read tells which.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read; it may be the only call that is told of them. `Unsupported` if the socket's bytes cannot be
+    /// moved at all.
+    fn splice_in(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+        let _ = (pipe, most);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sends up to `most` bytes out of the pipe, as a write would.
+    ///
+    /// # Errors
+    ///
+    /// Those of a write; `WouldBlock` is one of them.
+    fn splice_out(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
+        let _ = (pipe, most);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether a read that brings less than it has room for has brought everything, and an event follows when more
+    /// comes; unless [`Readiness::MORE`](crate::internals::Readiness::MORE) was reported.
+    fn short_read_drains(&self) -> bool {
+        false
+    }
+
+    /// Sends FIN behind everything written: shutdown(2) with `SHUT_WR`.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` if the peer is gone, or what else the system says.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Takes the pending error, `SO_ERROR` of socket(7).
+    ///
+    /// # Errors
+    ///
+    /// What the system says when it cannot be asked.
+    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
+
+    /// Makes the close to come a reset, which drops what is not yet sent.
+    fn reset_on_close(&mut self);
+}

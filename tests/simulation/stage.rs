@@ -1,0 +1,152 @@
+//! The event loop under test, in the fake kernel.
+
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use echoloop::{
+    Config, Handle, Peer, Protocol,
+    internals::{Connections, Counters, EventLoop, Parts, Wait, Wake, channel},
+};
+
+use super::kernel::{
+    SharedKernel,
+    system::{FakeListener, SimSystem},
+    transport::FakeTransport,
+};
+
+/// Why a schedule fails.
+pub type Failure = String;
+
+pub type Factory<P> = Box<dyn Fn(&Peer<'_>) -> Option<P>>;
+
+/// One loop, with whatever is on it.
+pub struct Stage<P: Protocol> {
+    pub kernel: SharedKernel,
+    /// Gone when it has come to its end.
+    event_loop: Option<EventLoop<P, Factory<P>, SimSystem>>,
+    pub handle: Handle<P::Message>,
+    pub counters: Arc<Counters>,
+    capacity: usize,
+    /// The kernel has failed the loop.
+    pub has_failed: bool,
+}
+
+impl<P: Protocol> Stage<P> {
+    pub fn new(kernel: &SharedKernel, limits: Config, capacity: usize, factory: Factory<P>) -> Self {
+        let counters = Arc::new(Counters::default());
+        let waker: Box<dyn Wake> = Box::new(());
+        let (handle, mut mailboxes) = channel(limits.mailbox_capacity, vec![(waker, Arc::clone(&counters))]);
+        let listeners = kernel.borrow().listeners.len();
+        let parts = Parts {
+            worker: 0,
+            system: SimSystem::new(kernel),
+            listeners: (0..listeners).map(|position| FakeListener::new(kernel, position)).collect(),
+            mailbox: mailboxes.pop().expect("there is one loop"),
+            handle: handle.clone(),
+            counters: Arc::clone(&counters),
+            limits,
+            capacity,
+        };
+        let event_loop = EventLoop::new(parts, factory).expect("listeners can be watched");
+        let kernel = Rc::clone(kernel);
+        Self { kernel, event_loop: Some(event_loop), handle, counters, capacity, has_failed: false }
+    }
+
+    pub fn connections(&self) -> Option<&Connections<P, FakeTransport>> {
+        self.event_loop.as_ref().map(EventLoop::connections)
+    }
+
+    pub const fn is_finished(&self) -> bool {
+        self.event_loop.is_none()
+    }
+
+    pub fn now(&self) -> Instant {
+        self.kernel.borrow().now
+    }
+
+    pub fn advance(&self, ahead: Duration) {
+        self.kernel.borrow_mut().advance(ahead);
+    }
+
+    /// How long the loop would wait if nothing came.
+    pub fn left_until_deadline(&self) -> Option<Duration> {
+        match self.event_loop.as_ref()?.next_wait() {
+            Wait::Until(at) => Some(at.saturating_duration_since(self.now())),
+            Wait::No | Wait::Forever => None,
+        }
+    }
+
+    /// Whether the loop would do nothing more without an event and before a deadline.
+    pub fn is_at_rest(&self) -> bool {
+        let Some(event_loop) = &self.event_loop else { return true };
+        let is_idle = match event_loop.next_wait() {
+            Wait::No => false,
+            Wait::Until(at) => at > self.now(),
+            Wait::Forever => true,
+        };
+        is_idle && !self.kernel.borrow().has_events()
+    }
+
+    /// One turn of the loop, and what must hold after each.
+    pub fn turn(&mut self) -> Result<(), Failure> {
+        let Some(event_loop) = &mut self.event_loop else { return Ok(()) };
+        self.has_failed = event_loop.turn().is_err();
+        if self.has_failed || event_loop.is_finished() {
+            self.event_loop.take().expect("it is there").finish();
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let kernel = self.kernel.borrow();
+        let live = self.connections().map_or(0, Connections::len);
+        if live > self.capacity {
+            return Err(format!("{live} connections, of {} at most", self.capacity));
+        }
+        if kernel.open != live {
+            return Err(format!("{} descriptors are open for {live} connections", kernel.open));
+        }
+        if let Some(violation) = kernel.listeners.iter().find_map(|backlog| backlog.violation.as_ref()) {
+            return Err(violation.clone());
+        }
+        if self.is_finished() && kernel.is_listening() {
+            return Err("the loop has ended, and still listens".to_owned());
+        }
+        let stats = self.counters.snapshot();
+        if (stats.bytes_received, stats.bytes_sent) != (kernel.bytes_in, kernel.bytes_out) {
+            let (read, written) = (kernel.bytes_in, kernel.bytes_out);
+            return Err(format!("{read} bytes were read and {written} written, but {stats:?}"));
+        }
+        if stats.open != live as u64 {
+            return Err(format!("{live} connections, but {stats:?}"));
+        }
+        drop(kernel);
+        self.connections().map_or(Ok(()), Connections::audit)
+    }
+
+    /// Lets everyone act until nobody has anything to do, without any time passing. `act` does for all clients what
+    /// they can, and says whether that was anything.
+    pub fn settle(&mut self, mut act: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
+        let mut idle_turns = 0;
+        for _ in 0..200_000 {
+            let before = self.kernel.borrow().progress;
+            let has_acted = act()?;
+            self.turn()?;
+            if has_acted || self.kernel.borrow().progress != before {
+                idle_turns = 0;
+                continue;
+            }
+            if self.is_at_rest() {
+                return Ok(());
+            }
+            idle_turns += 1;
+            if idle_turns > 50 {
+                return Err("the loop is busy and nothing moves".to_owned());
+            }
+        }
+        Err("the schedule does not settle".to_owned())
+    }
+}

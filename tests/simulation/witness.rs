@@ -1,0 +1,87 @@
+//! Sees to it that nothing that has a time happens before it.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use echoloop::{CloseReason, Config};
+
+use super::kernel::{SharedKernel, socket::SharedSocket};
+
+/// What the kernel knows of one connection, beside what its protocol is told.
+#[derive(Debug)]
+pub struct Witness {
+    kernel: SharedKernel,
+    socket: SharedSocket,
+    limits: Rc<Config>,
+}
+
+impl Witness {
+    pub fn new(kernel: &SharedKernel, socket: &SharedSocket, limits: &Rc<Config>) -> Self {
+        Self { kernel: Rc::clone(kernel), socket: Rc::clone(socket), limits: Rc::clone(limits) }
+    }
+
+    pub fn now(&self) -> Instant {
+        self.kernel.borrow().now
+    }
+
+    /// A timer fires that was to fire at `due`.
+    pub fn timer(&self, due: Option<Instant>) -> Result<(), String> {
+        match due {
+            Some(due) if due <= self.now() => Ok(()),
+            Some(due) => Err(format!("a timer fires {:?} early", due - self.now())),
+            None => Err("a timer fires that was not set".to_owned()),
+        }
+    }
+
+    pub fn idle(&self) -> Result<(), String> {
+        self.has_passed("idle", self.socket.borrow().stirred, self.limits.idle_timeout)
+    }
+
+    pub fn drain(&self) -> Result<(), String> {
+        let Some(ordered) = self.kernel.borrow().drain_ordered else {
+            return Err("a drain that nobody asked for".to_owned());
+        };
+        let half = self.limits.drain_timeout.map(|timeout| timeout / 2);
+        let is_silent =
+            self.has_passed("drained", self.socket.borrow().stirred, Some(self.limits.drain_silence));
+        is_silent.or_else(|error| self.has_passed("drained", ordered, half).map_err(|_| error))
+    }
+
+    /// The connection ended for this reason.
+    pub fn close(&self, reason: CloseReason) -> Result<(), String> {
+        let (since, stirred, last_taken, shut_at) = {
+            let socket = self.socket.borrow();
+            (socket.since, socket.stirred, socket.last_taken, socket.shut_at)
+        };
+        let limits = &*self.limits;
+        let what = reason.to_string();
+        match reason {
+            CloseReason::ConnectTimeout => self.has_passed(&what, since, limits.connect_timeout),
+            CloseReason::WriteStall => self.has_passed(&what, last_taken, limits.write_timeout),
+            CloseReason::LingerSilence => self.has_passed(&what, stirred, limits.linger_silence_timeout),
+            CloseReason::LingerTimeout => {
+                let begin = shut_at.ok_or("it lingers, and was not shut")?;
+                // So is called too what the end of a drain finds lingering.
+                self.has_passed(&what, begin, limits.linger_timeout).or_else(|error| {
+                    let ordered = self.kernel.borrow().drain_ordered.ok_or(error)?;
+                    self.has_passed(&what, ordered, limits.drain_timeout)
+                })
+            }
+            CloseReason::DrainTimeout => {
+                let ordered = self.kernel.borrow().drain_ordered.ok_or("a drain that nobody asked for")?;
+                self.has_passed(&what, ordered, limits.drain_timeout)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_passed(&self, what: &str, since: Instant, timeout: Option<Duration>) -> Result<(), String> {
+        let passed = self.now().saturating_duration_since(since);
+        match timeout {
+            Some(timeout) if passed >= timeout => Ok(()),
+            _ => Err(format!("'{what}' after {passed:?}, and not after {timeout:?}")),
+        }
+    }
+}

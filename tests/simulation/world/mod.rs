@@ -1,0 +1,358 @@
+//! A simulated server with its clients: what a schedule does with them, first hostile, then calm.
+
+mod check;
+mod pair;
+mod plan;
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    fmt::Debug,
+    hash::{Hash, Hasher},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use echoloop::ConnectionId;
+
+use self::pair::{Maker, Pairs};
+pub use self::{
+    pair::elsewhere,
+    plan::{Plan, limits, nature},
+};
+use crate::{
+    choices::Choices,
+    client::{Manner, Seen},
+    kernel::{FAR, Faults, Kernel, Planned, SharedKernel},
+    protocol::{Broadcast, Habit, Note, SharedNeighbours, Simulated},
+    stage::{Failure, Stage},
+};
+
+/// `PURE` says what its protocols say of themselves.
+pub struct World<const PURE: bool> {
+    plan: Plan,
+    choices: Choices,
+    kernel: SharedKernel,
+    stage: Stage<Simulated<PURE>>,
+    maker: Rc<Maker>,
+    pairs: Pairs,
+    neighbours: SharedNeighbours,
+    begin: Instant,
+    trace: DefaultHasher,
+    is_verbose: bool,
+    /// What the server was told.
+    is_draining: bool,
+    is_aborted: bool,
+}
+
+/// What a schedule came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub trace: u64,
+    pub calls: u64,
+    pub echoed: u64,
+    /// Bytes that went through pipes.
+    pub moved: u64,
+}
+
+/// Runs a random schedule.
+pub fn run_seed(seed: u64, is_verbose: bool) -> Result<Outcome, Failure> {
+    run_choices(Choices::seeded(seed), is_verbose)
+}
+
+pub fn run_choices(choices: Choices, is_verbose: bool) -> Result<Outcome, Failure> {
+    run(Plan::new(&choices), choices, is_verbose)
+}
+
+/// Runs a schedule in which nothing fails but what is planned.
+pub fn run_script(seed: u64, planned: Option<Planned>, is_verbose: bool) -> Result<Outcome, Failure> {
+    let choices = Choices::seeded(seed);
+    let mut plan = Plan::script(&choices);
+    plan.nature.planned = planned;
+    run(plan, choices, is_verbose)
+}
+
+pub fn run(plan: Plan, choices: Choices, is_verbose: bool) -> Result<Outcome, Failure> {
+    if plan.is_pure {
+        World::<true>::new(plan, choices, is_verbose).run()
+    } else {
+        World::<false>::new(plan, choices, is_verbose).run()
+    }
+}
+
+impl<const PURE: bool> World<PURE> {
+    #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+    pub fn new(plan: Plan, choices: Choices, is_verbose: bool) -> Self {
+        let begin = Instant::now();
+        let kernel = Kernel::new(&choices, plan.nature, begin, plan.listeners);
+        let (pairs, neighbours) = (Pairs::default(), SharedNeighbours::default());
+        let maker = Rc::new(Maker {
+            kernel: Rc::clone(&kernel),
+            pairs: Rc::clone(&pairs),
+            neighbours: Rc::clone(&neighbours),
+            manners: plan.manners.clone(),
+            habits: plan.habits.clone(),
+            limits: Rc::new(plan.limits.clone()),
+        });
+        let factory = Rc::clone(&maker);
+        let stage = Stage::new(
+            &kernel,
+            plan.limits.clone(),
+            plan.capacity,
+            Box::new(move |peer| factory.protocol(peer)),
+        );
+        Self {
+            plan,
+            choices,
+            kernel,
+            stage,
+            maker,
+            pairs,
+            neighbours,
+            begin,
+            trace: DefaultHasher::new(),
+            is_verbose,
+            is_draining: false,
+            is_aborted: false,
+        }
+    }
+
+    /// The whole schedule: first hostile, then calm.
+    pub fn run(mut self) -> Result<Outcome, Failure> {
+        for _ in 0..self.plan.steps {
+            self.step()?;
+        }
+        self.calm_down()?;
+        self.check_end()?;
+        let pairs = self.pairs.borrow();
+        let echoed = pairs.iter().map(|pair| pair.client.received).sum();
+        let moved = pairs.iter().map(|pair| pair.client.socket.borrow().moved).sum();
+        Ok(Outcome { trace: self.trace.finish(), calls: self.kernel.borrow().calls, echoed, moved })
+    }
+
+    /// One client, no faults: how many bytes it gets back, and how it sees the end.
+    pub fn converse(plan: Plan, manner: Manner, habit: Habit, to_send: u64) -> Result<(u64, Seen), Failure> {
+        let mut plan = Plan { clients: 1, manners: vec![manner], habits: vec![habit], ..plan };
+        plan.nature.faults = Faults::default();
+        let mut world = Self::new(plan, Choices::seeded(0), false);
+        world.connect();
+        world.pairs.borrow_mut()[0].client.to_send = to_send;
+        world.kernel.borrow_mut().calm_down();
+        world.settle()?;
+        world.pass_deadlines()?;
+        let client = &world.pairs.borrow()[0].client;
+        Ok((client.received, client.seen))
+    }
+
+    fn note(&mut self, what: impl Debug + Hash) {
+        what.hash(&mut self.trace);
+        if self.is_verbose {
+            println!("{:>10?} {what:?}", self.stage.now() - self.begin);
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Failure> {
+        match self.choices.u8(..100) {
+            0..10 => self.connect(),
+            10..50 => self.client_acts()?,
+            50..85 => self.turn()?,
+            85..94 => self.time_passes(),
+            94..96 => self.spurious_event(),
+            96 => self.message(),
+            97 => self.message_all(),
+            98 => self.ask_to_connect(),
+            _ => match self.choices.u8(..32) {
+                0 => self.abort(),
+                1..4 => self.drain(),
+                _ => {}
+            },
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) {
+        let inbound = self.pairs.borrow().iter().filter(|pair| !pair.is_outbound).count();
+        if inbound >= self.plan.clients {
+            return;
+        }
+        let listener = self.choices.usize(..self.plan.listeners);
+        if !self.kernel.borrow().has_place(listener) {
+            return;
+        }
+        let number = self.maker.add_inbound();
+        self.kernel.borrow_mut().arrive(listener, number);
+        let about = {
+            let pair = &self.pairs.borrow()[number];
+            (pair.client.manner, pair.habit, pair.client.to_send)
+        };
+        self.note(("connect", number, listener, about));
+    }
+
+    fn client_acts(&mut self) -> Result<(), Failure> {
+        if self.pairs.borrow().is_empty() {
+            return Ok(());
+        }
+        let number = self.choices.usize(..self.pairs.borrow().len());
+        let state = {
+            let client = &mut self.pairs.borrow_mut()[number].client;
+            client.act(&self.kernel.borrow(), false)?;
+            (client.sent, client.received, client.seen, client.gone)
+        };
+        self.note(("client", number, state));
+        Ok(())
+    }
+
+    /// Reported without a cause, or for a connection that is gone.
+    fn spurious_event(&mut self) {
+        let ids: Vec<ConnectionId> = self.pairs.borrow().iter().filter_map(|pair| pair.id()).collect();
+        if let Some(id) = self.choices.of(&ids) {
+            self.note(("spurious", id.token().0));
+            self.kernel.borrow_mut().stray_events.push(id.token());
+        }
+    }
+
+    /// From another thread, as it were.
+    fn message(&mut self) {
+        let ids: Vec<_> = self.pairs.borrow().iter().map(|pair| pair.id()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let number = self.choices.usize(..ids.len());
+        if let Some(id) = ids[number] {
+            let message = Note::To(u8::try_from(number).expect("few clients"));
+            let is_taken = self.stage.handle.send(id, message).is_ok();
+            self.neighbours.borrow_mut().told += u64::from(is_taken);
+            self.note(("message", number, is_taken));
+        }
+    }
+
+    fn message_all(&mut self) {
+        let mut neighbours = self.neighbours.borrow_mut();
+        let (serial, sent) = (neighbours.broadcasts.len(), neighbours.happens());
+        let is_taken = self.stage.handle.send_all(Note::All(serial)).is_ok();
+        if is_taken {
+            neighbours.broadcasts.push(Broadcast { from: None, sent });
+        }
+        drop(neighbours);
+        self.note(("message to all", serial, is_taken));
+    }
+
+    fn ask_to_connect(&mut self) {
+        let is_taken = self.stage.handle.connect(elsewhere(), 0).is_ok();
+        self.note(("ask to connect", is_taken));
+    }
+
+    fn drain(&mut self) {
+        self.note("drain");
+        self.is_draining = true;
+        if !self.is_aborted {
+            self.kernel.borrow_mut().note_drain();
+        }
+        self.stage.handle.drain();
+    }
+
+    fn abort(&mut self) {
+        self.note("abort");
+        self.is_aborted = true;
+        self.kernel.borrow_mut().forgive_backlogs();
+        self.stage.handle.abort();
+    }
+
+    /// Whether the server ends in a hurry.
+    const fn is_aborted(&self) -> bool {
+        self.is_aborted || self.stage.has_failed
+    }
+
+    fn time_passes(&mut self) {
+        let ahead = match self.choices.u8(..20) {
+            // The loop is held up.
+            0 => Duration::from_millis(self.choices.u64(..20_000)),
+            1..5 => self.stage.left_until_deadline().unwrap_or_default(),
+            _ => Duration::from_millis(self.choices.u64(..20)),
+        };
+        self.advance(ahead);
+    }
+
+    fn advance(&mut self, ahead: Duration) {
+        self.stage.advance(ahead);
+        self.note(("time", ahead));
+    }
+
+    fn turn(&mut self) -> Result<(), Failure> {
+        self.stage.turn()?;
+        let state =
+            (self.stage.connections().map(|all| (all.len(), all.has_work())), self.stage.now() - self.begin);
+        self.note(("turn", state));
+        self.check()
+    }
+
+    /// Faults stop. Everything must come to its end, and proper clients without waiting for any deadline.
+    fn calm_down(&mut self) -> Result<(), Failure> {
+        self.note("calm");
+        self.kernel.borrow_mut().calm_down();
+        for _ in 0..2 * self.plan.clients {
+            self.connect();
+        }
+        for pair in self.pairs.borrow_mut().iter_mut() {
+            if pair.client.manner == Manner::Endless {
+                pair.client.manner = Manner::Proper;
+                pair.client.to_send = pair.client.sent;
+            }
+        }
+        let patient = self.patient();
+        self.settle()?;
+        self.wait_for_a_retry()?;
+        self.check_proper_clients()?;
+        self.check_broadcasts()?;
+        self.pass_deadlines()?;
+        self.check_deadlines_passed()?;
+        self.check_patient(&patient)?;
+        self.drain();
+        self.settle()?;
+        self.pass_deadlines()?;
+        if self.stage.is_finished() {
+            return Ok(());
+        }
+        Err("the connections do not come to their ends".to_owned())
+    }
+
+    /// Accepting may have failed, and is tried again after a while.
+    fn wait_for_a_retry(&mut self) -> Result<(), Failure> {
+        let until = self.stage.now() + RETRY_MOST;
+        while self.kernel.borrow().has_waiting()
+            && let Some(left) = self.stage.left_until_deadline()
+            && self.stage.now() + left <= until
+        {
+            self.advance(left);
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// From deadline to deadline until none is left.
+    fn pass_deadlines(&mut self) -> Result<(), Failure> {
+        for _ in 0..10_000 {
+            match self.stage.left_until_deadline() {
+                Some(ahead) if ahead <= FAR => self.advance(ahead),
+                Some(_) | None => return Ok(()),
+            }
+            self.settle()?;
+        }
+        Err("deadlines come for ever".to_owned())
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        let (pairs, kernel) = (Rc::clone(&self.pairs), Rc::clone(&self.kernel));
+        self.stage.settle(|| {
+            let mut has_acted = false;
+            for pair in pairs.borrow_mut().iter_mut() {
+                has_acted |= pair.client.act(&kernel.borrow(), true)?;
+            }
+            Ok(has_acted)
+        })?;
+        self.check()?;
+        self.check_mail()
+    }
+}
+
+/// Accepting is tried again after so long at most.
+const RETRY_MOST: Duration = Duration::from_millis(100);

@@ -1,0 +1,140 @@
+//! What is decided before a schedule begins.
+
+use std::time::Duration;
+
+use echoloop::Config;
+
+use crate::{
+    choices::Choices,
+    client::{MANNERS, Manner},
+    kernel::{Faults, Nature, Rearm},
+    protocol::{CALLBACKS, Callback, Habit},
+};
+
+/// A schedule: everything that is decided before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub clients: usize,
+    pub steps: usize,
+    pub limits: Config,
+    pub nature: Nature,
+    pub capacity: usize,
+    pub listeners: usize,
+    pub manners: Vec<Manner>,
+    /// Its protocols say that they return what comes unchanged.
+    pub is_pure: bool,
+    pub habits: Vec<Habit>,
+}
+
+impl Plan {
+    pub fn new(choices: &Choices) -> Self {
+        let is_pure = choices.u8(..3) == 0;
+        let limits = limits(is_pure, choices);
+        Self {
+            clients: choices.usize(1..=8),
+            steps: choices.usize(20..400),
+            nature: nature(&limits, choices),
+            limits,
+            capacity: choices.usize(1..=8),
+            listeners: choices.usize(1..=2),
+            manners: if choices.u8(..3) == 0 {
+                vec![Manner::Proper, Manner::LateReader, Manner::Waiting]
+            } else {
+                MANNERS.to_vec()
+            },
+            is_pure,
+            habits: habits(is_pure, choices),
+        }
+    }
+
+    /// A small schedule in which nothing fails by itself, for the error sweep.
+    pub fn script(choices: &Choices) -> Self {
+        let mut plan =
+            Self { clients: choices.usize(1..=3), steps: choices.usize(20..80), ..Self::new(choices) };
+        plan.nature.faults = Faults { partial: 30, ..Faults::default() };
+        plan
+    }
+}
+
+/// A kernel for a loop with these limits.
+pub fn nature(limits: &Config, choices: &Choices) -> Nature {
+    let faults = match choices.u8(..4) {
+        0 => Faults::default(),
+        1 => Faults { partial: 50, would_block: 10, interrupted: 5, ..Faults::default() },
+        2 => Faults { partial: 90, would_block: 30, interrupted: 20, ..Faults::default() },
+        _ => Faults { partial: 30, would_block: 10, interrupted: 5, error: 1, accept: 0 },
+    };
+    let rearm = if choices.bool() { Rearm::EveryEdge } else { Rearm::AfterWouldBlock };
+    Nature {
+        rearm,
+        short_read_drains: rearm == Rearm::EveryEdge && choices.bool(),
+        faults: Faults { accept: if choices.bool() { 0 } else { 30 }, ..faults },
+        planned: None,
+        backlog: limits.backlog as usize,
+        event_batch: limits.event_batch,
+        outbound_most: 6,
+    }
+}
+
+/// Sizes from 1 byte up, and timeouts from a millisecond to never.
+pub fn limits(is_pure: bool, choices: &Choices) -> Config {
+    let size = |most: usize| match choices.u8(..4) {
+        0 => 1,
+        1 => choices.usize(1..=8.min(most)),
+        _ => choices.usize(1..=most),
+    };
+    let mut config = Config::default();
+    config.read_buffer_bytes = size(300);
+    config.high_water_bytes = size(300);
+    config.low_water_bytes = choices.usize(..config.high_water_bytes);
+    config.queue_limit_bytes = config.high_water_bytes + 2000;
+    config.input_limit_bytes = choices.usize(8..300);
+    config.turn_budget_bytes = if choices.bool() { 1 } else { choices.usize(1..1000) };
+    if is_pure {
+        config.splice_threshold_bytes = Some(choices.usize(1..20));
+        config.pipes_max = choices.usize(..4);
+        config.turn_budget_bytes = choices.usize(1..100);
+    }
+    config.accept_burst = choices.usize(1..4);
+    config.event_batch = choices.usize(1..4);
+    config.mailbox_capacity = choices.usize(1..=5);
+    config.backlog = if choices.bool() { 2 } else { 100 };
+    let timeout = |most: u64| match choices.u8(..6) {
+        0 => None,
+        1 => Some(Duration::MAX),
+        _ => Some(Duration::from_millis(choices.u64(1..most))),
+    };
+    config.connect_timeout = timeout(5000);
+    config.idle_timeout = timeout(5000);
+    config.write_timeout = timeout(5000);
+    config.linger_timeout = timeout(5000);
+    config.linger_silence_timeout = timeout(2000);
+    config.linger_limit_bytes = choices.u64(1..1000);
+    config.drain_timeout = Some(Duration::from_millis(choices.u64(1..5000)));
+    config.drain_silence = Duration::from_millis(choices.u64(..300));
+    config
+}
+
+fn habits(is_pure: bool, choices: &Choices) -> Vec<Habit> {
+    if is_pure {
+        return vec![Habit::Echo, Habit::Echo, Habit::Echo, Habit::PanicIn(Callback::Eof)];
+    }
+    if choices.bool() {
+        return vec![Habit::Echo];
+    }
+    let n = choices.u64(..500);
+    vec![
+        Habit::Echo,
+        Habit::FinishAfter(n),
+        Habit::ShutdownAfter(n),
+        Habit::AbortAfter(n),
+        Habit::PanicAfter(n),
+        Habit::Hesitant,
+        Habit::Deferring,
+        Habit::Piecewise,
+        Habit::Talkative,
+        Habit::Dialling,
+        Habit::Refused,
+        Habit::PanicIn(choices.of(&CALLBACKS).expect("there are some")),
+    ]
+}
