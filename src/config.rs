@@ -52,7 +52,7 @@ pub struct Config {
     ///
     /// A large budget costs fewer system calls, a small one lets the others wait less, and leaves fewer bytes under way
     /// for the processor's cache to forget. As ratios to the default, 8 connections that send 256 KiB messages beside
-    /// 50 that send 64 B each 5 ms, measured by `cargo bench --bench peers -- budget mixed`:
+    /// 50 that send 64 B each 5 ms, measured by the comparison in `peers/` (`budget mixed`):
     ///
     /// | budget  | bulk, bytes/s | bulk, CPU time per byte | small messages, p50 | p99    |
     /// | ------: | ------------: | ----------------------: | ------------------: | -----: |

@@ -1,0 +1,76 @@
+//! The arguments: `[--full | --test] [--json FILE] [--svg FILE] [FILTER]...`
+//!
+//! A filter is part of the name of a peer or of a workload, or `behaviour`. If filters name peers, only those run, and
+//! echoloop, which they are compared to; if filters name workloads, only those run. `budget` names echoloop with other
+//! budgets, which do not run unless they are named.
+
+use std::path::PathBuf;
+
+use crate::{
+    effort::Effort,
+    output::output_directory,
+    servers::{BUDGETS, OURS, PEERS, Peer},
+    workloads::{WORKLOADS, Workload},
+};
+
+/// What runs, and for how long.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) effort: Effort,
+    pub(crate) peers: Vec<&'static Peer>,
+    pub(crate) workloads: Vec<&'static Workload>,
+    pub(crate) behaviour: bool,
+    pub(crate) json: PathBuf,
+    pub(crate) svg: PathBuf,
+}
+
+/// What filters may name besides peers and workloads.
+const BEHAVIOUR: &str = "behaviour";
+
+fn all_peers() -> impl Iterator<Item = &'static Peer> {
+    PEERS.iter().chain(&BUDGETS)
+}
+
+impl Args {
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let mut words = words.into_iter();
+        let mut effort = Effort::DEFAULT;
+        let (mut json, mut svg) =
+            (output_directory().join("peers.json"), output_directory().join("peers.svg"));
+        let mut filters = Vec::new();
+        while let Some(word) = words.next() {
+            let mut file = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} needs a file"));
+            match word.as_str() {
+                "--full" => effort = Effort::FULL,
+                "--test" => effort = Effort::TEST,
+                "--json" => json = file()?,
+                "--svg" => svg = file()?,
+                option if option.starts_with('-') => return Err(format!("unknown option {option}")),
+                _ => filters.push(word),
+            }
+        }
+        let names = |name: &str| filters.iter().any(|filter| name.contains(filter.as_str()));
+        let known = |filter: &&String| {
+            let mut all = all_peers().map(|peer| peer.name).chain(WORKLOADS.iter().map(|load| load.name));
+            all.any(|name| name.contains(filter.as_str())) || BEHAVIOUR.contains(filter.as_str())
+        };
+        if let Some(unknown) = filters.iter().find(|filter| !known(filter)) {
+            return Err(format!("no peer and no workload is called {unknown}"));
+        }
+        let mut behaviour = names(BEHAVIOUR);
+        let mut workloads: Vec<_> = WORKLOADS.iter().filter(|load| names(load.name)).collect();
+        if workloads.is_empty() && !behaviour {
+            (workloads, behaviour) = (WORKLOADS.iter().collect(), true);
+        }
+        let mut peers: Vec<_> = all_peers().filter(|peer| names(peer.name)).collect();
+        if peers.is_empty() {
+            peers = PEERS.iter().collect();
+        } else if peers[0].name != OURS {
+            peers.insert(0, Peer::named(OURS).expect("it is one of them"));
+        }
+        Ok(Self { effort, peers, workloads, behaviour, json, svg })
+    }
+}

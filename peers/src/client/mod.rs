@@ -1,0 +1,194 @@
+//! The client that measures: one thread, one loop on mio, the same for every peer. It compares every byte.
+
+pub(crate) mod churn;
+mod connection;
+pub(crate) mod group;
+mod pacer;
+mod pattern;
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+use crate::client::{
+    churn::STALL,
+    connection::{Connection, TURN_BYTES, Turn},
+    group::{Group, Sending, Tally},
+    pacer::Pacer,
+    pattern::Pattern,
+};
+
+/// Connections, and a loop that drives them.
+pub(crate) struct Client {
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection>,
+    ready: Ready,
+    tallies: Vec<Tally>,
+    pacers: Vec<Pacer>,
+    pattern: Pattern,
+    buffer: Vec<u8>,
+    /// Bytes that are yet to come back.
+    expected: u64,
+}
+
+/// The connections that may be able to go on, each once. Between the turns of two in bulk every other one has its
+/// own: what a small message waits for is to be the server, not this client.
+#[derive(Debug, Default)]
+struct Ready {
+    small: VecDeque<usize>,
+    bulk: VecDeque<usize>,
+}
+
+impl Ready {
+    fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.bulk.is_empty()
+    }
+
+    fn insert(&mut self, connection: &mut Connection, index: usize) {
+        if connection.become_queued() {
+            let queue = if connection.is_bulk() { &mut self.bulk } else { &mut self.small };
+            queue.push_back(index);
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            connections: Vec::new(),
+            ready: Ready::default(),
+            tallies: Vec::new(),
+            pacers: Vec::new(),
+            pattern: Pattern::new(TURN_BYTES),
+            buffer: vec![0; TURN_BYTES],
+            expected: 0,
+        })
+    }
+
+    /// Connects one more group.
+    pub(crate) fn connect(&mut self, address: SocketAddr, group: Group) -> io::Result<()> {
+        let tally = self.tallies.len();
+        self.tallies.push(Tally::default());
+        if let Sending::Every(period) = group.sending {
+            let first = self.connections.len();
+            self.pacers.push(Pacer::new(first..first + group.connections, period));
+        }
+        for _ in 0..group.connections {
+            self.connect_one(address, group, tally)?;
+        }
+        Ok(())
+    }
+
+    fn connect_one(&mut self, address: SocketAddr, group: Group, tally: usize) -> io::Result<()> {
+        let stream = std::net::TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let index = self.connections.len();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(index), interest)?;
+        self.connections.push(Connection::new(stream, group, tally, index));
+        Ok(())
+    }
+
+    /// Sends for `duration`, then waits for what is under way; takes what came back, group by group.
+    pub(crate) fn run(&mut self, duration: Duration) -> io::Result<Vec<Tally>> {
+        let now = Instant::now();
+        for index in 0..self.connections.len() {
+            match self.connections[index].sending() {
+                Sending::Window(messages) => self.allow(index, messages, now),
+                Sending::Every(_) => {}
+            }
+        }
+        for pacer in &mut self.pacers {
+            pacer.begin(now);
+        }
+        self.drive(Some(now + duration))
+    }
+
+    /// Sends one message on each connection from the `first` on, and waits until all are back.
+    pub(crate) fn exchange(&mut self, first: usize) -> io::Result<Vec<Tally>> {
+        for index in first..self.connections.len() {
+            self.allow(index, 1, Instant::now());
+        }
+        self.drive(None)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Lets a connection send more messages, which are due now.
+    fn allow(&mut self, index: usize, messages: usize, now: Instant) {
+        self.expected += self.connections[index].allow(messages, now);
+        self.ready.insert(&mut self.connections[index], index);
+    }
+
+    /// Lets those send whose time has come.
+    fn pace(&mut self, now: Instant) {
+        for pacer in 0..self.pacers.len() {
+            while let Some((index, due)) = self.pacers[pacer].next_until(now) {
+                self.allow(index, 1, due);
+            }
+        }
+    }
+
+    fn drive(&mut self, mut end: Option<Instant>) -> io::Result<Vec<Tally>> {
+        while self.expected > 0 || end.is_some() {
+            // With a clock to follow it does not sleep: it has a core of its own.
+            let has_work = !self.ready.is_empty() || (end.is_some() && !self.pacers.is_empty());
+            self.poll.poll(&mut self.events, Some(if has_work { Duration::ZERO } else { STALL }))?;
+            if self.events.is_empty() && !has_work {
+                return Err(io::Error::other("nothing came for 10 s"));
+            }
+            let now = Instant::now();
+            end = end.filter(|&end| now < end);
+            if end.is_some() {
+                self.pace(now);
+            }
+            self.notice();
+            self.run_ready(end.is_some())?;
+        }
+        Ok(self.tallies.iter_mut().map(std::mem::take).collect())
+    }
+
+    fn notice(&mut self) {
+        for event in &self.events {
+            let connection = &mut self.connections[event.token().0];
+            connection.notice(event);
+            self.ready.insert(connection, event.token().0);
+        }
+    }
+
+    /// One turn for each connection that may be able to go on, but for one only of those in bulk.
+    fn run_ready(&mut self, go_on: bool) -> io::Result<()> {
+        for _ in 0..self.ready.small.len() {
+            let Some(index) = self.ready.small.pop_front() else { break };
+            self.turn(index, go_on)?;
+        }
+        self.ready.bulk.pop_front().map_or(Ok(()), |index| self.turn(index, go_on))
+    }
+
+    fn turn(&mut self, index: usize, go_on: bool) -> io::Result<()> {
+        let connection = &mut self.connections[index];
+        let tally = &mut self.tallies[connection.tally()];
+        let Turn { received, complete, now } = connection.receive(&self.pattern, &mut self.buffer, tally)?;
+        self.expected -= received;
+        if go_on && complete > 0 && matches!(connection.sending(), Sending::Window(_)) {
+            self.expected += connection.allow(complete, now);
+        }
+        connection.send(&self.pattern)?;
+        if connection.has_work() {
+            self.ready.insert(&mut self.connections[index], index);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! How much is done for a figure.
+
+use std::time::Duration;
+
+/// Rounds, durations and sizes of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Its name in the JSON file.
+    pub(crate) name: &'static str,
+    pub(crate) rounds: usize,
+    pub(crate) idle_rounds: usize,
+    /// The length of one measurement.
+    pub(crate) duration: Duration,
+    /// Connections in one measurement of churn.
+    pub(crate) churned: usize,
+    /// Idle connections.
+    pub(crate) idle: usize,
+    /// Clients that want the reply of test B.
+    pub(crate) replies: usize,
+    /// How late the client of test A begins to read.
+    pub(crate) late: Duration,
+    /// How long the server of test C is watched.
+    pub(crate) watch: Duration,
+    /// Test C takes it that no more clients will be served when none was for this long.
+    pub(crate) settled: Duration,
+}
+
+impl Effort {
+    /// Under 5 minutes.
+    pub(crate) const DEFAULT: Self = Self {
+        name: "default",
+        rounds: 5,
+        idle_rounds: 1,
+        duration: Duration::from_millis(300),
+        churned: 3000,
+        idle: 15_000,
+        replies: 10,
+        late: Duration::from_secs(1),
+        watch: Duration::from_secs(2),
+        settled: Duration::from_millis(500),
+    };
+
+    /// About an hour.
+    pub(crate) const FULL: Self = Self {
+        name: "full",
+        rounds: 11,
+        idle_rounds: 3,
+        duration: Duration::from_secs(2),
+        churned: 10_000,
+        ..Self::DEFAULT
+    };
+
+    /// Everything once, too short for figures that mean anything.
+    pub(crate) const TEST: Self = Self {
+        name: "test",
+        rounds: 1,
+        duration: Duration::from_millis(2),
+        churned: 40,
+        idle: 200,
+        replies: 2,
+        late: Duration::from_millis(100),
+        watch: Duration::from_millis(100),
+        settled: Duration::from_millis(150),
+        ..Self::DEFAULT
+    };
+}

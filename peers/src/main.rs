@@ -1,0 +1,126 @@
+//! A comparison of echo servers: each does the same work on the same core, as a process of its own, and one client on
+//! another core measures them all. Under 5 minutes:
+//!
+//! ```sh
+//! cargo run --release --manifest-path peers/Cargo.toml
+//! ```
+//!
+//! Only the ratio of two medians from one run means something. Every round visits all servers before the next round
+//! begins, so whatever else the machine does meanwhile affects all of them alike. See `args.rs` for the arguments.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the comparison needs Linux, for the kernel's accounting of other processes");
+
+mod args;
+mod behaviour;
+mod client;
+mod effort;
+mod measure;
+mod output;
+mod process;
+mod report;
+mod servers;
+mod workloads;
+
+use std::{env, fs, io, path::Path, process::ExitCode, time::Instant};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::{
+    args::Args,
+    behaviour::Behaviour,
+    effort::Effort,
+    process::{Cores, Process},
+    report::{Report, chart, json},
+    servers::{Peer, mode::Mode},
+    workloads::{Sample, Workload},
+};
+
+/// Runs the comparison, or one of the servers if this process was started to be one.
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == process::SERVE) {
+        return process::serve(&words[1..]);
+    }
+    let args = match Args::parse(words) {
+        Ok(args) => args,
+        Err(what) => {
+            eprintln!("error: {what}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> io::Result<()> {
+    let begin = Instant::now();
+    echoloop::raise_descriptor_limit()?;
+    let effort = Effort { idle: args.effort.idle.min(descriptors()), ..args.effort };
+    let cores = Cores::choose();
+    match cores {
+        Some(cores) => cores.pin_client()?,
+        None => println!("one processor: servers and client share it"),
+    }
+    let peers = available(&args.peers, cores);
+
+    let mut report = Report::new(effort, &peers);
+    let waited = measure::time_waited();
+    let measuring = Instant::now();
+    let rounds = args.workloads.iter().map(|workload| workload.rounds(effort)).max().unwrap_or(0);
+    for round in 0..rounds {
+        for workload in args.workloads.iter().filter(|workload| round < workload.rounds(effort)) {
+            for peer in &peers {
+                report.add(workload, peer, measure(peer, workload, cores, effort));
+            }
+        }
+        eprintln!("round {} of {rounds}: {:.0?} since the beginning", round + 1, begin.elapsed());
+    }
+    let waited = measure::time_waited().saturating_sub(waited);
+    report.disturbed(waited.as_secs_f64() / measuring.elapsed().as_secs_f64());
+    for peer in peers.iter().filter(|_| args.behaviour) {
+        report.behaviour(peer, Behaviour::observe(peer, cores, effort));
+    }
+
+    print!("{report}");
+    write(&args.json, &json::render(&report))?;
+    write(&args.svg, &chart::render(&report))?;
+    println!("in {:.0?}: {} and {}", begin.elapsed(), args.json.display(), args.svg.display());
+    Ok(())
+}
+
+/// Those that can be had here. For each of the others a line says why not.
+fn available(peers: &[&'static Peer], cores: Option<Cores>) -> Vec<&'static Peer> {
+    let mut available = Vec::new();
+    for &peer in peers {
+        let started = peer.prepare().and_then(|()| Process::start(peer, Mode::Echo, cores, None));
+        match started {
+            Ok(_) => available.push(peer),
+            Err(why) => println!("skipped: {}: {why}", peer.name),
+        }
+    }
+    available
+}
+
+fn measure(peer: &Peer, workload: &Workload, cores: Option<Cores>, effort: Effort) -> Result<Sample, String> {
+    let server = Process::start(peer, Mode::Echo, cores, None)?;
+    workload.measure(&server, effort).map_err(|error| error.to_string())
+}
+
+/// How many connections a process may have, the client among them.
+fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(256)
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(path, text)
+}

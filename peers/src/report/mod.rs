@@ -1,0 +1,82 @@
+//! What was measured, and the medians of it.
+
+pub(crate) mod chart;
+pub(crate) mod json;
+pub(crate) mod table;
+
+use crate::{
+    behaviour::Behaviour,
+    effort::Effort,
+    measure::median,
+    servers::{OURS, Peer},
+    workloads::{Sample, WORKLOADS, Workload},
+};
+
+/// All figures of a run.
+pub(crate) struct Report {
+    effort: Effort,
+    peers: Vec<&'static Peer>,
+    measured: Vec<Measured>,
+    behaviours: Vec<(&'static Peer, Behaviour)>,
+    /// The share of the time for which other programs kept the client from its processor.
+    disturbed: f64,
+}
+
+struct Measured {
+    workload: &'static str,
+    peer: &'static str,
+    sample: Result<Sample, String>,
+}
+
+impl Report {
+    pub(crate) fn new(effort: Effort, peers: &[&'static Peer]) -> Self {
+        Self { effort, peers: peers.to_vec(), measured: Vec::new(), behaviours: Vec::new(), disturbed: 0.0 }
+    }
+
+    pub(crate) fn add(&mut self, workload: &Workload, peer: &Peer, sample: Result<Sample, String>) {
+        self.measured.push(Measured { workload: workload.name, peer: peer.name, sample });
+    }
+
+    pub(crate) fn behaviour(&mut self, peer: &'static Peer, behaviour: Behaviour) {
+        self.behaviours.push((peer, behaviour));
+    }
+
+    pub(crate) fn disturbed(&mut self, share: f64) {
+        self.disturbed = share;
+    }
+
+    /// The workloads that were measured.
+    fn workloads(&self) -> impl Iterator<Item = &'static Workload> {
+        let measured = |workload: &&Workload| self.measured.iter().any(|m| m.workload == workload.name);
+        WORKLOADS.iter().filter(measured)
+    }
+
+    /// The medians of a peer's rounds, or why there are none: one round that failed spoils them all.
+    fn medians(&self, workload: &Workload, peer: &str) -> Result<Sample, String> {
+        let rounds = self.measured.iter().filter(|m| m.workload == workload.name && m.peer == peer);
+        let samples: Vec<Sample> =
+            rounds.map(|measured| measured.sample.clone()).collect::<Result<_, _>>()?;
+        if samples.is_empty() {
+            return Err("not measured".into());
+        }
+        let of = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
+        let resident = median(samples.iter().filter_map(|sample| sample.resident));
+        Ok(Sample {
+            throughput: of(|sample| sample.throughput),
+            cpu: of(|sample| sample.cpu),
+            p50: of(|sample| sample.p50),
+            p99: of(|sample| sample.p99),
+            resident: Some(resident).filter(|resident| !resident.is_nan()),
+        })
+    }
+
+    /// What the others are compared to.
+    fn ours(&self, workload: &Workload) -> Option<Sample> {
+        self.medians(workload, OURS).ok()
+    }
+}
+
+/// A ratio of which both sides are known.
+fn ratio(theirs: f64, ours: f64) -> Option<f64> {
+    Some(theirs / ours).filter(|ratio| ratio.is_finite())
+}

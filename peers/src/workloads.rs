@@ -1,0 +1,274 @@
+//! What the servers have to do, and one measurement of it.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::{
+        Client,
+        churn::churn,
+        group::{Group, Sending, Tally},
+    },
+    effort::Effort,
+    measure::{cpu_time, percentile, resident_bytes},
+    process::Process,
+};
+
+/// A kind of load.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) per: Per,
+    /// The figure that says the most of it.
+    pub(crate) matters: Figure,
+    load: Load,
+}
+
+/// What throughput counts, and what the processor time is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Per {
+    Message,
+    Gigabyte,
+    Connection,
+}
+
+/// A figure, by the place of its column in the tables; the first one is throughput.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figure {
+    Cpu = 1,
+    P50 = 2,
+    P99 = 3,
+    Memory = 4,
+}
+
+#[derive(Debug)]
+enum Load {
+    Echo(Group),
+    /// Throughput and processor time are those of the `hogs`, latencies those of the `pingers`.
+    Mixed {
+        hogs: Group,
+        pingers: Group,
+    },
+    Churn {
+        parallel: usize,
+        size: usize,
+    },
+    Idle {
+        size: usize,
+    },
+}
+
+/// Connections that are made before they are served, when there are very many: fewer than a backlog takes.
+const BATCH: usize = 500;
+
+/// How often each pinger sends.
+const PING: Duration = Duration::from_millis(5);
+
+/// All of them.
+pub(crate) const WORKLOADS: [Workload; 10] = [
+    Workload {
+        name: "small-128",
+        title: "100 connections × 128 B, one message at a time",
+        per: Per::Message,
+        matters: Figure::Cpu,
+        load: Load::Echo(Group { connections: 100, size: 128, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "small-512",
+        title: "100 connections × 512 B, one message at a time",
+        per: Per::Message,
+        matters: Figure::Cpu,
+        load: Load::Echo(Group { connections: 100, size: 512, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "pipelined",
+        title: "100 connections × 128 B, 16 messages at a time",
+        per: Per::Message,
+        matters: Figure::Cpu,
+        load: Load::Echo(Group { connections: 100, size: 128, sending: Sending::Window(16) }),
+    },
+    Workload {
+        name: "bulk-16k",
+        title: "8 connections × 16 KiB",
+        per: Per::Gigabyte,
+        matters: Figure::Cpu,
+        load: Load::Echo(Group { connections: 8, size: 16 << 10, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "bulk-256k",
+        title: "8 connections × 256 KiB",
+        per: Per::Gigabyte,
+        matters: Figure::Cpu,
+        load: Load::Echo(Group { connections: 8, size: 256 << 10, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "bulk-4m",
+        title: "8 connections × 4 MiB",
+        per: Per::Gigabyte,
+        matters: Figure::Cpu,
+        load: Load::Echo(Group { connections: 8, size: 4 << 20, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "mixed",
+        title: "8 hogs × 256 KiB, 4 at a time, and 50 pingers × 64 B every 5 ms: the hogs' bytes, the pingers' latencies",
+        per: Per::Gigabyte,
+        matters: Figure::P99,
+        load: Load::Mixed {
+            hogs: Group { connections: 8, size: 256 << 10, sending: Sending::Window(4) },
+            pingers: Group { connections: 50, size: 64, sending: Sending::Every(PING) },
+        },
+    },
+    Workload {
+        name: "churn",
+        title: "connect, 64 B, half-close, read to the end, close; 32 at a time",
+        per: Per::Connection,
+        matters: Figure::Cpu,
+        load: Load::Churn { parallel: 32, size: 64 },
+    },
+    Workload {
+        name: "idle",
+        title: "connections that rest after one echo of 64 B each; latencies are the echo's",
+        per: Per::Connection,
+        matters: Figure::Memory,
+        load: Load::Idle { size: 64 },
+    },
+    Workload {
+        name: "latency",
+        title: "1 connection × 64 B",
+        per: Per::Message,
+        matters: Figure::P50,
+        load: Load::Echo(Group { connections: 1, size: 64, sending: Sending::Window(1) }),
+    },
+];
+
+/// What one measurement says. Memory is resident bytes per connection that came with the load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Messages, bytes or connections per second.
+    pub(crate) throughput: f64,
+    /// The server's processor time for a message, 10⁹ bytes or a connection, in nanoseconds.
+    pub(crate) cpu: f64,
+    /// Latencies in nanoseconds.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    /// None where connections do not stay.
+    pub(crate) resident: Option<f64>,
+}
+
+impl Workload {
+    /// In how many of the rounds it is measured.
+    pub(crate) const fn rounds(&self, effort: Effort) -> usize {
+        match self.load {
+            // Memory hardly differs from round to round.
+            Load::Idle { .. } => effort.idle_rounds,
+            Load::Echo(_) | Load::Mixed { .. } | Load::Churn { .. } => effort.rounds,
+        }
+    }
+
+    /// Measures a server that has just been started.
+    ///
+    /// # Errors
+    ///
+    /// A wrong byte, a connection that ended, a server that does nothing, or one that is gone.
+    pub(crate) fn measure(&self, server: &Process, effort: Effort) -> io::Result<Sample> {
+        warm_up(server)?;
+        match self.load {
+            Load::Echo(group) => echo(server, self.per, &[group], effort.duration),
+            Load::Mixed { hogs, pingers } => echo(server, self.per, &[hogs, pingers], effort.duration),
+            Load::Churn { parallel, size } => {
+                let observed = Observed::begin(server)?;
+                let tally = churn(server.address(), parallel, effort.churned, size)?;
+                observed.sample(tally, self.per, None)
+            }
+            Load::Idle { size } => idle(server, effort.idle, size),
+        }
+    }
+}
+
+/// Brings code and the first buffers into memory.
+fn warm_up(server: &Process) -> io::Result<()> {
+    churn(server.address(), 8, 32, 64)?;
+    Ok(())
+}
+
+/// The first group counts; the latencies are the last one's.
+fn echo(server: &Process, per: Per, groups: &[Group], duration: Duration) -> io::Result<Sample> {
+    let resident = resident(server)?;
+    let mut client = Client::new()?;
+    for &group in groups {
+        client.connect(server.address(), group)?;
+    }
+    client.run(duration / 5)?;
+    let observed = Observed { resident, ..Observed::begin(server)? };
+    let mut tallies = client.run(duration)?;
+    let latencies = tallies.pop().unwrap_or_default();
+    let mut tally = tallies.pop().unwrap_or_else(|| latencies.clone());
+    tally.latencies = latencies.latencies;
+    observed.sample(tally, per, Some(client.len()))
+}
+
+fn idle(server: &Process, connections: usize, size: usize) -> io::Result<Sample> {
+    let observed = Observed::begin(server)?;
+    let mut client = Client::new()?;
+    let mut all = Tally::default();
+    while client.len() < connections {
+        let first = client.len();
+        let count = BATCH.min(connections - first);
+        client.connect(server.address(), Group { connections: count, size, sending: Sending::Window(1) })?;
+        for tally in client.exchange(first)? {
+            all.messages += tally.messages;
+            all.bytes += tally.bytes;
+            all.latencies.extend(tally.latencies);
+        }
+    }
+    observed.sample(all, Per::Connection, Some(connections))
+}
+
+/// A server's account when the load begins.
+struct Observed<'a> {
+    server: &'a Process,
+    cpu: Duration,
+    resident: u64,
+    begin: Instant,
+}
+
+impl<'a> Observed<'a> {
+    fn begin(server: &'a Process) -> io::Result<Self> {
+        let (cpu, resident) = (cpu(server)?, resident(server)?);
+        Ok(Self { server, cpu, resident, begin: Instant::now() })
+    }
+
+    /// What has come to it since then. `connections` are open.
+    fn sample(self, tally: Tally, per: Per, connections: Option<usize>) -> io::Result<Sample> {
+        let elapsed = self.begin.elapsed().as_secs_f64();
+        let cpu = cpu(self.server)?.saturating_sub(self.cpu).as_nanos() as f64;
+        let grown = resident(self.server)?.saturating_sub(self.resident) as f64;
+        let (count, divisor) = match per {
+            Per::Message | Per::Connection => (tally.messages as f64, tally.messages as f64),
+            Per::Gigabyte => (tally.bytes as f64, tally.bytes as f64 / 1e9),
+        };
+        let mut latencies = tally.latencies;
+        Ok(Sample {
+            throughput: count / elapsed,
+            cpu: cpu / divisor,
+            p50: percentile(&mut latencies, 50) as f64,
+            p99: percentile(&mut latencies, 99) as f64,
+            resident: connections.map(|connections| grown / connections as f64),
+        })
+    }
+}
+
+fn cpu(server: &Process) -> io::Result<Duration> {
+    cpu_time(server.id()).ok_or_else(gone)
+}
+
+fn resident(server: &Process) -> io::Result<u64> {
+    resident_bytes(server.id()).ok_or_else(gone)
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the server is gone")
+}
