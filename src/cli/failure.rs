@@ -39,6 +39,11 @@ impl Failure {
         Self { message, hint: Some("try --help"), status: 2 }
     }
 
+    /// Stdout cannot be written to.
+    pub(crate) fn stdout(error: &io::Error) -> Self {
+        Self::new(format!("cannot write to stdout: {error}"))
+    }
+
     /// Adds a hint for what the operating system said.
     pub(crate) fn hint(mut self, hint: Option<&'static str>) -> Self {
         self.hint = hint;

@@ -1,23 +1,50 @@
-//! Arguments in, exit status out.
+//! The program: reads the command line, runs a command, and turns its outcome into an exit status.
+//!
+//! Each command has a file or a folder, which holds its arguments too.
 
-mod args;
 mod bench;
 mod client;
-mod compare;
 mod failure;
+mod report;
 mod serve;
 mod signals;
 mod stderr;
+mod values;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use self::{
-    args::{Args, Command},
-    failure::Failure,
+    bench::BenchArgs, client::ClientArgs, failure::Failure, report::ReportArgs, serve::ServeArgs,
     stderr::Stderr,
 };
+
+/// A TCP echo server that never loses a byte at the end of a connection, its client, and a load generator.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(ServeArgs),
+    Client(ClientArgs),
+    Bench(BenchArgs),
+    Report(ReportArgs),
+}
+
+impl Command {
+    /// What is logged unless `RUST_LOG` says otherwise. The event loops of a load generator log warnings only.
+    const fn log_filter(&self) -> &'static str {
+        match self {
+            Self::Serve(_) | Self::Client(_) => "info",
+            Self::Bench(_) | Self::Report(_) => "warn",
+        }
+    }
+}
 
 /// Runs the program. Errors are one line each on stderr.
 pub(crate) fn run() -> ExitCode {
@@ -29,22 +56,22 @@ pub(crate) fn run() -> ExitCode {
                 Command::Serve(args) => serve::run(&args),
                 Command::Client(args) => client::run(&args, &stderr),
                 Command::Bench(args) => bench::run(&args),
-                Command::Report(args) => bench::report::run(&args),
+                Command::Report(args) => report::run(&args),
             };
-            outcome.unwrap_or_else(|failure| report(&failure, &stderr))
+            outcome.unwrap_or_else(|failure| report_failure(&failure, &stderr))
         }
         Err(error) if !error.use_stderr() => {
             // --help and --version; a reader that has gone away is no error of ours.
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        Err(error) => report(&Failure::usage(&error), &stderr),
+        Err(error) => report_failure(&Failure::usage(&error), &stderr),
     };
     stderr.flush();
     status
 }
 
-fn report(failure: &Failure, stderr: &Stderr) -> ExitCode {
+fn report_failure(failure: &Failure, stderr: &Stderr) -> ExitCode {
     stderr.line(&format!("error: {failure}"));
     failure.status()
 }
@@ -62,4 +89,16 @@ fn init_logger(stderr: &Stderr, filter: &str) {
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(stderr.clone())))
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
 }

@@ -1,13 +1,109 @@
-//! `echoloop serve`.
+//! `echoloop serve`: its arguments, and the server.
 
 use std::{
     io::{self, Write},
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     process::ExitCode,
 };
 
-use echoloop::{CloseReason, Echo, Server};
+use clap::{Parser, value_parser};
+use echoloop::{Address, CloseReason, Config, Echo, Server};
 
-use super::{args::ServeArgs, failure::Failure, signals::Signals};
+use super::{
+    failure::Failure,
+    signals::Signals,
+    values::{DEFAULT_PORT, OptionalTimeout, at_least_one, size, timeout},
+};
+
+const HELP: &str = "\
+Each listener prints one line on stdout: `listening on ADDR`, with the real port. Logs go to stderr; \
+RUST_LOG=debug shows every connection, RUST_LOG=off nothing.
+
+SIGINT or SIGTERM starts a graceful shutdown (a drain): clients that wait in the backlog are still accepted, \
+everything that has arrived is echoed, and every connection is ended with the documented disconnect. The exit status \
+is then 0, or 1 if connections were still open when the drain timeout ran out. A second signal ends the program at \
+once, with status 130 or 143.
+
+A duration is written like 500ms, 30s, 10m or `1h 30m`; 0 or off turns the timeout off. A size is written like \
+4096, 64KiB or 1MB.";
+
+/// Serve: send back to every client what it sends, on one thread
+#[derive(Debug, Parser)]
+#[command(after_long_help = HELP)]
+pub(crate) struct ServeArgs {
+    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH; port 0 lets the system choose. A host name
+    /// means all of its addresses, [::] means IPv6 only
+    #[arg(value_name = "ADDR", default_values_t = [default_address()])]
+    addresses: Vec<Address>,
+
+    /// Connections open at once; further clients wait in the backlog [default: the hard limit on open files,
+    /// less 64 or an eighth of it, whichever is smaller]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_connections: Option<usize>,
+
+    /// End a connection on which no byte is sent or received for this long
+    #[arg(long, value_name = "DUR", default_value = "10m", value_parser = timeout)]
+    idle_timeout: OptionalTimeout,
+
+    /// Reset a connection whose client takes no byte of its echo for this long
+    #[arg(long, value_name = "DUR", default_value = "60s", value_parser = timeout)]
+    write_timeout: OptionalTimeout,
+
+    /// Lingering close: after the server has sent its FIN, wait this long for the client's FIN; less if the client is
+    /// silent for 5s or sends more than 64MiB
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = timeout)]
+    linger_timeout: OptionalTimeout,
+
+    /// When stopped by a signal, cut off connections that are still open after this long
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = timeout)]
+    drain_timeout: OptionalTimeout,
+
+    /// Clients that the kernel keeps waiting until they are accepted
+    #[arg(long, value_name = "N", default_value = "4096")]
+    backlog: NonZeroU32,
+
+    /// Threads, each with its own event loop, listeners and share of the connections
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(1..=1024))]
+    workers: u16,
+
+    /// Backpressure: stop reading from a client while this much of its echo waits to be sent; reading starts again at
+    /// a quarter of it
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
+    high_water: usize,
+
+    /// Copy all data through user space. Without this, Linux can return the data of bulk connections inside the
+    /// kernel
+    #[arg(long)]
+    no_splice: bool,
+
+    /// Serve one client, then exit with status 0, as the tutorial's sample does
+    #[arg(long, conflicts_with = "workers")]
+    once: bool,
+}
+
+impl ServeArgs {
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.backlog = self.backlog.get();
+        config.max_connections = self.max_connections;
+        config.accept_limit = self.once.then_some(1);
+        config.workers = self.workers.into();
+        config.set_high_water(self.high_water);
+        if self.no_splice {
+            config.splice_threshold_bytes = None;
+        }
+        config.idle_timeout = self.idle_timeout.0;
+        config.write_timeout = self.write_timeout.0;
+        config.linger_timeout = self.linger_timeout.0;
+        config.drain_timeout = self.drain_timeout.0;
+        config
+    }
+}
+
+fn default_address() -> Address {
+    Address::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))
+}
 
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     match echoloop::raise_descriptor_limit() {
@@ -19,11 +115,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let signals = Signals::install(move || drain.drain(), move || abort.abort())
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     for address in server.local_addrs() {
-        say(&format!("listening on {address}"));
+        print_line(&format!("listening on {address}"));
     }
     let stats = server.run(|_peer| Some(Echo))?;
     let cut_off = stats.closed(CloseReason::DrainTimeout);
-    say(&stats.to_string());
+    print_line(&stats.to_string());
     if let Some(status) = signals.aborted() {
         return Ok(ExitCode::from(status));
     }
@@ -33,10 +129,22 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line on stdout. A server whose stdout is gone serves on.
-fn say(line: &str) {
+/// Prints a line on stdout. A server keeps serving when its stdout is closed.
+fn print_line(line: &str) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
         log::warn!("cannot write to stdout: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let args = ServeArgs::parse_from(["serve"]);
+        assert_eq!(args.config(), Config::default());
+        assert_eq!(args.addresses, ["127.0.0.1:27015".parse().unwrap()]);
     }
 }

@@ -1,14 +1,14 @@
-//! The arguments of `bench` and `report`.
+//! The arguments of `bench`.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum, value_parser};
 use echoloop::Address;
 
-use super::{pace::Rate, units};
-use crate::cli::args::{Timeout, at_least_one, size, timeout};
+use super::pace::Rate;
+use crate::cli::values::{OptionalTimeout, count, duration, size, timeout};
 
-pub(crate) const BENCH_HELP: &str = "\
+const HELP: &str = "\
 Every connection is made first; then the load begins, and after the warm-up it is measured. Closed loop (the \
 default): each connection keeps --pipeline messages on their way and sends the next one when one is back. Open \
 loop (--rate): messages are sent at even distances whether or not the server keeps up, and their latencies count \
@@ -23,18 +23,16 @@ Ctrl-C ends the load early and shows the figures so far; the second one ends the
 A size is written like 512, 64KiB or 1MB, a rate like 500, 10k/s or 1.5M/s, a number like 1000, 10k or 1M, a duration like \
 500ms, 10s or 1m.";
 
-pub(crate) const REPORT_HELP: &str = "\
-The logs are those of `echoloop bench --hdr`, or any in the format of HdrHistogram with latencies in nanoseconds. \
-Latencies are put together; rates are added up, because the logs of one report are of loads that ran at the same time.";
-
+/// Measure an echo server under load, and check every byte
 #[derive(Debug, Parser)]
+#[command(after_long_help = HELP)]
 pub(crate) struct BenchArgs {
     /// The server: HOST:PORT, [V6]:PORT or unix:PATH. Any echo server will do
     #[arg(value_name = "ADDR")]
     pub(super) address: Address,
 
     /// Connections open at once, over all threads
-    #[arg(short, long, value_name = "N", default_value = "50", value_parser = number)]
+    #[arg(short, long, value_name = "N", default_value = "50", value_parser = count)]
     pub(super) connections: u64,
 
     /// The size of a message
@@ -46,12 +44,12 @@ pub(crate) struct BenchArgs {
     duration: Duration,
 
     /// Measure so many messages, however long it takes, instead of a duration; there is no warm-up then
-    #[arg(short = 'n', long, value_name = "N", value_parser = number, conflicts_with_all = ["duration", "warmup"])]
+    #[arg(short = 'n', long, value_name = "N", value_parser = count, conflicts_with_all = ["duration", "warmup"])]
     requests: Option<u64>,
 
     /// How long the load runs before it is measured; 0 or off for not at all
     #[arg(long, value_name = "DUR", default_value = "1s", value_parser = timeout)]
-    warmup: Timeout,
+    warmup: OptionalTimeout,
 
     /// Messages on their way on each connection
     #[arg(short, long, value_name = "DEPTH", default_value = "1", value_parser = value_parser!(u32).range(1..=65_536))]
@@ -89,29 +87,19 @@ pub(crate) struct BenchArgs {
     pub(super) output: OutputArgs,
 }
 
-#[derive(Debug, Parser)]
-pub(crate) struct ReportArgs {
-    /// HdrHistogram logs, from one machine or many
-    #[arg(value_name = "FILE", required = true)]
-    pub(super) files: Vec<PathBuf>,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
 #[derive(Debug, clap::Args)]
-pub(super) struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// What stdout gets
     #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub(super) format: Format,
+    pub(crate) format: Format,
 
     /// Write a page with the figures and charts of them to this file
     #[arg(long, value_name = "FILE.html")]
-    pub(super) report: Option<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// A table for people
     Table,
     /// One JSON object, whose fields are in the README
@@ -120,7 +108,7 @@ pub(super) enum Format {
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     Time { warmup: Duration, measured: Duration },
     Messages(u64),
 }
@@ -131,24 +119,6 @@ impl BenchArgs {
             Some(requests) => Extent::Messages(requests),
             None => Extent::Time { warmup: self.warmup.0.unwrap_or_default(), measured: self.duration },
         }
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    timeout(text)?.0.ok_or_else(|| "it must be longer than 0".to_owned())
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    if let Ok(number) = at_least_one(text) {
-        return u64::try_from(number).map_err(|error| error.to_string());
-    }
-    match units::scaled(text) {
-        // Formatting rounds as it should, and what is not whole does not read back.
-        Some(number) if (1.0..=1e15).contains(&number) => {
-            number.to_string().parse().map_err(|_| "it must be a whole number".to_owned())
-        }
-        Some(_) => Err("it must be at least 1".to_owned()),
-        None => Err("write it like 1000, 10k or 1M".to_owned()),
     }
 }
 

@@ -25,7 +25,7 @@ const FULL_DELAY: Duration = Duration::from_millis(1);
 
 /// Loops that run.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(crate) struct Crew {
     plan: Arc<Plan>,
     targets: Vec<Target>,
     threads: Vec<JoinHandle<Result<Stats, Error>>>,
@@ -33,14 +33,14 @@ pub(super) struct Crew {
 
 /// How many connections were made, and open at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Connections {
-    pub(super) made: u64,
-    pub(super) open_max: u64,
+pub(crate) struct Connections {
+    pub(crate) made: u64,
+    pub(crate) open_max: u64,
 }
 
 impl Crew {
     /// Starts the loops, which wait for orders.
-    pub(super) fn start(plan: &Arc<Plan>, events: &Sender<Event>) -> Result<Self, Failure> {
+    pub(crate) fn start(plan: &Arc<Plan>, events: &Sender<Event>) -> Result<Self, Failure> {
         let mut crew = Self { plan: Arc::clone(plan), targets: Vec::new(), threads: Vec::new() };
         for number in 0..plan.threads {
             crew.start_one(number, events.clone())?;
@@ -66,27 +66,27 @@ impl Crew {
     }
 
     /// Who can end the loops at once.
-    pub(super) fn handles(&self) -> Vec<Handle<Order>> {
+    pub(crate) fn handles(&self) -> Vec<Handle<Order>> {
         self.targets.iter().map(|target| target.handle.clone()).collect()
     }
 
-    pub(super) fn workers(&self) -> impl Iterator<Item = &Shared> {
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &Shared> {
         self.targets.iter().map(|target| &target.worker)
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.targets.len()
     }
 
     /// Makes another connection, on the loop whose turn it is.
-    pub(super) fn want(&self, turn: u64) {
+    pub(crate) fn want(&self, turn: u64) {
         let place = turn % self.targets.len() as u64;
         let place = usize::try_from(place).unwrap_or(0);
         self.targets[place].worker.lock().want(clock::now());
     }
 
     /// Begins the load. An open loop has a pacer from now on.
-    pub(super) fn begin(&self, events: &Sender<Event>) -> Result<Option<Pacer>, Failure> {
+    pub(crate) fn begin(&self, events: &Sender<Event>) -> Result<Option<Pacer>, Failure> {
         for (target, number) in self.targets.iter().zip(0..) {
             let connections = target.worker.lock().run();
             match (self.plan.is_paced(), self.plan.churn) {
@@ -117,7 +117,7 @@ impl Crew {
 
     /// Begins no more messages, and ends each connection when its own are back. `keep`: what is due already is
     /// still sent, or connected.
-    pub(super) fn stop(&self, keep: bool) {
+    pub(crate) fn stop(&self, keep: bool) {
         for target in &self.targets {
             let connections = target.worker.lock().stop(keep);
             tell(target, &connections, Order::Stop { keep });
@@ -125,12 +125,12 @@ impl Crew {
     }
 
     /// Whether nothing can come from any worker any more.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.workers().all(|worker| worker.lock().is_idle())
     }
 
     /// Tries again what found no place in a mailbox, and sees to it that all loops run.
-    pub(super) fn look_after(&mut self) -> Result<(), Failure> {
+    pub(crate) fn look_after(&mut self) -> Result<(), Failure> {
         if self.threads.iter().any(JoinHandle::is_finished) {
             // Only an error ends a loop before it is told to.
             self.targets.iter().for_each(|target| target.handle.abort());
@@ -141,7 +141,7 @@ impl Crew {
     }
 
     /// Ends the loops. Those that still wait for an answer have waited long enough.
-    pub(super) fn end(&mut self) -> Result<(), Failure> {
+    pub(crate) fn end(&mut self) -> Result<(), Failure> {
         for target in &self.targets {
             if target.worker.lock().is_idle() {
                 target.handle.drain();
@@ -159,7 +159,7 @@ impl Crew {
         Ok(())
     }
 
-    pub(super) fn connections(&self) -> Connections {
+    pub(crate) fn connections(&self) -> Connections {
         let mut sum = Connections::default();
         for worker in self.workers() {
             let (made, open_max) = worker.lock().connections();
@@ -169,7 +169,7 @@ impl Crew {
         sum
     }
 
-    pub(super) fn ends(&self) -> Ends {
+    pub(crate) fn ends(&self) -> Ends {
         let mut sum = Ends::default();
         self.workers().for_each(|worker| sum += worker.lock().ends());
         sum

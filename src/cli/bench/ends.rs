@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// How one connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// We sent our FIN, everything came back, and then the server's FIN.
     Fin,
     /// The echo differs from what was sent, or is longer.
@@ -34,7 +34,7 @@ pub(super) enum End {
 
 impl End {
     /// What the reason says where the protocol has seen nothing that says more. `was_open`: it was made before.
-    pub(super) fn of(reason: CloseReason, was_open: bool) -> Self {
+    pub(crate) fn of(reason: CloseReason, was_open: bool) -> Self {
         match reason {
             CloseReason::Peer | CloseReason::Finished | CloseReason::Drained => Self::Fin,
             CloseReason::Reset | CloseReason::ResetUnsent => Self::Reset,
@@ -69,29 +69,29 @@ impl End {
 
 /// How many connections ended in which way.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ends {
-    pub(super) fin: u64,
-    pub(super) failures: Failures,
+pub(crate) struct Ends {
+    pub(crate) fin: u64,
+    pub(crate) failures: Failures,
     /// Why the first connection that could not be made was not.
-    pub(super) first_connect_error: Option<ErrorKind>,
+    pub(crate) first_connect_error: Option<ErrorKind>,
 }
 
 /// Ends that ought not to be. The names are those of the JSON report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Failures {
-    pub(super) corrupt: u64,
-    pub(super) truncated: u64,
-    pub(super) short_close: u64,
-    pub(super) reset: u64,
-    pub(super) unanswered: u64,
-    pub(super) refused: u64,
-    pub(super) connect_timeout: u64,
-    pub(super) connect_failed: u64,
-    pub(super) failed: u64,
+pub(crate) struct Failures {
+    pub(crate) corrupt: u64,
+    pub(crate) truncated: u64,
+    pub(crate) short_close: u64,
+    pub(crate) reset: u64,
+    pub(crate) unanswered: u64,
+    pub(crate) refused: u64,
+    pub(crate) connect_timeout: u64,
+    pub(crate) connect_failed: u64,
+    pub(crate) failed: u64,
 }
 
 impl Ends {
-    pub(super) fn count(&mut self, end: End) {
+    pub(crate) fn count(&mut self, end: End) {
         let failures = &mut self.failures;
         let counter = match end {
             End::Fin => &mut self.fin,
@@ -143,7 +143,7 @@ impl AddAssign<&Self> for Ends {
 
 impl Failures {
     /// Each kind, as people call it.
-    pub(super) const fn all(&self) -> [(&'static str, u64); 9] {
+    pub(crate) const fn all(&self) -> [(&'static str, u64); 9] {
         [
             ("corrupt", self.corrupt),
             ("truncated", self.truncated),
@@ -157,12 +157,12 @@ impl Failures {
         ]
     }
 
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.all().iter().map(|(_, count)| count).sum()
     }
 
     /// Those that there were, as `2 corrupt, 1 reset`; `none` if there were none.
-    pub(super) fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let there: Vec<String> = self
             .all()
             .iter()

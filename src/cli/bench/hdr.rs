@@ -31,7 +31,7 @@ const CONNECT: &str = "connect";
 const NANOS_PER_MILLISECOND: f64 = 1e6;
 
 /// The file of a log, before the log begins.
-pub(super) struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     /// Every line is written at once, so that it is there whatever happens later.
     file: LineWriter<File>,
@@ -39,14 +39,14 @@ pub(super) struct LogFile {
 }
 
 /// A log that is written interval by interval.
-pub(super) struct Log<'a> {
+pub(crate) struct Log<'a> {
     path: &'a Path,
     begin: Instant,
     writer: IntervalLogWriter<'a, 'a, LineWriter<File>, V2DeflateSerializer>,
 }
 
 impl LogFile {
-    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let file = File::create(path).map_err(|error| cannot("write", path, &error))?;
         Ok(Self {
             path: path.to_owned(),
@@ -56,7 +56,7 @@ impl LogFile {
     }
 
     /// Writes the header. Intervals are counted from now.
-    pub(super) fn begin(&mut self, title: &str) -> Result<Log<'_>, Failure> {
+    pub(crate) fn begin(&mut self, title: &str) -> Result<Log<'_>, Failure> {
         let (path, now) = (&self.path, clock::time_of_day());
         let writer = IntervalLogWriterBuilder::new()
             .add_comment(title)
@@ -71,7 +71,7 @@ impl LogFile {
 
 impl Log<'_> {
     /// Appends an interval of this length, which has just ended.
-    pub(super) fn write(&mut self, tally: &Tally, length: Duration) -> Result<(), Failure> {
+    pub(crate) fn write(&mut self, tally: &Tally, length: Duration) -> Result<(), Failure> {
         self.write_tagged(None, &tally.latency, length)?;
         if let Some(uncorrected) = &tally.uncorrected {
             self.write_tagged(Some(UNCORRECTED), uncorrected, length)?;
@@ -80,7 +80,7 @@ impl Log<'_> {
     }
 
     /// Appends how long the connections took that were made before the load began.
-    pub(super) fn write_connects(&mut self, connects: &Latencies) -> Result<(), Failure> {
+    pub(crate) fn write_connects(&mut self, connects: &Latencies) -> Result<(), Failure> {
         self.write_connects_of(connects, self.begin.elapsed())
     }
 
@@ -102,19 +102,19 @@ impl Log<'_> {
 
 /// What logs come to together.
 #[derive(Debug)]
-pub(super) struct Merged {
-    pub(super) latency: Latencies,
-    pub(super) uncorrected: Option<Latencies>,
-    pub(super) connect: Latencies,
+pub(crate) struct Merged {
+    pub(crate) latency: Latencies,
+    pub(crate) uncorrected: Option<Latencies>,
+    pub(crate) connect: Latencies,
     /// Messages in a second, added up over the logs.
-    pub(super) rate: f64,
+    pub(crate) rate: f64,
     /// The time that the longest log covers.
-    pub(super) elapsed: Duration,
-    pub(super) series: Vec<Point>,
+    pub(crate) elapsed: Duration,
+    pub(crate) series: Vec<Point>,
 }
 
 /// Reads logs and puts them together.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Merged, Failure> {
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Merged, Failure> {
     let mut merged = Merged {
         latency: latencies(),
         uncorrected: None,

@@ -51,7 +51,7 @@ svg{display:block;width:100%;height:auto}\
 footer{color:#8593a8;font-size:13px}";
 
 /// The page of a load.
-pub(super) fn outcome(outcome: &Outcome) -> String {
+pub(crate) fn outcome(outcome: &Outcome) -> String {
     let (plan, total) = (&outcome.plan, &outcome.total);
     let failures = outcome.ends.failures;
     let early = outcome.interrupted.then(|| "It was ended early: these are the figures so far.".to_owned());
@@ -79,7 +79,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
 }
 
 /// The page of logs that were put together.
-pub(super) fn merged(merged: &Merged, logs: usize) -> String {
+pub(crate) fn merged(merged: &Merged, logs: usize) -> String {
     let latencies = table::named(&merged.latency, merged.uncorrected.as_ref(), &merged.connect);
     let mut heads =
         vec![(units::number(merged.rate), "messages/s"), (units::count(merged.latency.len()), "messages")];

@@ -88,7 +88,7 @@ struct Interval {
 }
 
 /// All the figures of a load.
-pub(super) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
+pub(crate) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
     let (plan, total) = (&outcome.plan, &outcome.total);
     text(&Bench {
         version: VERSION,
@@ -123,7 +123,7 @@ pub(super) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
 }
 
 /// All that logs come to.
-pub(super) fn merged(merged: &Merged, logs: usize) -> Result<String, Failure> {
+pub(crate) fn merged(merged: &Merged, logs: usize) -> Result<String, Failure> {
     text(&Report {
         version: VERSION,
         logs,

@@ -12,7 +12,7 @@
 //! plan, pace, args, units, clock    leaves
 //! ```
 
-mod args;
+pub(crate) mod args;
 mod charts;
 mod clock;
 mod connection;
@@ -20,29 +20,28 @@ mod crew;
 mod echo;
 mod ends;
 mod figures;
-mod hdr;
-mod html;
-mod json;
+pub(crate) mod hdr;
+pub(crate) mod html;
+pub(crate) mod json;
 mod load;
 mod outcome;
-mod output;
+pub(crate) mod output;
 mod pace;
 mod pacer;
 mod pattern;
 mod plan;
 mod progress;
-pub(crate) mod report;
 mod samples;
-mod table;
+pub(crate) mod table;
 mod tally;
-mod units;
+pub(crate) mod units;
 mod worker;
 
 use std::{io, net::TcpStream, process::ExitCode};
 
 use echoloop::Address;
 
-pub(crate) use self::args::{BENCH_HELP, BenchArgs, REPORT_HELP, ReportArgs};
+pub(crate) use self::args::BenchArgs;
 use self::{
     args::Format, hdr::LogFile, load::Load, outcome::Outcome, output::PageFile, plan::Plan, worker::Event,
 };

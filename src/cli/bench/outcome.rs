@@ -14,38 +14,38 @@ use super::{
 
 /// What a load has come to.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) plan: Arc<Plan>,
+pub(crate) struct Outcome {
+    pub(crate) plan: Arc<Plan>,
     /// How long it was measured.
-    pub(super) elapsed: Duration,
+    pub(crate) elapsed: Duration,
     /// Whether it was ended before its time.
-    pub(super) interrupted: bool,
-    pub(super) connections: Connections,
-    pub(super) ends: Ends,
-    pub(super) total: Tally,
-    pub(super) series: Vec<Point>,
+    pub(crate) interrupted: bool,
+    pub(crate) connections: Connections,
+    pub(crate) ends: Ends,
+    pub(crate) total: Tally,
+    pub(crate) series: Vec<Point>,
 }
 
 impl Outcome {
     /// Messages in a second.
-    pub(super) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         per_second(self.total.messages, self.elapsed)
     }
 
     /// Bytes that came back, in a second; as many were sent.
-    pub(super) fn byte_rate(&self) -> f64 {
+    pub(crate) fn byte_rate(&self) -> f64 {
         per_second(self.total.bytes, self.elapsed)
     }
 
     /// Nothing went wrong.
-    pub(super) fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.ends.failures.total() == 0
     }
 }
 
 impl Plan {
     /// What kind of load it is, in a few words.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let kind = if self.is_paced() { "open loop" } else { "closed loop" };
         let size = units::size(self.size);
         let messages = match (self.churn, self.pipeline) {
@@ -59,19 +59,19 @@ impl Plan {
     }
 
     /// The connections that were asked for.
-    pub(super) fn connections_wanted(&self) -> String {
+    pub(crate) fn connections_wanted(&self) -> String {
         let connections = units::count(self.connections);
         // With a rate of connections, as many are open as that takes.
         if self.churn && self.is_paced() { format!("at most {connections}") } else { connections }
     }
 
     /// The rate that was asked for.
-    pub(super) fn rate_wanted(&self) -> String {
+    pub(crate) fn rate_wanted(&self) -> String {
         self.rate.map_or_else(|| "all it takes".to_owned(), |rate| rate.to_string())
     }
 
     /// How much was to be measured.
-    pub(super) fn extent_wanted(&self) -> String {
+    pub(crate) fn extent_wanted(&self) -> String {
         match self.extent {
             Extent::Time { measured, .. } => units::span(measured),
             Extent::Messages(messages) => format!("{} messages", units::count(messages)),

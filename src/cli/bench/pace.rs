@@ -3,13 +3,14 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::units;
+use crate::cli::values;
 
 /// So many in a second.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(crate) struct Rate(f64);
 
 impl Rate {
-    pub(super) const fn per_second(self) -> f64 {
+    pub(crate) const fn per_second(self) -> f64 {
         self.0
     }
 }
@@ -20,7 +21,7 @@ impl FromStr for Rate {
     /// As `500`, `10k`, `10k/s` or `1.5M/s`.
     fn from_str(text: &str) -> Result<Self, String> {
         let number = text.trim().strip_suffix("/s").unwrap_or(text.trim());
-        match units::scaled(number) {
+        match values::scaled(number) {
             Some(rate) if (1e-3..=1e9).contains(&rate) => Ok(Self(rate)),
             Some(_) => Err("it must be from 0.001 to 1G in a second".to_owned()),
             None => Err("write it like 500, 10k/s or 1.5M/s".to_owned()),
@@ -36,7 +37,7 @@ impl fmt::Display for Rate {
 
 /// Events at even distances, the first at once. What comes late changes nothing for those behind it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     rate: Rate,
     /// How many were taken.
     taken: u64,
@@ -45,12 +46,12 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) const fn new(rate: Rate, limit: Option<u64>) -> Self {
+    pub(crate) const fn new(rate: Rate, limit: Option<u64>) -> Self {
         Self { rate, taken: 0, limit }
     }
 
     /// When the next one is due, from the beginning; `None` after the last.
-    pub(super) fn next(&self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         if self.limit.is_some_and(|limit| self.taken >= limit) {
             return None;
         }
@@ -58,7 +59,7 @@ impl Schedule {
     }
 
     /// Takes the next one if it is due `elapsed` after the beginning, and says when it was.
-    pub(super) fn take(&mut self, elapsed: Duration) -> Option<Duration> {
+    pub(crate) fn take(&mut self, elapsed: Duration) -> Option<Duration> {
         let due = self.next().filter(|&due| due <= elapsed)?;
         self.taken += 1;
         Some(due)

@@ -5,11 +5,11 @@
 const PERIOD: usize = 65_521;
 
 /// The longest piece that can be had at once.
-pub(super) const PIECE_MAX: usize = 64 << 10;
+pub(crate) const PIECE_MAX: usize = 64 << 10;
 
 /// Random bytes from a seed, repeated for ever.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     seed: u64,
     /// The period, and so much of it again that a piece from any place is in one slice.
     bytes: Box<[u8]>,
@@ -17,10 +17,10 @@ pub(super) struct Pattern {
 
 /// A place in the pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(usize);
+pub(crate) struct Place(usize);
 
 impl Pattern {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut random = SplitMix(seed);
         let mut bytes = vec![0; PERIOD];
         for chunk in bytes.chunks_mut(size_of::<u64>()) {
@@ -32,13 +32,13 @@ impl Pattern {
     }
 
     /// Where the stream of the connection with this label begins: the streams of two connections differ.
-    pub(super) fn start_of(&self, label: u64) -> Place {
+    pub(crate) fn start_of(&self, label: u64) -> Place {
         let place = SplitMix(self.seed ^ label.rotate_left(32)).next() % PERIOD as u64;
         Place(usize::try_from(place).unwrap_or(0))
     }
 
     /// The next `length` bytes, or as many as a piece has, and moves `place` behind them.
-    pub(super) fn next(&self, place: &mut Place, length: usize) -> &[u8] {
+    pub(crate) fn next(&self, place: &mut Place, length: usize) -> &[u8] {
         let length = length.min(PIECE_MAX);
         let piece = &self.bytes[place.0..place.0 + length];
         place.0 = (place.0 + length) % PERIOD;
@@ -46,7 +46,7 @@ impl Pattern {
     }
 
     /// Whether `bytes` are the next ones, and moves `place` behind them.
-    pub(super) fn matches(&self, place: &mut Place, bytes: &[u8]) -> bool {
+    pub(crate) fn matches(&self, place: &mut Place, bytes: &[u8]) -> bool {
         bytes.chunks(PIECE_MAX).all(|piece| piece == self.next(place, piece.len()))
     }
 }

@@ -12,28 +12,28 @@ use super::{
 
 /// The load. Fixed before it begins.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Where the server is, resolved.
-    pub(super) address: Address,
-    pub(super) connections: u64,
-    pub(super) threads: u64,
-    pub(super) size: usize,
-    pub(super) pipeline: u32,
+    pub(crate) address: Address,
+    pub(crate) connections: u64,
+    pub(crate) threads: u64,
+    pub(crate) size: usize,
+    pub(crate) pipeline: u32,
     /// Messages, or with `churn` connections, in a second: an open loop. `None` is a closed loop.
-    pub(super) rate: Option<Rate>,
-    pub(super) churn: bool,
-    pub(super) connect_rate: Option<Rate>,
-    pub(super) extent: Extent,
-    pub(super) timeout: Duration,
-    pub(super) seed: u64,
-    pub(super) pattern: Arc<Pattern>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) churn: bool,
+    pub(crate) connect_rate: Option<Rate>,
+    pub(crate) extent: Extent,
+    pub(crate) timeout: Duration,
+    pub(crate) seed: u64,
+    pub(crate) pattern: Arc<Pattern>,
 }
 
 /// Output is queued up to here; more is written when this much less waits.
-pub(super) const QUEUE_MAX: usize = 256 << 10;
+pub(crate) const QUEUE_MAX: usize = 256 << 10;
 
 impl Plan {
-    pub(super) fn new(args: &BenchArgs, address: Address) -> Self {
+    pub(crate) fn new(args: &BenchArgs, address: Address) -> Self {
         Self {
             address,
             connections: args.connections,
@@ -51,17 +51,17 @@ impl Plan {
     }
 
     /// Whether messages have a time at which they are to be sent.
-    pub(super) const fn is_paced(&self) -> bool {
+    pub(crate) const fn is_paced(&self) -> bool {
         self.rate.is_some()
     }
 
     /// How many connections a worker has at once.
-    pub(super) fn connections_of(&self, worker: u64) -> usize {
+    pub(crate) fn connections_of(&self, worker: u64) -> usize {
         usize::try_from(share(self.connections, self.threads, worker)).unwrap_or(usize::MAX)
     }
 
     /// How many messages a worker may begin; `None` is without end. In an open loop others count them.
-    pub(super) fn messages_of(&self, worker: u64) -> Option<u64> {
+    pub(crate) fn messages_of(&self, worker: u64) -> Option<u64> {
         match self.extent {
             Extent::Messages(messages) if !self.is_paced() => Some(share(messages, self.threads, worker)),
             Extent::Messages(_) | Extent::Time { .. } => None,
@@ -69,7 +69,7 @@ impl Plan {
     }
 
     /// The limits of a loop that makes so many connections.
-    pub(super) fn config(&self, connections: usize) -> Config {
+    pub(crate) fn config(&self, connections: usize) -> Config {
         let mut config = Config::default();
         config.keep_running = true;
         // Some have ended and wait for their slots to be freed while their successors are made.

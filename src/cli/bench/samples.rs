@@ -10,22 +10,22 @@ use super::{
 
 /// The figures of one interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
+pub(crate) struct Point {
     /// From the beginning of the measurement to that of the interval.
-    pub(super) start: Duration,
-    pub(super) length: Duration,
-    pub(super) messages: u64,
+    pub(crate) start: Duration,
+    pub(crate) length: Duration,
+    pub(crate) messages: u64,
     /// `None` where nobody counted them.
-    pub(super) bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
     /// Latencies in nanoseconds.
-    pub(super) p50: u64,
-    pub(super) p99: u64,
-    pub(super) max: u64,
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
 }
 
 impl Point {
     /// What the tally of an interval comes to.
-    pub(super) fn of(tally: &Tally, start: Duration, length: Duration) -> Self {
+    pub(crate) fn of(tally: &Tally, start: Duration, length: Duration) -> Self {
         Self {
             start,
             length,
@@ -38,19 +38,19 @@ impl Point {
     }
 
     /// Messages in a second.
-    pub(super) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         per_second(self.messages, self.length)
     }
 }
 
 /// So many within this time, in a second; 0 if there was no time.
-pub(super) fn per_second(count: u64, time: Duration) -> f64 {
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
 /// The figures so far: of each interval, and of all together.
 #[derive(Debug)]
-pub(super) struct Samples {
+pub(crate) struct Samples {
     begin: Instant,
     last: Instant,
     /// The latest interval.
@@ -63,7 +63,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    pub(super) fn new(paced: bool) -> Self {
+    pub(crate) fn new(paced: bool) -> Self {
         let now = clock::now();
         Self {
             begin: now,
@@ -77,7 +77,7 @@ impl Samples {
     }
 
     /// What was before does not count, except how long connections took to make if those are not part of the load.
-    pub(super) fn restart(&mut self, churn: bool) {
+    pub(crate) fn restart(&mut self, churn: bool) {
         if churn {
             self.total.clear();
         } else {
@@ -88,7 +88,7 @@ impl Samples {
     }
 
     /// Ends an interval.
-    pub(super) fn take<'a>(&mut self, workers: impl Iterator<Item = &'a Shared>) -> Point {
+    pub(crate) fn take<'a>(&mut self, workers: impl Iterator<Item = &'a Shared>) -> Point {
         let now = clock::now();
         self.interval.clear();
         for worker in workers {
@@ -106,22 +106,22 @@ impl Samples {
         point
     }
 
-    pub(super) const fn interval(&self) -> &Tally {
+    pub(crate) const fn interval(&self) -> &Tally {
         &self.interval
     }
 
     /// How long connections took to make so far.
-    pub(super) const fn connects(&self) -> &Latencies {
+    pub(crate) const fn connects(&self) -> &Latencies {
         &self.total.connect
     }
 
     /// How long it was measured.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.last - self.begin
     }
 
     /// What was measured in all, and in each interval.
-    pub(super) fn finish(self) -> (Tally, Vec<Point>) {
+    pub(crate) fn finish(self) -> (Tally, Vec<Point>) {
         (self.total, self.series)
     }
 }

@@ -3,14 +3,14 @@
 use super::{outcome::Outcome, tally::Latencies, units};
 
 /// The quantiles that are shown, and what they are called.
-pub(super) const QUANTILES: [(&str, f64); 5] =
+pub(crate) const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 /// Rows of cells, of which the first row and the first cells are headings.
-pub(super) type Rows = Vec<Vec<String>>;
+pub(crate) type Rows = Vec<Vec<String>>;
 
 /// All the figures of a load.
-pub(super) fn outcome(outcome: &Outcome) -> String {
+pub(crate) fn outcome(outcome: &Outcome) -> String {
     let plan = &outcome.plan;
     let mut text = format!("{}: {}\n", plan.address, plan.describe());
     if outcome.interrupted {
@@ -24,7 +24,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
 }
 
 /// What was asked for, and what was achieved.
-pub(super) fn demand(outcome: &Outcome) -> Rows {
+pub(crate) fn demand(outcome: &Outcome) -> Rows {
     let plan = &outcome.plan;
     let total = &outcome.total;
     let row = |name: &str, wanted: String, achieved: String| vec![name.to_owned(), wanted, achieved];
@@ -40,12 +40,12 @@ pub(super) fn demand(outcome: &Outcome) -> Rows {
 }
 
 /// The latencies of a load, by name.
-pub(super) fn latencies(outcome: &Outcome) -> Vec<(&'static str, &Latencies)> {
+pub(crate) fn latencies(outcome: &Outcome) -> Vec<(&'static str, &Latencies)> {
     named(&outcome.total.latency, outcome.total.uncorrected.as_ref(), &outcome.total.connect)
 }
 
 /// Latencies by name. Those of messages are called after what they count from, where that may differ.
-pub(super) fn named<'a>(
+pub(crate) fn named<'a>(
     latency: &'a Latencies,
     uncorrected: Option<&'a Latencies>,
     connect: &'a Latencies,
@@ -61,7 +61,7 @@ pub(super) fn named<'a>(
 }
 
 /// Latencies at the quantiles.
-pub(super) fn latency(latencies: &[(&str, &Latencies)]) -> Rows {
+pub(crate) fn latency(latencies: &[(&str, &Latencies)]) -> Rows {
     let names = QUANTILES.iter().map(|&(name, _)| name).chain(["max"]);
     let mut rows = vec![["latency"].into_iter().chain(names).map(str::to_owned).collect::<Vec<_>>()];
     for (name, histogram) in latencies {
@@ -78,7 +78,7 @@ pub(super) fn latency(latencies: &[(&str, &Latencies)]) -> Rows {
 }
 
 /// How connections ended.
-pub(super) fn ends(outcome: &Outcome) -> Rows {
+pub(crate) fn ends(outcome: &Outcome) -> Rows {
     let ends = &outcome.ends;
     let reset = units::count(ends.failures.reset);
     vec![
@@ -88,7 +88,7 @@ pub(super) fn ends(outcome: &Outcome) -> Rows {
 }
 
 /// Columns under one another: the first to the left, the others to the right if there are several.
-pub(super) fn layout(rows: &Rows) -> String {
+pub(crate) fn layout(rows: &Rows) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

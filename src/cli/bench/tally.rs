@@ -7,18 +7,18 @@ use hdrhistogram::Histogram;
 use super::clock::nanos;
 
 /// Latencies in nanoseconds.
-pub(super) type Latencies = Histogram<u64>;
+pub(crate) type Latencies = Histogram<u64>;
 
 /// Longer ones count as this.
 const LATENCY_MAX: u64 = 3_600 * 1_000_000_000;
 
 /// An empty histogram: up to an hour, three significant digits.
-pub(super) fn latencies() -> Latencies {
+pub(crate) fn latencies() -> Latencies {
     Histogram::new_with_bounds(1, LATENCY_MAX, 3).expect("the bounds are in order")
 }
 
 /// Adds up histograms, whatever their bounds.
-pub(super) fn merge(sum: &mut Latencies, more: &Latencies) {
+pub(crate) fn merge(sum: &mut Latencies, more: &Latencies) {
     if sum.add(more).is_err() {
         // One with longer latencies than ours can hold: they count as the longest that it can.
         for bucket in more.iter_recorded() {
@@ -29,36 +29,36 @@ pub(super) fn merge(sum: &mut Latencies, more: &Latencies) {
 
 /// When a message was to be sent, and when it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Start {
-    pub(super) due: Instant,
-    pub(super) sent: Instant,
+pub(crate) struct Start {
+    pub(crate) due: Instant,
+    pub(crate) sent: Instant,
 }
 
 impl Start {
     /// Of a message that is due when it is sent.
-    pub(super) const fn at(now: Instant) -> Self {
+    pub(crate) const fn at(now: Instant) -> Self {
         Self { due: now, sent: now }
     }
 }
 
 /// What was measured within some time.
 #[derive(Clone, Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Messages whose last byte came back.
-    pub(super) messages: u64,
+    pub(crate) messages: u64,
     /// Bytes that came back.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// From when a message was to be sent.
-    pub(super) latency: Latencies,
+    pub(crate) latency: Latencies,
     /// From when it was sent, where that may be later.
-    pub(super) uncorrected: Option<Latencies>,
+    pub(crate) uncorrected: Option<Latencies>,
     /// From the request for a connection until it was made.
-    pub(super) connect: Latencies,
+    pub(crate) connect: Latencies,
 }
 
 impl Tally {
     /// Nothing yet. `paced`: messages have a time at which they are to be sent.
-    pub(super) fn new(paced: bool) -> Self {
+    pub(crate) fn new(paced: bool) -> Self {
         Self {
             messages: 0,
             bytes: 0,
@@ -69,7 +69,7 @@ impl Tally {
     }
 
     /// Counts a message that is back now.
-    pub(super) fn record(&mut self, start: Start, now: Instant) {
+    pub(crate) fn record(&mut self, start: Start, now: Instant) {
         self.messages += 1;
         self.latency.saturating_record(nanos(now.saturating_duration_since(start.due)));
         if let Some(uncorrected) = &mut self.uncorrected {
@@ -78,11 +78,11 @@ impl Tally {
     }
 
     /// Counts a connection that took so long to make.
-    pub(super) fn record_connect(&mut self, took: Duration) {
+    pub(crate) fn record_connect(&mut self, took: Duration) {
         self.connect.saturating_record(nanos(took));
     }
 
-    pub(super) fn add(&mut self, more: &Self) {
+    pub(crate) fn add(&mut self, more: &Self) {
         self.messages += more.messages;
         self.bytes += more.bytes;
         merge(&mut self.latency, &more.latency);
@@ -93,13 +93,13 @@ impl Tally {
     }
 
     /// Back to nothing, without giving memory back.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.clear_messages();
         self.connect.reset();
     }
 
     /// Forgets everything but how long connections took to make.
-    pub(super) fn clear_messages(&mut self) {
+    pub(crate) fn clear_messages(&mut self) {
         (self.messages, self.bytes) = (0, 0);
         self.latency.reset();
         if let Some(uncorrected) = &mut self.uncorrected {

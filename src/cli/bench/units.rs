@@ -1,21 +1,9 @@
-//! Figures as people write and read them.
+//! Figures as people read them.
 
 use std::time::Duration;
 
-/// A positive number with an optional `k`, `M` or `G`: thousands, millions, thousands of millions.
-pub(super) fn scaled(text: &str) -> Option<f64> {
-    let (digits, factor) = match text.as_bytes().last()? {
-        b'k' | b'K' => (&text[..text.len() - 1], 1e3),
-        b'm' | b'M' => (&text[..text.len() - 1], 1e6),
-        b'g' | b'G' => (&text[..text.len() - 1], 1e9),
-        _ => (text, 1.0),
-    };
-    let is_plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !digits.is_empty();
-    digits.parse::<f64>().ok().filter(|_| is_plain).map(|number| number * factor)
-}
-
 /// A whole number, with commas between thousands.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (position, digit) in digits.chars().enumerate() {
@@ -28,7 +16,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A number with as many digits as matter.
-pub(super) fn number(number: f64) -> String {
+pub(crate) fn number(number: f64) -> String {
     if number >= 100.0 {
         // Formatting rounds as it should.
         let rounded = format!("{number:.0}");
@@ -39,7 +27,7 @@ pub(super) fn number(number: f64) -> String {
 }
 
 /// A latency, in the unit that suits it.
-pub(super) fn latency(nanos: u64) -> String {
+pub(crate) fn latency(nanos: u64) -> String {
     const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
     let nanos = nanos as f64;
     // What would be written as 1000 of a unit is 1 of the next.
@@ -48,14 +36,14 @@ pub(super) fn latency(nanos: u64) -> String {
 }
 
 /// Bytes, in the decimal unit that suits them.
-pub(super) fn bytes(bytes: f64) -> String {
+pub(crate) fn bytes(bytes: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9)];
     let (unit, size) = UNITS.into_iter().rev().find(|&(_, size)| bytes >= size * 0.9995).unwrap_or(UNITS[0]);
     format!("{} {unit}", three_digits(bytes / size))
 }
 
 /// The size of a message, in the binary unit of which it is a whole number.
-pub(super) fn size(bytes: usize) -> String {
+pub(crate) fn size(bytes: usize) -> String {
     const UNITS: [(&str, usize); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
     let fits = |&(_, size): &(&str, usize)| bytes >= size && bytes.is_multiple_of(size);
     let (unit, size) = UNITS.into_iter().find(fits).unwrap_or(("B", 1));
@@ -63,7 +51,7 @@ pub(super) fn size(bytes: usize) -> String {
 }
 
 /// How long something was, with as many digits as matter.
-pub(super) fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     latency(super::clock::nanos(duration))
 }
 
@@ -78,16 +66,6 @@ fn three_digits(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_read_with_units() {
-        for (text, number) in [("1", 1.0), ("10k", 1e4), ("2.5M", 2.5e6), ("1G", 1e9), ("7K", 7e3)] {
-            assert_eq!(scaled(text), Some(number), "{text}");
-        }
-        for bad in ["", "k", "-1", "+1", "1e3", "inf", "1.2.3", "1 k", "1kk", "µ"] {
-            assert_eq!(scaled(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn figures_have_three_digits_and_a_unit() {

@@ -1,4 +1,4 @@
-//! Whether an echo equals what was sent, in little memory however long it is.
+//! Compares an echo with what was sent, in little memory however long the stream is.
 
 use std::{
     collections::VecDeque,
@@ -10,76 +10,79 @@ use std::{
 /// How many bytes a digest stands for.
 const BLOCK: u64 = 64 << 10;
 
-/// Compares two streams block by block. One thread tells what it sends, another what it receives.
+/// Compares two streams block by block. One thread reports what it sends, another what it receives.
 ///
-/// Of what was sent and did not come back yet only a digest per 64 KiB is kept.
+/// For each 64 KiB in flight only a digest is kept.
 #[derive(Debug)]
-pub(crate) struct Comparison {
+pub(super) struct Comparison {
     keys: RandomState,
-    sent: Mutex<Sent>,
+    sent: Mutex<SentStream>,
 }
 
 #[derive(Debug)]
-struct Sent {
-    stream: Stream,
-    /// Digests of whole blocks that did not come back yet.
+struct SentStream {
+    stream: StreamDigest,
+    /// Digests of the whole blocks in flight.
     blocks: VecDeque<u64>,
 }
 
 /// One direction: its length so far, and the block that it is in.
 #[derive(Debug)]
-struct Stream {
+struct StreamDigest {
     hasher: <RandomState as BuildHasher>::Hasher,
     length: u64,
 }
 
 /// The receiving side, which only one thread has.
 #[derive(Debug)]
-pub(crate) struct Received<'a> {
+pub(super) struct ReceivedStream<'a> {
     comparison: &'a Comparison,
-    stream: Stream,
+    stream: StreamDigest,
 }
 
 /// Where the echo differs.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Difference {
-    /// A byte in this range is another.
+pub(super) enum Difference {
+    /// At least one byte in this range differs.
     Corrupt(Range<u64>),
     /// More came back than was sent.
     TooLong,
 }
 
 impl Comparison {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let keys = RandomState::new();
-        let stream = Stream { hasher: keys.build_hasher(), length: 0 };
-        Self { keys, sent: Mutex::new(Sent { stream, blocks: VecDeque::new() }) }
+        let stream = StreamDigest { hasher: keys.build_hasher(), length: 0 };
+        Self { keys, sent: Mutex::new(SentStream { stream, blocks: VecDeque::new() }) }
     }
 
-    /// To be told before the bytes are sent.
-    pub(crate) fn send(&self, bytes: &[u8]) {
+    /// Adds bytes that are about to be sent. Call it before they are, so that their echo is expected.
+    pub(super) fn send(&self, bytes: &[u8]) {
         let sent = &mut *self.lock();
         sent.stream.push(bytes, &self.keys, |digest, _| sent.blocks.push_back(digest));
     }
 
-    /// The bytes told so far.
-    pub(crate) fn sent(&self) -> u64 {
+    /// How many bytes were sent so far.
+    pub(super) fn sent(&self) -> u64 {
         self.lock().stream.length
     }
 
-    /// The other direction.
-    pub(crate) fn receiver(&self) -> Received<'_> {
-        Received { comparison: self, stream: Stream { hasher: self.keys.build_hasher(), length: 0 } }
+    /// The receiving side. Only one thread may have one.
+    pub(super) fn receiver(&self) -> ReceivedStream<'_> {
+        ReceivedStream {
+            comparison: self,
+            stream: StreamDigest { hasher: self.keys.build_hasher(), length: 0 },
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sent> {
+    fn lock(&self) -> MutexGuard<'_, SentStream> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Received<'_> {
-    /// To be told what came back.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<(), Difference> {
+impl ReceivedStream<'_> {
+    /// Adds bytes that came back, and compares each block that is complete with them.
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<(), Difference> {
         let sent = &mut *self.comparison.lock();
         let mut difference = None;
         self.stream.push(bytes, &self.comparison.keys, |digest, end| {
@@ -93,13 +96,13 @@ impl Received<'_> {
         difference.map_or(Ok(()), Err)
     }
 
-    /// The bytes that came back.
-    pub(crate) const fn length(&self) -> u64 {
+    /// How many bytes came back.
+    pub(super) const fn length(&self) -> u64 {
         self.stream.length
     }
 
-    /// When both directions have ended with the same length: whether the last, unfinished block is equal too.
-    pub(crate) fn finish(&self) -> Result<(), Difference> {
+    /// Compares the last, incomplete block. Both directions must have ended with the same length.
+    pub(super) fn finish(&self) -> Result<(), Difference> {
         let sent = self.comparison.lock();
         if self.stream.hasher.finish() == sent.stream.hasher.finish() {
             return Ok(());
@@ -109,16 +112,16 @@ impl Received<'_> {
     }
 }
 
-impl Stream {
-    /// Adds bytes; tells the digest and the end of each block that becomes whole.
-    fn push(&mut self, mut bytes: &[u8], keys: &RandomState, mut whole: impl FnMut(u64, u64)) {
+impl StreamDigest {
+    /// Adds bytes; calls `complete` with the digest and the end of each block that they complete.
+    fn push(&mut self, mut bytes: &[u8], keys: &RandomState, mut complete: impl FnMut(u64, u64)) {
         while !bytes.is_empty() {
             let missing = usize::try_from(BLOCK - self.length % BLOCK).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(missing.min(bytes.len()));
             self.hasher.write(now);
             self.length += now.len() as u64;
             if self.length.is_multiple_of(BLOCK) {
-                whole(self.hasher.finish(), self.length);
+                complete(self.hasher.finish(), self.length);
                 self.hasher = keys.build_hasher();
             }
             bytes = later;

@@ -1,15 +1,35 @@
-//! `echoloop report`: logs of several machines put together.
+//! `echoloop report`: its arguments, and the figures of several logs together.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
 
 use super::{
-    args::{Format, ReportArgs},
-    hdr::{self, Merged},
-    html, json,
-    output::{self, PageFile},
-    table, units,
+    bench::{
+        args::{Format, OutputArgs},
+        hdr::{self, Merged},
+        html, json,
+        output::{self, PageFile},
+        table, units,
+    },
+    failure::Failure,
 };
-use crate::cli::failure::Failure;
+
+const HELP: &str = "\
+The logs are those of `echoloop bench --hdr`, or any in the format of HdrHistogram with latencies in nanoseconds. \
+Latencies are merged; rates are added up, because the logs of one report are of loads that ran at the same time.";
+
+/// Merge latency logs of `bench`, for example from several machines
+#[derive(Debug, Parser)]
+#[command(after_long_help = HELP)]
+pub(crate) struct ReportArgs {
+    /// HdrHistogram logs, from one machine or many
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let page = args.output.report.as_deref().map(PageFile::create).transpose()?;

@@ -1,0 +1,129 @@
+//! The receiving direction: compares the echo with what was sent, and judges how the conversation ended.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    sync::mpsc::{Receiver, TryRecvError},
+    time::Duration,
+};
+
+use socket2::Socket;
+
+use super::{
+    comparison::{Comparison, Difference, ReceivedStream},
+    sender::{SendFailure, SendOutcome},
+};
+use crate::cli::failure::Failure;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// How often within a timeout the client checks for progress.
+const CHECKS_PER_TIMEOUT: u32 = 8;
+
+/// The receiving side of the conversation, and what it knows of the sending side.
+#[derive(Debug)]
+pub(super) struct EchoReceiver<'a> {
+    stream: ReceivedStream<'a>,
+    comparison: &'a Comparison,
+    sender: Receiver<SendOutcome>,
+    /// How the sender ended, once that is known.
+    send_outcome: Option<SendOutcome>,
+}
+
+impl<'a> EchoReceiver<'a> {
+    pub(super) fn new(comparison: &'a Comparison, sender: Receiver<SendOutcome>) -> Self {
+        Self { stream: comparison.receiver(), comparison, sender, send_outcome: None }
+    }
+
+    /// The bytes that came back so far.
+    pub(super) const fn received(&self) -> u64 {
+        self.stream.length()
+    }
+
+    /// Receives until the server sends its FIN, and compares. Fails if the server owes an answer and nothing is
+    /// sent or received for the timeout.
+    pub(super) fn receive_all(
+        &mut self,
+        mut socket: &Socket,
+        sink: &mut dyn Write,
+        timeout: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let check_interval =
+            timeout.map(|timeout| (timeout / CHECKS_PER_TIMEOUT).max(Duration::from_millis(1)));
+        socket.set_read_timeout(check_interval).map_err(|error| Failure::new(format!("socket: {error}")))?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let (mut sent_before, mut silent_checks) = (0, 0);
+        loop {
+            match socket.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    let equal = self.stream.receive(&buffer[..n]);
+                    // At once: someone may be waiting for a line that has no end yet.
+                    let written = sink.write_all(&buffer[..n]).and_then(|()| sink.flush());
+                    written.map_err(|error| Failure::stdout(&error))?;
+                    equal.map_err(|difference| differs(&difference))?;
+                    silent_checks = 0;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    let sent = self.comparison.sent();
+                    silent_checks = if sent == sent_before && self.is_owed() { silent_checks + 1 } else { 0 };
+                    if silent_checks >= CHECKS_PER_TIMEOUT {
+                        return Err(self.failure("the server went silent"));
+                    }
+                    sent_before = sent;
+                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(self.failure("the server reset the connection"));
+                }
+                Err(error) => return Err(self.failure(&format!("cannot receive: {error}"))),
+            }
+        }
+        self.check_end()
+    }
+
+    /// Whether the server owes bytes, or its FIN.
+    fn is_owed(&mut self) -> bool {
+        self.sender_has_ended() || self.received() < self.comparison.sent()
+    }
+
+    fn sender_has_ended(&mut self) -> bool {
+        if self.send_outcome.is_none() {
+            self.send_outcome = match self.sender.try_recv() {
+                Ok(outcome) => Some(outcome),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => unreachable!("the sender reports before it ends"),
+            };
+        }
+        self.send_outcome.is_some()
+    }
+
+    /// The server has sent its FIN: was everything sent, and did all of it come back?
+    fn check_end(&mut self) -> Result<(), Failure> {
+        self.sender_has_ended();
+        match &self.send_outcome {
+            Some(Err(SendFailure::Source(error))) => Err(Failure::new(format!("cannot read stdin: {error}"))),
+            Some(Ok(())) if self.received() == self.comparison.sent() => {
+                self.stream.finish().map_err(|difference| differs(&difference))
+            }
+            Some(Err(SendFailure::Socket(error))) => {
+                Err(self.failure(&format!("the server stopped receiving: {error}")))
+            }
+            Some(Ok(())) | None => Err(self.failure("the server closed the connection early")),
+        }
+    }
+
+    /// What went wrong, and how far the echo had come.
+    fn failure(&self, what: &str) -> Failure {
+        let (received, sent) = (self.received(), self.comparison.sent());
+        Failure::new(format!("{what}: {received} of {sent} bytes came back"))
+    }
+}
+
+fn differs(difference: &Difference) -> Failure {
+    Failure::new(match difference {
+        Difference::Corrupt(range) => {
+            format!("the echo differs from what was sent, between bytes {} and {}", range.start, range.end)
+        }
+        Difference::TooLong => "the server sent more than it was sent".to_owned(),
+    })
+}
