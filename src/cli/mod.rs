@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::{
-    bench::BenchArgs, client::ClientArgs, failure::Failure, report::ReportArgs, serve::ServeArgs,
+    bench::args::BenchArgs, client::ClientArgs, failure::Failure, report::ReportArgs, serve::ServeArgs,
     stderr::Stderr,
 };
 

@@ -2,26 +2,32 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum, value_parser};
+use clap::{Parser, value_parser};
 use echoloop::Address;
 
-use super::pace::Rate;
+use super::{
+    plan::{Extent, Plan},
+    rate::Rate,
+    report::output::OutputArgs,
+};
 use crate::cli::values::{OptionalTimeout, count, duration, size, timeout};
 
 const HELP: &str = "\
 Every connection is made first; then the load begins, and after the warm-up it is measured. Closed loop (the \
-default): each connection keeps --pipeline messages on their way and sends the next one when one is back. Open \
-loop (--rate): messages are sent at even distances whether or not the server keeps up, and their latencies count \
-from when they were to be sent, so that a stall counts for all who would have come meanwhile. With --churn each message has a \
-connection of its own: connect, send, shut down the sending side, receive to the end, close; latencies then include the connecting.
+default): each connection keeps --pipeline messages in flight, and sends the next one when one comes back. Open loop \
+(--rate): messages are sent at even intervals whether or not the server keeps up, and their latencies count from when \
+they were due. That avoids coordinated omission: a stall of the server also counts for the messages that wait behind \
+it. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
+end, close; latencies then include connecting.
 
-Every byte that comes back is checked. Corrupt, truncated, closed early, reset, unanswered, refused and other \
-failed connections are counted apart, and any of them makes the exit status 1; 2 is for wrong arguments.
+Every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, unanswered, \
+refused or failed in other ways are counted separately, and any of them makes the exit status 1; 2 is for wrong \
+arguments.
 
-Ctrl-C ends the load early and shows the figures so far; the second one ends the program at once.
+Ctrl-C ends the load early and shows the figures so far; a second one ends the program at once.
 
-A size is written like 512, 64KiB or 1MB, a rate like 500, 10k/s or 1.5M/s, a number like 1000, 10k or 1M, a duration like \
-500ms, 10s or 1m.";
+A size is written like 512, 64KiB or 1MB, a rate like 500, 10k/s or 1.5M/s, a number like 1000, 10k or 1M, a duration \
+like 500ms, 10s or 1m.";
 
 /// Measure an echo server under load, and check every byte
 #[derive(Debug, Parser)]
@@ -37,45 +43,45 @@ pub(crate) struct BenchArgs {
 
     /// The size of a message
     #[arg(short, long, value_name = "SIZE", default_value = "512", value_parser = size)]
-    pub(super) size: usize,
+    size: usize,
 
     /// How long to measure
     #[arg(short, long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     duration: Duration,
 
-    /// Measure so many messages, however long it takes, instead of a duration; there is no warm-up then
+    /// Measure this many messages, however long they take, instead of a duration; there is no warm-up then
     #[arg(short = 'n', long, value_name = "N", value_parser = count, conflicts_with_all = ["duration", "warmup"])]
     requests: Option<u64>,
 
-    /// How long the load runs before it is measured; 0 or off for not at all
+    /// How long the load runs before it is measured; 0 or off for no warm-up
     #[arg(long, value_name = "DUR", default_value = "1s", value_parser = timeout)]
     warmup: OptionalTimeout,
 
-    /// Messages on their way on each connection
+    /// Messages in flight on each connection
     #[arg(short, long, value_name = "DEPTH", default_value = "1", value_parser = value_parser!(u32).range(1..=65_536))]
-    pub(super) pipeline: u32,
+    pipeline: u32,
 
-    /// Open loop: send so many messages in a second over all connections, or with --churn make so many connections
+    /// Open loop: send this many messages per second over all connections, or with --churn make this many connections
     #[arg(short, long, value_name = "N/s", conflicts_with = "pipeline")]
-    pub(super) rate: Option<Rate>,
+    rate: Option<Rate>,
 
     /// A new connection for each message
     #[arg(long, conflicts_with_all = ["pipeline", "connect_rate"])]
-    pub(super) churn: bool,
+    churn: bool,
 
-    /// Make so many connections in a second before the load begins, instead of all as fast as they are accepted
+    /// Make this many connections per second before the load begins, instead of all as fast as they are accepted
     #[arg(long, value_name = "N/s")]
-    pub(super) connect_rate: Option<Rate>,
+    connect_rate: Option<Rate>,
 
-    /// Threads, each with a loop and a share of the connections of its own
+    /// Threads, each with its own event loop and share of the connections
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = value_parser!(u64).range(1..=1024))]
     pub(super) threads: u64,
 
-    /// Decides the bytes that are sent
+    /// The seed of the random bytes that are sent
     #[arg(long, value_name = "N", default_value = "1")]
-    pub(super) seed: u64,
+    seed: u64,
 
-    /// Give up a connection that is not made, or whose answer does not come, for this long
+    /// Give up a connection that is not established, or whose answer does not come, for this long
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     pub(super) timeout: Duration,
 
@@ -87,34 +93,25 @@ pub(crate) struct BenchArgs {
     pub(super) output: OutputArgs,
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct OutputArgs {
-    /// What stdout gets
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) format: Format,
-
-    /// Write a page with the figures and charts of them to this file
-    #[arg(long, value_name = "FILE.html")]
-    pub(crate) report: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// A table for people
-    Table,
-    /// One JSON object, whose fields are in the README
-    Json,
-}
-
-/// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    Time { warmup: Duration, measured: Duration },
-    Messages(u64),
-}
-
 impl BenchArgs {
-    pub(super) fn extent(&self) -> Extent {
+    /// The load that the arguments ask for, on the server at this address.
+    pub(super) fn plan(&self, address: Address) -> Plan {
+        Plan {
+            address,
+            connections: self.connections,
+            threads: self.threads,
+            size: self.size,
+            pipeline: self.pipeline,
+            rate: self.rate,
+            churn: self.churn,
+            connect_rate: self.connect_rate,
+            extent: self.extent(),
+            timeout: self.timeout,
+            seed: self.seed,
+        }
+    }
+
+    fn extent(&self) -> Extent {
         match self.requests {
             Some(requests) => Extent::Messages(requests),
             None => Extent::Time { warmup: self.warmup.0.unwrap_or_default(), measured: self.duration },

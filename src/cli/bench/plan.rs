@@ -1,57 +1,46 @@
-//! What a load is made of, as its connections see it.
+//! What load is to be made, as the arguments ask for it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use echoloop::{Address, Config};
+use echoloop::Address;
 
-use super::{
-    args::{BenchArgs, Extent},
-    pace::Rate,
-    pattern::Pattern,
-};
+use super::rate::Rate;
 
-/// The load. Fixed before it begins.
-#[derive(Debug)]
+/// The load that was asked for. It does not change while the load runs.
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Where the server is, resolved.
     pub(crate) address: Address,
+    /// Connections open at once, over all threads.
     pub(crate) connections: u64,
     pub(crate) threads: u64,
+    /// The size of a message in bytes.
     pub(crate) size: usize,
+    /// Messages in flight on each connection of a closed loop.
     pub(crate) pipeline: u32,
-    /// Messages, or with `churn` connections, in a second: an open loop. `None` is a closed loop.
+    /// Messages per second, or with `churn` connections per second: an open loop. `None` is a closed loop.
     pub(crate) rate: Option<Rate>,
+    /// Each message has a connection of its own.
     pub(crate) churn: bool,
+    /// Connections per second while they are made before the load begins.
     pub(crate) connect_rate: Option<Rate>,
     pub(crate) extent: Extent,
+    /// How long a connection, or an answer, is waited for.
     pub(crate) timeout: Duration,
+    /// Decides the bytes that are sent.
     pub(crate) seed: u64,
-    pub(crate) pattern: Arc<Pattern>,
 }
 
-/// Output is queued up to here; more is written when this much less waits.
-pub(crate) const QUEUE_MAX: usize = 256 << 10;
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Time { warmup: Duration, measured: Duration },
+    Messages(u64),
+}
 
 impl Plan {
-    pub(crate) fn new(args: &BenchArgs, address: Address) -> Self {
-        Self {
-            address,
-            connections: args.connections,
-            threads: args.threads,
-            size: args.size,
-            pipeline: args.pipeline,
-            rate: args.rate,
-            churn: args.churn,
-            connect_rate: args.connect_rate,
-            extent: args.extent(),
-            timeout: args.timeout,
-            seed: args.seed,
-            pattern: Arc::new(Pattern::new(args.seed)),
-        }
-    }
-
-    /// Whether messages have a time at which they are to be sent.
-    pub(crate) const fn is_paced(&self) -> bool {
+    /// Whether it is an open loop: messages are due at set times.
+    pub(crate) const fn is_open_loop(&self) -> bool {
         self.rate.is_some()
     }
 
@@ -60,31 +49,16 @@ impl Plan {
         usize::try_from(share(self.connections, self.threads, worker)).unwrap_or(usize::MAX)
     }
 
-    /// How many messages a worker may begin; `None` is without end. In an open loop others count them.
+    /// How many messages a worker may begin; `None` is without end. In an open loop the schedule counts them.
     pub(crate) fn messages_of(&self, worker: u64) -> Option<u64> {
         match self.extent {
-            Extent::Messages(messages) if !self.is_paced() => Some(share(messages, self.threads, worker)),
+            Extent::Messages(messages) if !self.is_open_loop() => Some(share(messages, self.threads, worker)),
             Extent::Messages(_) | Extent::Time { .. } => None,
         }
     }
-
-    /// The limits of a loop that makes so many connections.
-    pub(crate) fn config(&self, connections: usize) -> Config {
-        let mut config = Config::default();
-        config.keep_running = true;
-        // Some have ended and wait for their slots to be freed while their successors are made.
-        config.max_connections = Some(connections * 2 + 64);
-        config.mailbox_capacity = (connections + 1024).min(1 << 20);
-        // Above this a loop reads no further, which may be what the server waits for. So it is never reached.
-        config.set_high_water(QUEUE_MAX * 4);
-        config.connect_timeout = Some(self.timeout);
-        config.write_timeout = Some(self.timeout);
-        config.idle_timeout = Some(self.timeout);
-        config
-    }
 }
 
-/// The part of `total` that falls to one of `workers`.
+/// The part of `total` that one of `workers` gets.
 fn share(total: u64, workers: u64, worker: u64) -> u64 {
     total / workers + u64::from(worker < total % workers)
 }

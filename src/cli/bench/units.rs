@@ -1,32 +1,23 @@
-//! Figures as people read them.
+//! Numbers with units, as people read them.
 
 use std::time::Duration;
 
-/// A whole number, with commas between thousands.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+use indicatif::HumanCount;
 
-/// A number with as many digits as matter.
+use super::clock;
+
+/// A number: whole from 100, otherwise with two decimals at most.
 pub(crate) fn number(number: f64) -> String {
     if number >= 100.0 {
-        // Formatting rounds as it should.
+        // Parsed again, because formatting rounds and a cast would not.
         let rounded = format!("{number:.0}");
-        return rounded.parse().map_or(rounded, count);
+        return rounded.parse().map_or(rounded, |number| HumanCount(number).to_string());
     }
     let text = format!("{number:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A latency, in the unit that suits it.
+/// A latency, with three digits in the unit that suits it.
 pub(crate) fn latency(nanos: u64) -> String {
     const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
     let nanos = nanos as f64;
@@ -35,14 +26,14 @@ pub(crate) fn latency(nanos: u64) -> String {
     format!("{} {unit}", three_digits(nanos / size))
 }
 
-/// Bytes, in the decimal unit that suits them.
+/// Bytes, with three digits in the decimal unit that suits them.
 pub(crate) fn bytes(bytes: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9)];
     let (unit, size) = UNITS.into_iter().rev().find(|&(_, size)| bytes >= size * 0.9995).unwrap_or(UNITS[0]);
     format!("{} {unit}", three_digits(bytes / size))
 }
 
-/// The size of a message, in the binary unit of which it is a whole number.
+/// The size of a message, in the largest binary unit of which it is a whole number.
 pub(crate) fn size(bytes: usize) -> String {
     const UNITS: [(&str, usize); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
     let fits = |&(_, size): &(&str, usize)| bytes >= size && bytes.is_multiple_of(size);
@@ -50,9 +41,9 @@ pub(crate) fn size(bytes: usize) -> String {
     format!("{} {unit}", bytes / size)
 }
 
-/// How long something was, with as many digits as matter.
-pub(crate) fn span(duration: Duration) -> String {
-    latency(super::clock::nanos(duration))
+/// A duration, in the unit that suits it.
+pub(crate) fn duration(duration: Duration) -> String {
+    latency(clock::nanos(duration))
 }
 
 fn three_digits(number: f64) -> String {
@@ -83,17 +74,22 @@ mod tests {
         }
         assert_eq!(bytes(78_000_000.0), "78.0 MB");
         assert_eq!(bytes(5.0), "5 B");
-        assert_eq!(span(Duration::from_millis(1_500)), "1.50 s");
+        assert_eq!(duration(Duration::from_millis(1_500)), "1.50 s");
         assert_eq!([512, 4096, 4 << 20, 1025].map(size), ["512 B", "4 KiB", "4 MiB", "1025 B"]);
     }
 
     #[test]
-    fn thousands_are_apart() {
-        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(count(n), text);
+    fn numbers_have_no_needless_digits() {
+        for (value, text) in [
+            (1_234_567.0, "1,234,567"),
+            (12_345.6, "12,346"),
+            (1_000.0, "1,000"),
+            (999.0, "999"),
+            (10.0, "10"),
+            (0.5, "0.5"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(number(value), text);
         }
-        assert_eq!(number(12_345.6), "12,346");
-        assert_eq!(number(0.5), "0.5");
-        assert_eq!(number(10.0), "10");
     }
 }

@@ -14,27 +14,30 @@ use plotters::{
     style::{Color, IntoFont, RGBColor, TextStyle},
 };
 
-use super::{samples::Point, tally::Latencies, units};
+use crate::cli::bench::{
+    measure::{interval::Interval, latencies::Latencies},
+    units,
+};
 
 const SIZE: (u32, u32) = (1000, 300);
 
 const INK: RGBColor = RGBColor(82, 96, 117);
 const GRID: RGBColor = RGBColor(226, 232, 240);
 
-/// The colours of lines, in their order, for the colour-blind too.
-pub(super) const COLOURS: [RGBColor; 3] =
+/// The colours of the lines of a chart, in their order. Colour-blind people can tell them apart.
+pub(crate) const COLOURS: [RGBColor; 3] =
     [RGBColor(37, 99, 235), RGBColor(217, 119, 6), RGBColor(190, 24, 93)];
 
 /// Percentiles up to 100 - 100/10^n are shown for n up to this.
 const NINES_MAX: u32 = 6;
 
-/// About how many lines of a grid are good to read.
+/// About how many grid lines are easy to read.
 const TICKS: f64 = 6.0;
 
-/// Points from left to right.
+/// The points of a line, from left to right.
 type Line = Vec<(f64, f64)>;
 
-/// One side of a chart: from where to where, and what is written at which places.
+/// An axis of a chart: its range, and where labels are.
 #[derive(Clone)]
 struct Axis {
     from: f64,
@@ -52,7 +55,7 @@ impl Ranged for Axis {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        // Light points would be lines between those of the ticks.
+        // Light points would be grid lines between the labels.
         if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
     }
 
@@ -67,8 +70,8 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// Latency by percentile; each nine takes as much room as the one before.
-pub(super) fn percentiles(latencies: &[&Latencies]) -> String {
+/// Latency by percentile. Each further nine takes as much room as the one before.
+pub(crate) fn percentiles(latencies: &[&Latencies]) -> String {
     let nines = |histogram: &&Latencies| nines_of(histogram.len());
     let last = latencies.iter().map(nines).max().unwrap_or(1);
     let line = |histogram| logarithmic(percentile_line(histogram, f64::from(nines(&histogram))));
@@ -78,24 +81,24 @@ pub(super) fn percentiles(latencies: &[&Latencies]) -> String {
     draw(&lines, false, &x, &decades(&lines))
 }
 
-/// Messages in a second, over time.
-pub(super) fn throughput(series: &[Point]) -> String {
-    let line = over_time(series, Point::rate);
+/// Messages per second, over time.
+pub(crate) fn throughput(series: &[Interval]) -> String {
+    let line = over_time(series, Interval::rate);
     let most = line.iter().map(|point| point.1).fold(1.0, f64::max);
     let y = Axis::linear(most * 1.1, rate_label);
     draw(&[line], true, &time(series), &y)
 }
 
 /// The median, the 99th percentile and the longest, over time.
-pub(super) fn latency_over_time(series: &[Point]) -> String {
-    let busy: Vec<Point> = series.iter().copied().filter(|point| point.messages > 0).collect();
-    let values: [fn(&Point) -> f64; 3] =
-        [|point| point.p50 as f64, |point| point.p99 as f64, |point| point.max as f64];
+pub(crate) fn latency_over_time(series: &[Interval]) -> String {
+    let busy: Vec<Interval> = series.iter().copied().filter(|interval| interval.messages > 0).collect();
+    let values: [fn(&Interval) -> f64; 3] =
+        [|interval| interval.p50 as f64, |interval| interval.p99 as f64, |interval| interval.max as f64];
     let lines: Vec<Line> = values.into_iter().map(|value| logarithmic(over_time(&busy, value))).collect();
     draw(&lines, false, &time(series), &decades(&lines))
 }
 
-/// So many nines has the percentile of the last of `count`. Beyond it there is nothing to know.
+/// How many nines the percentile of the longest of `count` latencies has. Higher percentiles have no data.
 fn nines_of(count: u64) -> u32 {
     (1..NINES_MAX).find(|&nines| 10_u64.pow(nines) >= count).unwrap_or(NINES_MAX)
 }
@@ -109,21 +112,23 @@ fn percentile_line(histogram: &Latencies, last: f64) -> Line {
     (0..=STEPS).map(point).collect()
 }
 
-/// Each interval in its middle.
-fn over_time(series: &[Point], value: impl Fn(&Point) -> f64) -> Line {
-    series.iter().map(|point| ((point.start + point.length / 2).as_secs_f64(), value(point))).collect()
+/// A point for each interval, at its middle.
+fn over_time(series: &[Interval], value: impl Fn(&Interval) -> f64) -> Line {
+    let middle = |interval: &Interval| (interval.start + interval.length / 2).as_secs_f64();
+    series.iter().map(|interval| (middle(interval), value(interval))).collect()
 }
 
 fn logarithmic(line: Line) -> Line {
     line.into_iter().map(|(x, y)| (x, y.max(1.0).log10())).collect()
 }
 
-fn time(series: &[Point]) -> Axis {
-    let end = series.iter().map(|point| (point.start + point.length).as_secs_f64()).fold(0.0, f64::max);
+fn time(series: &[Interval]) -> Axis {
+    let end =
+        series.iter().map(|interval| (interval.start + interval.length).as_secs_f64()).fold(0.0, f64::max);
     Axis::linear(end.max(1e-3), |seconds| format!("{} s", units::number(seconds)))
 }
 
-/// An axis for the logarithms of latencies, with a line at 1, 2 and 5 of each decade.
+/// An axis for the logarithms of latencies, with grid lines at 1, 2 and 5 of each decade.
 fn decades(lines: &[Line]) -> Axis {
     let values = || lines.iter().flatten().map(|point| point.1);
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
@@ -143,7 +148,7 @@ fn percentile_label(nines: f64) -> String {
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Of the logarithm of a latency.
+/// The label for the logarithm of a latency.
 fn latency_label(logarithm: f64) -> String {
     let nanos = format!("{:.0}", 10_f64.powf(logarithm));
     nanos.parse().map_or(nanos, units::latency).replace(".0 ", " ")
@@ -157,7 +162,7 @@ fn rate_label(rate: f64) -> String {
 }
 
 impl Axis {
-    /// From 0, with round numbers on it.
+    /// From 0, with labels at round numbers.
     fn linear(to: f64, label: fn(f64) -> String) -> Self {
         let step = round_step(to / TICKS);
         let ticks = (0..100).map(|n| f64::from(n) * step).take_while(|&tick| tick <= to).collect();
@@ -165,13 +170,13 @@ impl Axis {
     }
 }
 
-/// The next 1, 2 or 5 of a decade that is not smaller.
+/// The smallest 1, 2 or 5 times a power of ten that is not below `least`.
 fn round_step(least: f64) -> f64 {
     let decade = 10_f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0].into_iter().map(|step| step * decade).find(|&step| step >= least).unwrap_or(10.0 * decade)
 }
 
-/// The SVG of a chart; empty if it cannot be drawn.
+/// A chart as SVG; empty if it cannot be drawn.
 fn draw(lines: &[Line], filled: bool, x: &Axis, y: &Axis) -> String {
     let mut svg = String::new();
     if let Err(error) = draw_into(&mut svg, lines, filled, x, y) {
@@ -217,14 +222,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cli::bench::measure::latencies;
 
     #[test]
     fn charts_are_svg_with_or_without_points() {
-        let histogram = super::super::tally::latencies();
+        let histogram = latencies::empty();
         let second = Duration::from_secs(1);
-        let point =
-            Point { start: second, length: second, messages: 9, bytes: None, p50: 5, p99: 7, max: 1_000 };
-        for series in [&[][..], &[point], &[point; 3]] {
+        let interval =
+            Interval { start: second, length: second, messages: 9, bytes: None, p50: 5, p99: 7, max: 1_000 };
+        for series in [&[][..], &[interval], &[interval; 3]] {
             for svg in [percentiles(&[&histogram]), throughput(series), latency_over_time(series)] {
                 assert!(svg.starts_with("<svg ") && svg.contains("viewBox"), "{svg}");
                 assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");

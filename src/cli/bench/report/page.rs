@@ -1,14 +1,14 @@
-//! A report as one page that needs nothing else.
+//! Figures as an HTML page that needs no other file.
 
+use indicatif::HumanCount;
 use plotters::style::RGBColor;
 
 use super::{
-    charts,
-    hdr::Merged,
-    outcome::Outcome,
-    samples::Point,
-    table::{self, Rows},
-    tally::Latencies,
+    charts, description,
+    rows::{self, Rows},
+};
+use crate::cli::bench::{
+    measure::{hdr_reader::Merged, interval::Interval, latencies::Latencies, outcome::Outcome},
     units,
 };
 
@@ -16,39 +16,16 @@ use super::{
 struct Page<'a> {
     title: String,
     subtitle: String,
-    /// The most important figures, with what they are.
+    /// The most important figures, with their names.
     heads: Vec<(String, &'static str)>,
     tables: Vec<Rows>,
     latencies: Vec<(&'static str, &'a Latencies)>,
-    series: &'a [Point],
+    series: &'a [Interval],
     /// What went wrong, if anything did.
     warning: Option<String>,
 }
 
-const STYLE: &str = "\
-:root{color-scheme:light}\
-*{box-sizing:border-box}\
-body{margin:0;background:#f8fafc;color:#0f172a;font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\
-main{max-width:1080px;margin:0 auto;padding:40px 24px 56px}\
-h1{margin:0;font-size:28px;letter-spacing:-.01em}\
-h2{margin:0 0 4px;font-size:17px}\
-.sub{margin:4px 0 28px;color:#526075}\
-.heads{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:16px;margin-bottom:24px}\
-.card{background:#fff;border:1px solid #e2e8f0;border-radius:12px;padding:20px 24px;margin-bottom:24px;overflow-x:auto}\
-.heads .card{margin:0;padding:16px 20px}\
-.value{font-size:26px;font-weight:650;letter-spacing:-.02em;white-space:nowrap}\
-.name{color:#526075;font-size:14px}\
-.warning{border-color:#fca5a5;background:#fef2f2;color:#991b1b}\
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
-th,td{padding:8px 12px;text-align:right;border-bottom:1px solid #eef2f7;white-space:nowrap}\
-th:first-child,td:first-child{text-align:left;padding-left:0;color:#526075;font-weight:400}\
-thead th{color:#526075;font-weight:600;font-size:14px}\
-tbody tr:last-child td{border-bottom:0}\
-.pairs td:first-child{width:25%}.pairs td:last-child{text-align:left}\
-.legend{display:flex;gap:20px;color:#526075;font-size:14px;margin-bottom:8px}\
-.legend i{display:inline-block;width:18px;height:3px;border-radius:2px;margin-right:8px;vertical-align:middle}\
-svg{display:block;width:100%;height:auto}\
-footer{color:#8593a8;font-size:13px}";
+const STYLE: &str = include_str!("page.css");
 
 /// The page of a load.
 pub(crate) fn outcome(outcome: &Outcome) -> String {
@@ -64,31 +41,33 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     heads.extend(latency_heads(&total.latency));
     Page {
         title: format!("echoloop bench {}", plan.address),
-        subtitle: plan.describe(),
+        subtitle: description::load(plan),
         heads,
         tables: vec![
-            table::demand(outcome),
-            table::latency(&table::latencies(outcome)),
-            table::ends(outcome),
+            rows::requested_and_achieved(outcome),
+            rows::quantiles(&rows::latencies(outcome)),
+            rows::ends(outcome),
         ],
-        latencies: table::latencies(outcome),
+        latencies: rows::latencies(outcome),
         series: &outcome.series,
         warning: failed.or(early),
     }
     .render()
 }
 
-/// The page of logs that were put together.
+/// The page of merged logs.
 pub(crate) fn merged(merged: &Merged, logs: usize) -> String {
-    let latencies = table::named(&merged.latency, merged.uncorrected.as_ref(), &merged.connect);
-    let mut heads =
-        vec![(units::number(merged.rate), "messages/s"), (units::count(merged.latency.len()), "messages")];
+    let latencies = rows::latencies_of_logs(merged);
+    let mut heads = vec![
+        (units::number(merged.rate), "messages/s"),
+        (HumanCount(merged.latency.len()).to_string(), "messages"),
+    ];
     heads.extend(latency_heads(&merged.latency));
     Page {
         title: "echoloop report".to_owned(),
-        subtitle: format!("{logs} logs, {}", units::span(merged.elapsed)),
+        subtitle: format!("{logs} logs, {}", units::duration(merged.elapsed)),
         heads,
-        tables: vec![table::latency(&latencies)],
+        tables: vec![rows::quantiles(&latencies)],
         latencies,
         series: &merged.series,
         warning: None,
@@ -143,7 +122,7 @@ impl Page<'_> {
     }
 }
 
-/// A chart with its heading and what its colours mean.
+/// A chart with its heading and its legend.
 fn chart(heading: &str, names: &[&str], svg: &str) -> String {
     let mut legend = String::new();
     for (name, RGBColor(red, green, blue)) in names.iter().zip(charts::COLOURS) {
@@ -156,7 +135,7 @@ fn chart(heading: &str, names: &[&str], svg: &str) -> String {
     format!("<div class=\"card\"><h2>{heading}</h2><div class=\"legend\">{legend}</div>{svg}</div>")
 }
 
-/// The first row is a heading where it has an empty first cell or says what its columns are.
+/// A table. Its first row is a heading if it has more than two cells.
 fn table_of(rows: &Rows) -> String {
     let row = |cells: &[String], tag: &str| {
         let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();

@@ -1,144 +1,64 @@
-//! Logs of HdrHistogram, written and read: one histogram of latencies for each interval.
+//! Reads logs in the format of HdrHistogram, and merges them.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::LineWriter,
+    fmt::Display,
+    fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hdrhistogram::serialization::{
-    Deserializer, V2DeflateSerializer,
-    interval_log::{IntervalLogIterator, IntervalLogWriter, IntervalLogWriterBuilder, LogEntry, Tag},
+    Deserializer,
+    interval_log::{IntervalLogIterator, LogEntry},
 };
 
 use super::{
-    clock,
-    samples::Point,
-    tally::{Latencies, Tally, latencies, merge},
+    hdr_writer::{CONNECT, UNCORRECTED},
+    interval::{self, Interval},
+    latencies::{self, Latencies},
 };
 use crate::cli::failure::Failure;
 
-/// The tag of latencies from when messages were sent, in an open loop.
-const UNCORRECTED: &str = "uncorrected";
-
-/// The tag of how long connections took to make.
-const CONNECT: &str = "connect";
-
-/// In the human-readable column of a log maxima are in milliseconds.
-const NANOS_PER_MILLISECOND: f64 = 1e6;
-
-/// The file of a log, before the log begins.
-pub(crate) struct LogFile {
-    path: PathBuf,
-    /// Every line is written at once, so that it is there whatever happens later.
-    file: LineWriter<File>,
-    serializer: V2DeflateSerializer,
-}
-
-/// A log that is written interval by interval.
-pub(crate) struct Log<'a> {
-    path: &'a Path,
-    begin: Instant,
-    writer: IntervalLogWriter<'a, 'a, LineWriter<File>, V2DeflateSerializer>,
-}
-
-impl LogFile {
-    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).map_err(|error| cannot("write", path, &error))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: LineWriter::new(file),
-            serializer: V2DeflateSerializer::new(),
-        })
-    }
-
-    /// Writes the header. Intervals are counted from now.
-    pub(crate) fn begin(&mut self, title: &str) -> Result<Log<'_>, Failure> {
-        let (path, now) = (&self.path, clock::time_of_day());
-        let writer = IntervalLogWriterBuilder::new()
-            .add_comment(title)
-            .with_base_time(now)
-            .with_start_time(now)
-            .with_max_value_divisor(NANOS_PER_MILLISECOND)
-            .begin_log_with(&mut self.file, &mut self.serializer)
-            .map_err(|error| cannot("write", path, &error))?;
-        Ok(Log { path, begin: clock::now(), writer })
-    }
-}
-
-impl Log<'_> {
-    /// Appends an interval of this length, which has just ended.
-    pub(crate) fn write(&mut self, tally: &Tally, length: Duration) -> Result<(), Failure> {
-        self.write_tagged(None, &tally.latency, length)?;
-        if let Some(uncorrected) = &tally.uncorrected {
-            self.write_tagged(Some(UNCORRECTED), uncorrected, length)?;
-        }
-        self.write_connects_of(&tally.connect, length)
-    }
-
-    /// Appends how long the connections took that were made before the load began.
-    pub(crate) fn write_connects(&mut self, connects: &Latencies) -> Result<(), Failure> {
-        self.write_connects_of(connects, self.begin.elapsed())
-    }
-
-    fn write_connects_of(&mut self, connects: &Latencies, length: Duration) -> Result<(), Failure> {
-        if connects.is_empty() { Ok(()) } else { self.write_tagged(Some(CONNECT), connects, length) }
-    }
-
-    fn write_tagged(
-        &mut self,
-        tag: Option<&str>,
-        histogram: &Latencies,
-        length: Duration,
-    ) -> Result<(), Failure> {
-        let start = self.begin.elapsed().saturating_sub(length);
-        let written = self.writer.write_histogram(histogram, start, length, tag.and_then(Tag::new));
-        written.map_err(|error| Failure::new(format!("cannot write {}: {error}", self.path.display())))
-    }
-}
-
-/// What logs come to together.
+/// The figures of several logs together.
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) latency: Latencies,
     pub(crate) uncorrected: Option<Latencies>,
     pub(crate) connect: Latencies,
-    /// Messages in a second, added up over the logs.
+    /// Messages per second, added up over the logs.
     pub(crate) rate: f64,
     /// The time that the longest log covers.
     pub(crate) elapsed: Duration,
-    pub(crate) series: Vec<Point>,
+    pub(crate) series: Vec<Interval>,
 }
 
-/// Reads logs and puts them together.
+/// Reads logs and merges them.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Merged, Failure> {
     let mut merged = Merged {
-        latency: latencies(),
+        latency: latencies::empty(),
         uncorrected: None,
-        connect: latencies(),
+        connect: latencies::empty(),
         rate: 0.0,
         elapsed: Duration::ZERO,
         series: Vec::new(),
     };
     let mut seconds = BTreeMap::new();
     for path in paths {
-        let bytes = fs::read(path).map_err(|error| cannot("read", path, &error))?;
-        let intervals =
-            parse(&bytes).map_err(|why| Failure::new(format!("cannot read {}: {why}", path.display())))?;
+        let bytes = fs::read(path).map_err(|error| cannot_read(path, error))?;
+        let intervals = parse(&bytes).map_err(|why| cannot_read(path, why))?;
         merged.add(&intervals, &mut seconds);
     }
-    merged.series = seconds.into_iter().map(|(second, part)| part.point(second)).collect();
+    merged.series = seconds.into_iter().map(|(second, part)| part.interval(second)).collect();
     Ok(merged)
 }
 
 /// One line of a log.
 #[derive(Debug)]
-struct Interval {
+struct LogInterval {
     tag: Option<String>,
-    /// From the beginning of the log.
+    /// Counted from the first interval of messages in the log.
     start: Duration,
     length: Duration,
     histogram: Latencies,
@@ -151,28 +71,31 @@ struct Second {
 }
 
 impl Merged {
-    fn add(&mut self, intervals: &[Interval], seconds: &mut BTreeMap<u64, Second>) {
+    fn add(&mut self, intervals: &[LogInterval], seconds: &mut BTreeMap<u64, Second>) {
         let (mut messages, mut covered) = (0, Duration::ZERO);
         for interval in intervals {
             match interval.tag.as_deref() {
                 None => {
-                    merge(&mut self.latency, &interval.histogram);
+                    latencies::merge(&mut self.latency, &interval.histogram);
                     messages += interval.histogram.len();
                     covered += interval.length;
                     let second = seconds
                         .entry(interval.start.as_secs())
-                        .or_insert_with(|| Second { length: Duration::ZERO, histogram: latencies() });
-                    merge(&mut second.histogram, &interval.histogram);
+                        .or_insert_with(|| Second { length: Duration::ZERO, histogram: latencies::empty() });
+                    latencies::merge(&mut second.histogram, &interval.histogram);
                 }
                 Some(UNCORRECTED) => {
-                    merge(self.uncorrected.get_or_insert_with(latencies), &interval.histogram);
+                    latencies::merge(
+                        self.uncorrected.get_or_insert_with(latencies::empty),
+                        &interval.histogram,
+                    );
                 }
-                Some(CONNECT) => merge(&mut self.connect, &interval.histogram),
-                // Of other programs: not ours to judge.
+                Some(CONNECT) => latencies::merge(&mut self.connect, &interval.histogram),
+                // Another program wrote it, with a meaning of its own.
                 Some(_) => {}
             }
         }
-        // What one log covers of each second; the logs are of the same time.
+        // How much of each second this log covers; the logs are of the same time, so the longest counts.
         let mut own: BTreeMap<u64, Duration> = BTreeMap::new();
         for interval in intervals.iter().filter(|interval| interval.tag.is_none()) {
             *own.entry(interval.start.as_secs()).or_default() += interval.length;
@@ -182,14 +105,14 @@ impl Merged {
                 second.length = second.length.max(length);
             }
         }
-        self.rate += super::samples::per_second(messages, covered);
+        self.rate += interval::per_second(messages, covered);
         self.elapsed = self.elapsed.max(covered);
     }
 }
 
 impl Second {
-    fn point(&self, second: u64) -> Point {
-        Point {
+    fn interval(&self, second: u64) -> Interval {
+        Interval {
             start: Duration::from_secs(second),
             length: self.length,
             messages: self.histogram.len(),
@@ -201,8 +124,8 @@ impl Second {
     }
 }
 
-/// The intervals of a log, with their times counted from the first of messages.
-fn parse(bytes: &[u8]) -> Result<Vec<Interval>, String> {
+/// The intervals of a log. Their times count from the first interval of messages.
+fn parse(bytes: &[u8]) -> Result<Vec<LogInterval>, String> {
     let mut deserializer = Deserializer::new();
     let mut intervals = Vec::new();
     for entry in IntervalLogIterator::new(bytes) {
@@ -217,14 +140,14 @@ fn parse(bytes: &[u8]) -> Result<Vec<Interval>, String> {
         let histogram = deserializer
             .deserialize(&mut &encoded[..])
             .map_err(|error| format!("a histogram in it is damaged: {error}"))?;
-        intervals.push(Interval {
+        intervals.push(LogInterval {
             tag: interval.tag().map(|tag| tag.as_str().to_owned()),
             start: interval.start_timestamp(),
             length: interval.duration(),
             histogram,
         });
     }
-    // Connections may have been made before.
+    // Intervals of connections may be earlier.
     let untagged = intervals.iter().filter(|interval| interval.tag.is_none());
     let first = untagged.map(|interval| interval.start).min().ok_or("there is no histogram in it")?;
     for interval in &mut intervals {
@@ -233,18 +156,25 @@ fn parse(bytes: &[u8]) -> Result<Vec<Interval>, String> {
     Ok(intervals)
 }
 
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}: {error}", path.display()))
+fn cannot_read(path: &Path, why: impl Display) -> Failure {
+    Failure::new(format!("cannot read {}: {why}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tally::Start, *};
+    use super::{
+        super::{
+            hdr_writer::LatencyLogFile,
+            tally::{Start, Tally},
+        },
+        *,
+    };
+    use crate::cli::bench::clock;
 
     /// A log of so many intervals of a second, each with a message of each of these latencies.
     fn log(intervals: u64, micros: &[u64]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut log_file = LogFile::create(file.path()).unwrap();
+        let mut log_file = LatencyLogFile::create(file.path()).unwrap();
         let mut log = log_file.begin("a test").unwrap();
         let mut tally = Tally::new(true);
         let due = clock::now();
@@ -255,7 +185,7 @@ mod tests {
         tally.record_connect(Duration::from_micros(20));
         for second in 0..intervals {
             // The clock of the test does not run that fast.
-            log.begin = clock::now().checked_sub(Duration::from_secs(second + 1)).unwrap();
+            log.start = clock::now().checked_sub(Duration::from_secs(second + 1)).unwrap();
             log.write(&tally, Duration::from_secs(1)).unwrap();
         }
         file

@@ -1,40 +1,42 @@
-//! How connections ended, each kind counted apart.
+//! How connections ended, with a counter for each kind.
 
 use std::{io::ErrorKind, ops::AddAssign};
 
 use echoloop::CloseReason;
+use indicatif::HumanCount;
 use serde::Serialize;
 
 /// How one connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// We sent our FIN, everything came back, and then the server's FIN.
+    /// As documented: we sent our FIN, everything came back, and then the server's FIN came.
     Fin,
     /// The echo differs from what was sent, or is longer.
     Corrupt,
-    /// The server's FIN came, and a part of the echo was missing.
+    /// The server's FIN came, and part of the echo was missing.
     Truncated,
     /// The server's FIN came before ours, though nothing was missing.
     ShortClose,
     /// The server reset the connection.
     Reset,
-    /// Nothing came for the timeout although an answer was owed.
+    /// An answer was owed, and nothing came for the timeout.
     Unanswered,
-    /// Nobody listens there.
+    /// The connection was refused: nobody listens there.
     Refused,
-    /// The connection was not made within the timeout.
+    /// The connection was not established within the timeout.
     ConnectTimeout,
-    /// It could not be made for another reason.
+    /// It could not be established for another reason.
     ConnectFailed(ErrorKind),
-    /// It failed for another reason after it was made.
+    /// It failed for another reason after it was established.
     Failed,
-    /// We were told to stop while it was being made.
+    /// We stopped while it was being established.
     Cancelled,
 }
 
 impl End {
-    /// What the reason says where the protocol has seen nothing that says more. `was_open`: it was made before.
-    pub(crate) fn of(reason: CloseReason, was_open: bool) -> Self {
+    /// The end that a close reason stands for, where the protocol has seen nothing more specific. `was_open` says
+    /// whether the connection was established.
+    pub(crate) fn of_close(reason: CloseReason, was_open: bool) -> Self {
         match reason {
             CloseReason::Peer | CloseReason::Finished | CloseReason::Drained => Self::Fin,
             CloseReason::Reset | CloseReason::ResetUnsent => Self::Reset,
@@ -67,16 +69,16 @@ impl End {
     }
 }
 
-/// How many connections ended in which way.
+/// How many connections ended in each way.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ends {
     pub(crate) fin: u64,
     pub(crate) failures: Failures,
-    /// Why the first connection that could not be made was not.
+    /// Why the first connection failed that could not be established.
     pub(crate) first_connect_error: Option<ErrorKind>,
 }
 
-/// Ends that ought not to be. The names are those of the JSON report.
+/// How many connections ended in a way that they should not. The names are those of the JSON report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Failures {
     pub(crate) corrupt: u64,
@@ -142,7 +144,7 @@ impl AddAssign<&Self> for Ends {
 }
 
 impl Failures {
-    /// Each kind, as people call it.
+    /// The count of each kind, with its name for people.
     pub(crate) const fn all(&self) -> [(&'static str, u64); 9] {
         [
             ("corrupt", self.corrupt),
@@ -161,13 +163,13 @@ impl Failures {
         self.all().iter().map(|(_, count)| count).sum()
     }
 
-    /// Those that there were, as `2 corrupt, 1 reset`; `none` if there were none.
+    /// The kinds that occurred, as `2 corrupt, 1 reset`; `none` if there were none.
     pub(crate) fn summary(&self) -> String {
         let there: Vec<String> = self
             .all()
             .iter()
             .filter(|&&(_, count)| count > 0)
-            .map(|(name, count)| format!("{} {name}", super::units::count(*count)))
+            .map(|(name, count)| format!("{} {name}", HumanCount(*count)))
             .collect();
         if there.is_empty() { "none".to_owned() } else { there.join(", ") }
     }

@@ -1,4 +1,5 @@
-//! The open loop: hands out messages, or connections, when they are due, whether or not anyone keeps up.
+//! The open loop: a thread that hands out messages, or connections, when they are due, whether or not the server keeps
+//! up.
 
 use std::{
     io,
@@ -13,24 +14,14 @@ use std::{
 
 use echoloop::{ConnectionId, Handle, SendError};
 
-use super::{
-    clock,
-    pace::Schedule,
-    worker::{Event, Order, Shared},
-};
+use super::{event::LoadEvent, instruction::Instruction, schedule::Schedule, worker::SharedWorker};
+use crate::cli::bench::clock;
 
-/// How long a loop whose mailbox is full gets to take some of it.
-const FULL_DELAY: Duration = Duration::from_micros(100);
+/// How long to wait for a loop whose mailbox is full.
+const MAILBOX_FULL_DELAY: Duration = Duration::from_micros(100);
 
-/// Waits are never longer than this, so that a stop is noticed.
+/// The longest wait, so that a stop is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(100);
-
-/// A loop as the pacer sees it.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) worker: Shared,
-    pub(super) handle: Handle<Order>,
-}
 
 /// A thread that hands out messages until it is stopped or there are no more.
 #[derive(Debug)]
@@ -39,29 +30,31 @@ pub(super) struct Pacer {
     thread: JoinHandle<()>,
 }
 
-struct Round {
-    targets: Vec<Target>,
+/// What the thread works with.
+struct PacerThread {
+    workers: Vec<SharedWorker>,
     /// Each message has a connection of its own.
     churn: bool,
     stopped: Arc<AtomicBool>,
+    /// The worker that was served last.
     turn: usize,
 }
 
 impl Pacer {
-    /// From now on, in turn to each of the targets.
+    /// Starts the schedule now. The workers take turns.
     pub(super) fn start(
         schedule: Schedule,
         churn: bool,
-        targets: Vec<Target>,
-        events: Sender<Event>,
+        workers: Vec<SharedWorker>,
+        events: Sender<LoadEvent>,
     ) -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let mut round = Round { targets, churn, stopped: Arc::clone(&stopped), turn: 0 };
+        let mut pacer = PacerThread { workers, churn, stopped: Arc::clone(&stopped), turn: 0 };
         let thread = thread::Builder::new().name("pacer".to_owned()).spawn(move || {
-            wake_in_time();
-            round.run(schedule);
+            wake_precisely();
+            pacer.run(schedule);
             // Nobody listens when the program is about to end.
-            let _ = events.send(Event::HandedOut);
+            let _ = events.send(LoadEvent::HandedOut);
         })?;
         Ok(Self { stopped, thread })
     }
@@ -76,7 +69,7 @@ impl Pacer {
     }
 }
 
-impl Round {
+impl PacerThread {
     fn run(&mut self, mut schedule: Schedule) {
         let begin = clock::now();
         while let Some(next) = schedule.next().filter(|_| !self.is_stopped()) {
@@ -93,35 +86,35 @@ impl Round {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// To the next loop in turn that has a connection. If none has, the message is not sent, and the rate that was
-    /// achieved says so.
+    /// Hands a message to the next worker in turn that has a connection. If none has, the message is not sent, and the
+    /// achieved rate is lower than the requested one.
     fn hand_out(&mut self, due: Instant) {
-        for _ in 0..self.targets.len() {
-            self.turn = (self.turn + 1) % self.targets.len();
-            let target = &self.targets[self.turn];
+        for _ in 0..self.workers.len() {
+            self.turn = (self.turn + 1) % self.workers.len();
+            let worker = &self.workers[self.turn];
             if self.churn {
-                return target.worker.lock().want(due);
+                return worker.lock().want_connection(due);
             }
-            let next = target.worker.lock().next_in_turn();
+            let next = worker.lock().next_in_turn();
             if let Some(id) = next {
-                return self.send(&target.handle, id, due);
+                return self.send(worker.handle(), id, due);
             }
         }
     }
 
-    fn send(&self, handle: &Handle<Order>, id: ConnectionId, due: Instant) {
-        while let Err(SendError::Full(_)) = handle.send(id, Order::Send(due)) {
+    fn send(&self, handle: &Handle<Instruction>, id: ConnectionId, due: Instant) {
+        while let Err(SendError::Full(_)) = handle.send(id, Instruction::Send { due }) {
             if self.is_stopped() {
                 return;
             }
-            thread::park_timeout(FULL_DELAY);
+            thread::park_timeout(MAILBOX_FULL_DELAY);
         }
     }
 }
 
-/// Asks the system to wake this thread as exactly as it can. Without it Linux may be 50 µs late; see
+/// Asks the system to wake this thread as precisely as it can. By default Linux may be 50 µs late; see
 /// PR_SET_TIMERSLACK in prctl(2).
-fn wake_in_time() {
+fn wake_precisely() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
         log::debug!("cannot set the timer slack: {error}");

@@ -1,26 +1,26 @@
-//! The bytes that are sent: their place in the stream decides what they are, so that the echo can be checked
-//! without keeping what was sent.
+//! The bytes that are sent. Each follows from its position in the stream, so that the echo can be checked without
+//! keeping what was sent.
 
-/// The period of the pattern. A prime: whole buffers that are lost, repeated or swapped never fit.
+/// The period of the pattern. A prime number, so that a lost, repeated or swapped buffer never matches.
 const PERIOD: usize = 65_521;
 
-/// The longest piece that can be had at once.
-pub(crate) const PIECE_MAX: usize = 64 << 10;
+/// The longest piece that `next` returns.
+pub(super) const PIECE_MAX: usize = 64 << 10;
 
-/// Random bytes from a seed, repeated for ever.
+/// Random bytes from a seed, repeated without end.
 #[derive(Debug)]
-pub(crate) struct Pattern {
+pub(super) struct Pattern {
     seed: u64,
-    /// The period, and so much of it again that a piece from any place is in one slice.
+    /// The period, and the beginning of it again, so that a piece from any position is one slice.
     bytes: Box<[u8]>,
 }
 
-/// A place in the pattern.
+/// A position in the pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(usize);
+pub(super) struct Position(usize);
 
 impl Pattern {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut random = SplitMix(seed);
         let mut bytes = vec![0; PERIOD];
         for chunk in bytes.chunks_mut(size_of::<u64>()) {
@@ -31,27 +31,27 @@ impl Pattern {
         Self { seed, bytes: bytes.into() }
     }
 
-    /// Where the stream of the connection with this label begins: the streams of two connections differ.
-    pub(crate) fn start_of(&self, label: u64) -> Place {
-        let place = SplitMix(self.seed ^ label.rotate_left(32)).next() % PERIOD as u64;
-        Place(usize::try_from(place).unwrap_or(0))
+    /// Where the stream of the connection with this label begins. The streams of two connections differ.
+    pub(super) fn start_of(&self, label: u64) -> Position {
+        let position = SplitMix(self.seed ^ label.rotate_left(32)).next() % PERIOD as u64;
+        Position(usize::try_from(position).unwrap_or(0))
     }
 
-    /// The next `length` bytes, or as many as a piece has, and moves `place` behind them.
-    pub(crate) fn next(&self, place: &mut Place, length: usize) -> &[u8] {
+    /// The next `length` bytes, at most [`PIECE_MAX`]. Moves `position` behind them.
+    pub(super) fn next(&self, position: &mut Position, length: usize) -> &[u8] {
         let length = length.min(PIECE_MAX);
-        let piece = &self.bytes[place.0..place.0 + length];
-        place.0 = (place.0 + length) % PERIOD;
+        let piece = &self.bytes[position.0..position.0 + length];
+        position.0 = (position.0 + length) % PERIOD;
         piece
     }
 
-    /// Whether `bytes` are the next ones, and moves `place` behind them.
-    pub(crate) fn matches(&self, place: &mut Place, bytes: &[u8]) -> bool {
-        bytes.chunks(PIECE_MAX).all(|piece| piece == self.next(place, piece.len()))
+    /// Whether `bytes` are the next ones. Moves `position` behind them.
+    pub(super) fn matches(&self, position: &mut Position, bytes: &[u8]) -> bool {
+        bytes.chunks(PIECE_MAX).all(|piece| piece == self.next(position, piece.len()))
     }
 }
 
-/// A small generator of random numbers (Steele, Lea, Flood 2014).
+/// SplitMix64, a small generator of random numbers (Steele, Lea, Flood 2014).
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -70,11 +70,11 @@ mod tests {
 
     /// The first `length` bytes of a stream, in pieces of `piece`.
     fn stream(pattern: &Pattern, label: u64, length: usize, piece: usize) -> Vec<u8> {
-        let mut place = pattern.start_of(label);
+        let mut position = pattern.start_of(label);
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let wanted = piece.min(length - bytes.len());
-            bytes.extend_from_slice(pattern.next(&mut place, wanted));
+            bytes.extend_from_slice(pattern.next(&mut position, wanted));
         }
         bytes
     }
@@ -86,9 +86,9 @@ mod tests {
         for piece in [1, 512, 65_521, usize::MAX] {
             assert!(stream(&pattern, 3, 300_000, piece) == whole, "pieces of {piece}");
         }
-        let mut place = pattern.start_of(3);
-        assert!(pattern.matches(&mut place, &whole[..100_001]));
-        assert!(pattern.matches(&mut place, &whole[100_001..]));
+        let mut position = pattern.start_of(3);
+        assert!(pattern.matches(&mut position, &whole[..100_001]));
+        assert!(pattern.matches(&mut position, &whole[100_001..]));
     }
 
     #[test]

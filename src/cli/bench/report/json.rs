@@ -1,17 +1,24 @@
-//! Figures as one JSON object. Its fields are documented in the README; new ones may come, none goes or changes its
-//! meaning without another `version`.
+//! Figures as one JSON object. Its fields are documented in the README. Fields may be added; none is removed or changes
+//! its meaning unless `version` changes.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{ends::Failures, hdr::Merged, outcome::Outcome, samples::Point, tally::Latencies};
-use crate::cli::failure::Failure;
+use crate::cli::{
+    bench::{
+        measure::{
+            ends::Failures, hdr_reader::Merged, interval::Interval, latencies::Latencies, outcome::Outcome,
+        },
+        rate::Rate,
+    },
+    failure::Failure,
+};
 
 const VERSION: u32 = 1;
 
 #[derive(Debug, Serialize)]
-struct Bench {
+struct LoadFigures {
     version: u32,
     address: String,
     #[serde(rename = "loop")]
@@ -22,48 +29,48 @@ struct Bench {
     threads: u64,
     seed: u64,
     interrupted: bool,
-    connections: Connections,
-    rate: Rate,
+    connections: ConnectionFigures,
+    rate: RateFigures,
     seconds: f64,
     messages: u64,
     bytes: u64,
     bytes_per_second: f64,
-    latency: Latency,
-    uncorrected_latency: Option<Latency>,
-    connect_latency: Latency,
+    latency: LatencyFigures,
+    uncorrected_latency: Option<LatencyFigures>,
+    connect_latency: LatencyFigures,
     fin: u64,
     failures: Failures,
-    intervals: Vec<Interval>,
+    intervals: Vec<IntervalFigures>,
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct LogFigures {
     version: u32,
     logs: usize,
-    rate: Rate,
+    rate: RateFigures,
     seconds: f64,
     messages: u64,
-    latency: Latency,
-    uncorrected_latency: Option<Latency>,
-    connect_latency: Latency,
-    intervals: Vec<Interval>,
+    latency: LatencyFigures,
+    uncorrected_latency: Option<LatencyFigures>,
+    connect_latency: LatencyFigures,
+    intervals: Vec<IntervalFigures>,
 }
 
 #[derive(Debug, Serialize)]
-struct Connections {
+struct ConnectionFigures {
     requested: u64,
     achieved: u64,
     made: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Rate {
+struct RateFigures {
     requested_per_second: Option<f64>,
     achieved_per_second: f64,
 }
 
 #[derive(Debug, Serialize)]
-struct Latency {
+struct LatencyFigures {
     count: u64,
     min_ns: u64,
     mean_ns: f64,
@@ -76,7 +83,7 @@ struct Latency {
 }
 
 #[derive(Debug, Serialize)]
-struct Interval {
+struct IntervalFigures {
     start_seconds: f64,
     seconds: f64,
     messages: u64,
@@ -90,50 +97,50 @@ struct Interval {
 /// All the figures of a load.
 pub(crate) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
     let (plan, total) = (&outcome.plan, &outcome.total);
-    text(&Bench {
+    text(&LoadFigures {
         version: VERSION,
         address: plan.address.to_string(),
-        kind: if plan.is_paced() { "open" } else { "closed" },
+        kind: if plan.is_open_loop() { "open" } else { "closed" },
         churn: plan.churn,
         size_bytes: plan.size,
         pipeline: plan.pipeline,
         threads: plan.threads,
         seed: plan.seed,
         interrupted: outcome.interrupted,
-        connections: Connections {
+        connections: ConnectionFigures {
             requested: plan.connections,
             achieved: outcome.connections.open_max,
             made: outcome.connections.made,
         },
-        rate: Rate {
-            requested_per_second: plan.rate.map(super::pace::Rate::per_second),
+        rate: RateFigures {
+            requested_per_second: plan.rate.map(Rate::per_second),
             achieved_per_second: outcome.rate(),
         },
         seconds: outcome.elapsed.as_secs_f64(),
         messages: total.messages,
         bytes: total.bytes,
         bytes_per_second: outcome.byte_rate(),
-        latency: Latency::of(&total.latency),
-        uncorrected_latency: total.uncorrected.as_ref().map(Latency::of),
-        connect_latency: Latency::of(&total.connect),
+        latency: LatencyFigures::of(&total.latency),
+        uncorrected_latency: total.uncorrected.as_ref().map(LatencyFigures::of),
+        connect_latency: LatencyFigures::of(&total.connect),
         fin: outcome.ends.fin,
         failures: outcome.ends.failures,
-        intervals: outcome.series.iter().map(Interval::of).collect(),
+        intervals: outcome.series.iter().map(IntervalFigures::of).collect(),
     })
 }
 
-/// All that logs come to.
+/// All the figures of merged logs.
 pub(crate) fn merged(merged: &Merged, logs: usize) -> Result<String, Failure> {
-    text(&Report {
+    text(&LogFigures {
         version: VERSION,
         logs,
-        rate: Rate { requested_per_second: None, achieved_per_second: merged.rate },
+        rate: RateFigures { requested_per_second: None, achieved_per_second: merged.rate },
         seconds: merged.elapsed.as_secs_f64(),
         messages: merged.latency.len(),
-        latency: Latency::of(&merged.latency),
-        uncorrected_latency: merged.uncorrected.as_ref().map(Latency::of),
-        connect_latency: Latency::of(&merged.connect),
-        intervals: merged.series.iter().map(Interval::of).collect(),
+        latency: LatencyFigures::of(&merged.latency),
+        uncorrected_latency: merged.uncorrected.as_ref().map(LatencyFigures::of),
+        connect_latency: LatencyFigures::of(&merged.connect),
+        intervals: merged.series.iter().map(IntervalFigures::of).collect(),
     })
 }
 
@@ -142,7 +149,7 @@ fn text(figures: &impl Serialize) -> Result<String, Failure> {
     text.map(|text| text + "\n").map_err(|error| Failure::new(format!("cannot write JSON: {error}")))
 }
 
-impl Latency {
+impl LatencyFigures {
     fn of(histogram: &Latencies) -> Self {
         Self {
             count: histogram.len(),
@@ -158,17 +165,17 @@ impl Latency {
     }
 }
 
-impl Interval {
-    fn of(point: &Point) -> Self {
+impl IntervalFigures {
+    fn of(interval: &Interval) -> Self {
         let seconds = |duration: Duration| duration.as_secs_f64();
         Self {
-            start_seconds: seconds(point.start),
-            seconds: seconds(point.length),
-            messages: point.messages,
-            bytes: point.bytes,
-            p50_ns: point.p50,
-            p99_ns: point.p99,
-            max_ns: point.max,
+            start_seconds: seconds(interval.start),
+            seconds: seconds(interval.length),
+            messages: interval.messages,
+            bytes: interval.bytes,
+            p50_ns: interval.p50,
+            p99_ns: interval.p99,
+            max_ns: interval.max,
         }
     }
 }

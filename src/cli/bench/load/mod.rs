@@ -1,0 +1,26 @@
+//! What makes the load.
+//!
+//! ```text
+//! phases        a load from beginning to end: connect, warm up, measure, disconnect
+//! loops         the event loops, each on a thread of its own
+//! pacer         open loop: a thread that hands out messages when they are due
+//! protocol      one connection: send, check what comes back, disconnect
+//! worker        what the connections of one loop share
+//! messages      the messages of one connection, sent and in flight
+//! pattern       the bytes that are sent, and expected back
+//! schedule      when things are due
+//! instruction, event    what connections, and the thread that runs the load, are told
+//! ```
+//!
+//! It reports what it measures to `measure`, and knows nothing of how figures are presented.
+
+mod event;
+mod instruction;
+mod loops;
+mod messages;
+mod pacer;
+mod pattern;
+pub(crate) mod phases;
+mod protocol;
+mod schedule;
+mod worker;

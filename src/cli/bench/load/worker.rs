@@ -1,0 +1,440 @@
+//! What the connections of one event loop share: what is to be done, and what was measured.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
+    time::Instant,
+};
+
+use echoloop::{ConnectionId, Handle, SendError};
+
+use super::{event::LoadEvent, instruction::Instruction};
+use crate::cli::bench::{
+    clock,
+    measure::{
+        ends::{End, Ends},
+        outcome::ConnectionCounts,
+        tally::{Start, Tally},
+    },
+    plan::Plan,
+};
+
+/// The most connects that may be in progress at once. Most servers' backlogs hold this many.
+const CONNECTING_MAX: usize = 128;
+
+/// The lower bits of a label number the connections of a worker; the upper bits are the number of the worker.
+const LABEL_BITS: u32 = 40;
+
+/// How far the load is, as a worker sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkerStage {
+    Connecting,
+    Running,
+    Stopping,
+}
+
+/// A worker, shared by its event loop, the pacer and the thread that runs the load. Each locks it for a moment only.
+#[derive(Clone, Debug)]
+pub(super) struct SharedWorker {
+    worker: Arc<Mutex<Worker>>,
+    handle: Handle<Instruction>,
+}
+
+impl SharedWorker {
+    pub(super) fn new(worker: Worker) -> Self {
+        let handle = worker.handle.clone();
+        Self { worker: Arc::new(Mutex::new(worker)), handle }
+    }
+
+    /// A panic while it was locked costs the connection that panicked, and no figures.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Worker> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker's event loop.
+    pub(super) const fn handle(&self) -> &Handle<Instruction> {
+        &self.handle
+    }
+}
+
+/// What the connections of one event loop share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    plan: Arc<Plan>,
+    /// Its event loop.
+    handle: Handle<Instruction>,
+    events: Sender<LoadEvent>,
+    /// Its number among the workers, for the labels of its connections.
+    number: u64,
+    stage: WorkerStage,
+    /// How many messages may still begin; `None` is without end.
+    budget: Option<u64>,
+    /// The most connections that may be open or connecting at once.
+    capacity: usize,
+    /// For each connection that is wanted and not requested yet, when it was due.
+    wanted: VecDeque<Instant>,
+    /// For each connection that the loop was requested to make and has not begun, when it was due and requested.
+    requested: VecDeque<Start>,
+    /// How many connections were requested so far.
+    labels: u64,
+    /// Connections requested and not established yet.
+    connecting: usize,
+    /// Connections established and not ended.
+    open: usize,
+    open_max: usize,
+    made: u64,
+    /// How many of the first connections are neither established nor failed.
+    unsettled: usize,
+    /// By label, the connections that instructions can be sent to.
+    ids: Vec<Option<ConnectionId>>,
+    /// The index of the connection that was handed a message last.
+    turn: usize,
+    tally: Tally,
+    ends: Ends,
+}
+
+impl Worker {
+    /// The worker of this number, with its share of the connections and of the messages.
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        handle: Handle<Instruction>,
+        events: Sender<LoadEvent>,
+        number: u64,
+    ) -> Self {
+        let capacity = plan.connections_of(number);
+        Self {
+            handle,
+            events,
+            number,
+            stage: WorkerStage::Connecting,
+            budget: plan.messages_of(number),
+            capacity,
+            wanted: VecDeque::new(),
+            requested: VecDeque::new(),
+            labels: 0,
+            connecting: 0,
+            open: 0,
+            open_max: 0,
+            made: 0,
+            unsettled: capacity,
+            ids: Vec::new(),
+            turn: 0,
+            tally: Tally::new(plan.is_open_loop()),
+            ends: Ends::default(),
+            plan,
+        }
+    }
+
+    pub(super) const fn stage(&self) -> WorkerStage {
+        self.stage
+    }
+
+    pub(super) const fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// Begins the load. Returns the connections that are to be instructed.
+    pub(super) fn begin_load(&mut self) -> Vec<ConnectionId> {
+        self.stage = WorkerStage::Running;
+        self.ids.iter().flatten().copied().collect()
+    }
+
+    /// Begins no more messages. With `send_due`, connections that are due already are still made. Returns the
+    /// connections that are to be instructed.
+    pub(super) fn stop_load(&mut self, send_due: bool) -> Vec<ConnectionId> {
+        self.stage = WorkerStage::Stopping;
+        if !send_due {
+            self.wanted.clear();
+        }
+        self.ids.iter().flatten().copied().collect()
+    }
+
+    /// Takes a message out of the budget. False if no more may begin.
+    pub(super) const fn claim_message(&mut self) -> bool {
+        match (self.stage, &mut self.budget) {
+            (WorkerStage::Stopping, _) | (_, Some(0)) => false,
+            (WorkerStage::Connecting | WorkerStage::Running, None) => true,
+            (WorkerStage::Connecting | WorkerStage::Running, Some(left)) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+
+    /// Makes another connection as soon as there is room for it. It was due at this time.
+    pub(super) fn want_connection(&mut self, due: Instant) {
+        self.wanted.push_back(due);
+        self.request_connections();
+    }
+
+    /// Requests the wanted connections from the loop, as far as there is room.
+    pub(super) fn request_connections(&mut self) {
+        while self.connecting < CONNECTING_MAX && self.live() < self.capacity {
+            let Some(&due) = self.wanted.front() else { return };
+            let label = (self.number << LABEL_BITS) | self.labels;
+            match self.handle.connect(self.plan.address.clone(), label) {
+                Ok(()) => {}
+                // Tried again when a connection ends, or when the next sample is taken.
+                Err(SendError::Full(_)) => return,
+                Err(_) => {
+                    self.wanted.clear();
+                    return;
+                }
+            }
+            self.wanted.pop_front();
+            self.requested.push_back(Start { due, sent: clock::now() });
+            self.labels += 1;
+            self.connecting += 1;
+        }
+    }
+
+    /// The loop begins the connection that was requested first. Returns when it was due and requested.
+    pub(super) fn connect_started(&mut self) -> Start {
+        self.requested.pop_front().unwrap_or_else(|| Start::at(clock::now()))
+    }
+
+    /// A connection is established.
+    pub(super) fn opened(&mut self, id: ConnectionId, label: u64, requested: Instant, now: Instant) {
+        self.tally.record_connect(now.saturating_duration_since(requested));
+        self.connecting -= 1;
+        self.open += 1;
+        self.made += 1;
+        self.open_max = self.open_max.max(self.open);
+        if !self.plan.churn {
+            let index = index_of(label);
+            if index >= self.ids.len() {
+                self.ids.resize(index + 1, None);
+            }
+            self.ids[index] = Some(id);
+        }
+        self.settle();
+        self.request_connections();
+    }
+
+    /// A connection has ended, or could not be established.
+    pub(super) fn closed(&mut self, label: u64, was_open: bool, end: End) {
+        self.ends.count(end);
+        if was_open {
+            self.open -= 1;
+            if let Some(id) = self.ids.get_mut(index_of(label)) {
+                *id = None;
+            }
+        } else {
+            self.connecting -= 1;
+            self.settle();
+        }
+        self.want_next(was_open);
+        if self.is_idle() {
+            self.notify(LoadEvent::Idle);
+        }
+    }
+
+    /// In a closed loop with churn, another connection follows one that has ended.
+    fn want_next(&mut self, was_open: bool) {
+        let follows = self.plan.churn && !self.plan.is_open_loop() && (was_open || self.made > 0);
+        if follows && self.stage == WorkerStage::Running && self.claim_message() {
+            self.wanted.push_back(clock::now());
+        }
+        // After a failure not at once: that would be a busy loop.
+        if was_open {
+            self.request_connections();
+        }
+    }
+
+    /// One of the first connections is established or has failed.
+    fn settle(&mut self) {
+        if self.unsettled > 0 {
+            self.unsettled -= 1;
+            if self.unsettled == 0 {
+                self.notify(LoadEvent::Settled);
+            }
+        }
+    }
+
+    /// Whether no more messages can be sent or received.
+    pub(super) fn is_idle(&self) -> bool {
+        // If nobody has reached the server, there is no point in going on.
+        let may_answer = self.made > 0 || self.ends.failures.total() == 0;
+        let more_to_come = self.plan.churn && self.plan.is_open_loop() && may_answer;
+        self.live() == 0 && self.wanted.is_empty() && (self.stage == WorkerStage::Stopping || !more_to_come)
+    }
+
+    /// Connections that are open or connecting.
+    const fn live(&self) -> usize {
+        self.connecting + self.open
+    }
+
+    /// The open connection whose turn it is to send a message; `None` if there is none.
+    pub(super) fn next_in_turn(&mut self) -> Option<ConnectionId> {
+        for _ in 0..self.ids.len() {
+            self.turn = (self.turn + 1) % self.ids.len();
+            if let Some(id) = self.ids[self.turn] {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Exchanges what was measured for `empty`.
+    pub(super) const fn swap_tally(&mut self, empty: &mut Tally) {
+        mem::swap(&mut self.tally, empty);
+    }
+
+    pub(super) const fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    pub(super) const fn connections(&self) -> ConnectionCounts {
+        ConnectionCounts { made: self.made, open_max: self.open_max as u64 }
+    }
+
+    fn notify(&self, event: LoadEvent) {
+        // Nobody listens when the program is about to end.
+        let _ = self.events.send(event);
+    }
+}
+
+/// The index of a connection among those of its worker.
+fn index_of(label: u64) -> usize {
+    usize::try_from(label & ((1 << LABEL_BITS) - 1)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::ErrorKind,
+        sync::mpsc::{Receiver, channel},
+        time::Duration,
+    };
+
+    use echoloop::{Context, Echo, Input, Protocol, Server};
+
+    use super::*;
+    use crate::cli::bench::plan::Extent;
+
+    /// The protocol of a loop that never runs.
+    struct NeverRun;
+
+    impl Protocol for NeverRun {
+        type Message = Instruction;
+
+        fn on_data(&mut self, _input: &mut Input<'_>, _cx: &mut Context<'_, Instruction>) {
+            unreachable!("the loop does not run")
+        }
+    }
+
+    fn plan(connections: u64) -> Plan {
+        Plan {
+            address: "127.0.0.1:7".parse().unwrap(),
+            connections,
+            threads: 1,
+            size: 512,
+            pipeline: 1,
+            rate: None,
+            churn: false,
+            connect_rate: None,
+            extent: Extent::Time { warmup: Duration::ZERO, measured: Duration::from_secs(1) },
+            timeout: Duration::from_secs(1),
+            seed: 1,
+        }
+    }
+
+    /// A worker, what it notifies of, and its loop, which never makes the connections that are requested.
+    fn worker(plan: Plan) -> (Worker, Receiver<LoadEvent>, Server<NeverRun>) {
+        let server = Server::<NeverRun>::builder().bind::<&str>([]).unwrap();
+        let (sender, events) = channel();
+        (Worker::new(Arc::new(plan), server.handle(), sender, 0), events, server)
+    }
+
+    /// Establishes the connection that was requested first.
+    fn open(worker: &mut Worker, label: u64) {
+        // Of another loop: any id will do.
+        let stranger = Server::<Echo>::builder().bind(["127.0.0.1:0"]).unwrap();
+        let client = std::net::TcpStream::connect(stranger.local_addrs()[0].to_string()).unwrap();
+        let (tell, told) = channel();
+        stranger.handle().drain();
+        stranger
+            .run(move |peer| {
+                tell.send(peer.id).unwrap();
+                None
+            })
+            .unwrap();
+        drop(client);
+        let start = worker.connect_started();
+        worker.opened(told.recv().unwrap(), label, start.sent, clock::now());
+    }
+
+    #[test]
+    fn connections_are_requested_as_far_as_there_is_room() {
+        let (mut worker, _events, _server) =
+            worker(Plan { churn: true, rate: Some("1".parse().unwrap()), ..plan(2) });
+        worker.begin_load();
+        (0..3).for_each(|_| worker.want_connection(clock::now()));
+        assert_eq!((worker.connecting, worker.wanted.len()), (2, 1));
+        open(&mut worker, 0);
+        assert_eq!((worker.connecting, worker.wanted.len()), (1, 1));
+        worker.closed(0, true, End::Fin);
+        assert_eq!((worker.connecting, worker.wanted.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_budget_is_spent_once() {
+        let (mut worker, _events, _server) = worker(Plan { extent: Extent::Messages(2), ..plan(1) });
+        worker.begin_load();
+        assert_eq!(
+            [worker.claim_message(), worker.claim_message(), worker.claim_message()],
+            [true, true, false]
+        );
+    }
+
+    #[test]
+    fn no_message_begins_when_the_load_is_over() {
+        let (mut worker, _events, _server) = worker(plan(1));
+        worker.begin_load();
+        assert!(worker.claim_message());
+        worker.stop_load(false);
+        assert!(!worker.claim_message());
+    }
+
+    #[test]
+    fn a_worker_is_idle_when_its_last_connection_has_ended() {
+        let (mut worker, events, _server) = worker(plan(2));
+        (0..2).for_each(|_| worker.want_connection(clock::now()));
+        open(&mut worker, 0);
+        worker.connect_started();
+        worker.closed(1, false, End::Refused);
+        assert_eq!(events.try_recv(), Ok(LoadEvent::Settled));
+        assert!(!worker.is_idle());
+        worker.begin_load();
+        worker.closed(0, true, End::Reset);
+        assert!(worker.is_idle());
+        assert_eq!(events.try_recv(), Ok(LoadEvent::Idle));
+        assert_eq!(worker.ends().first_connect_error, Some(ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn a_server_that_refuses_everyone_is_not_retried_without_end() {
+        let (mut worker, _events, _server) = worker(Plan { churn: true, ..plan(1) });
+        worker.begin_load();
+        worker.want_connection(clock::now());
+        worker.connect_started();
+        worker.closed(0, false, End::Refused);
+        assert!(worker.is_idle());
+    }
+
+    #[test]
+    fn messages_go_to_open_connections_in_turn() {
+        let (mut worker, _events, _server) = worker(Plan { rate: Some("1".parse().unwrap()), ..plan(3) });
+        assert_eq!(worker.next_in_turn(), None);
+        (0..3).for_each(|_| worker.want_connection(clock::now()));
+        (0..3).for_each(|label| open(&mut worker, label));
+        let first = worker.ids[0];
+        let mut turns = || worker.next_in_turn();
+        let three = [turns(), turns(), turns()];
+        assert!(three.contains(&first) && turns() == three[0]);
+        worker.closed(1, true, End::Reset);
+        assert_eq!(worker.ids[1], None);
+        assert!((0..4).all(|_| worker.next_in_turn().is_some()));
+    }
+}

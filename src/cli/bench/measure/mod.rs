@@ -1,0 +1,27 @@
+//! What is measured, while a load runs and in the end.
+//!
+//! ```text
+//! recorder      a load while it runs: samples, progress bar, log
+//! samples       figures, collected at short intervals from a `Source`
+//! outcome       the figures of a whole load
+//! hdr_reader    the figures of logs, merged
+//! hdr_writer    the log of a load
+//! progress      the progress bar
+//! interval      the figures of one interval
+//! tally         messages, bytes and latencies of a period
+//! latencies     histograms
+//! ends          how connections ended
+//! ```
+//!
+//! Nothing here knows what makes the load, which implements `Source`, or how figures are presented.
+
+pub(crate) mod ends;
+pub(crate) mod hdr_reader;
+pub(crate) mod hdr_writer;
+pub(crate) mod interval;
+pub(crate) mod latencies;
+pub(crate) mod outcome;
+mod progress;
+pub(crate) mod recorder;
+pub(crate) mod samples;
+pub(crate) mod tally;

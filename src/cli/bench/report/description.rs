@@ -1,0 +1,41 @@
+//! What load was asked for, in words.
+
+use indicatif::HumanCount;
+
+use crate::cli::bench::{
+    plan::{Extent, Plan},
+    units,
+};
+
+/// What kind of load it is, in a few words.
+pub(super) fn load(plan: &Plan) -> String {
+    let kind = if plan.is_open_loop() { "open loop" } else { "closed loop" };
+    let size = units::size(plan.size);
+    let messages = match (plan.churn, plan.pipeline) {
+        (true, _) => format!("a connection for each message of {size}"),
+        (false, 1) => format!("messages of {size}"),
+        (false, depth) => format!("messages of {size}, {depth} on their way"),
+    };
+    let threads = if plan.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", plan.threads) };
+    format!("{kind}, {messages}, {threads}, seed {}", plan.seed)
+}
+
+/// The connections that were asked for.
+pub(super) fn connections(plan: &Plan) -> String {
+    let connections = HumanCount(plan.connections);
+    // With a rate of connections, only as many are open as it takes.
+    if plan.churn && plan.is_open_loop() { format!("at most {connections}") } else { connections.to_string() }
+}
+
+/// The rate that was asked for.
+pub(super) fn rate(plan: &Plan) -> String {
+    plan.rate.map_or_else(|| "all it takes".to_owned(), |rate| rate.to_string())
+}
+
+/// How much was to be measured.
+pub(super) fn extent(plan: &Plan) -> String {
+    match plan.extent {
+        Extent::Time { measured, .. } => units::duration(measured),
+        Extent::Messages(messages) => format!("{} messages", HumanCount(messages)),
+    }
+}

@@ -1,0 +1,21 @@
+//! How figures are presented.
+//!
+//! ```text
+//! output        where figures go, and in which format; the arguments for it
+//! table         figures as a table for people
+//! json          figures as a JSON object for programs
+//! page          figures as an HTML page
+//! charts        the charts of the page
+//! rows          the rows that table and page have in common
+//! description   what load was asked for, in words
+//! ```
+//!
+//! It takes figures from `measure`, and knows nothing of what made the load.
+
+mod charts;
+mod description;
+pub(crate) mod json;
+pub(crate) mod output;
+pub(crate) mod page;
+mod rows;
+pub(crate) mod table;

@@ -1,0 +1,42 @@
+//! The error that `bench` ends with, if any.
+
+use std::{io, process::ExitCode};
+
+use echoloop::Address;
+use indicatif::HumanCount;
+
+use super::measure::outcome::Outcome;
+use crate::cli::failure::{Failure, hint_for};
+
+/// Success if no connection failed.
+pub(super) fn verdict(outcome: &Outcome) -> Result<ExitCode, Failure> {
+    if outcome.is_good() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let failures = &outcome.ends.failures;
+    let ended = HumanCount(outcome.ends.fin + failures.total());
+    let failed = HumanCount(failures.total());
+    let failure = Failure::new(format!("{failed} of {ended} connections failed: {}", failures.summary()));
+    Err(match outcome.ends.first_connect_error {
+        Some(kind) if failures.connect_failed > 0 => failure.hint(connect_hint(&kind.into())),
+        Some(_) | None => failure,
+    })
+}
+
+/// Not a single connection was established.
+pub(super) fn unreachable_server(outcome: &Outcome) -> Failure {
+    let kind = outcome.ends.first_connect_error.unwrap_or(io::ErrorKind::Other);
+    cannot_connect(&outcome.plan.address, &kind.into())
+}
+
+pub(super) fn cannot_connect(address: &Address, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot connect to {address}: {error}")).hint(connect_hint(error))
+}
+
+fn connect_hint(error: &io::Error) -> Option<&'static str> {
+    // The system gives each connection a local port, which stays in use for a while after the end (TIME_WAIT).
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        return Some("all local ports for that address are in use");
+    }
+    hint_for(error)
+}
