@@ -5,7 +5,7 @@ use std::{fmt, io, process::ExitCode};
 use clap::error::ErrorKind;
 use echoloop::Error;
 
-/// An error as its user sees it.
+/// An error as the user sees it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
@@ -19,13 +19,12 @@ impl Failure {
         Self { message: message.into(), hint: None, status: 1 }
     }
 
-    /// The arguments do not go together: exit status 2.
+    /// The arguments contradict one another: exit status 2.
     pub(crate) fn arguments(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some("try --help"), status: 2 }
     }
 
-    /// The arguments are wrong: exit status 2. Clap explains in several lines; what comes before its general advice
-    /// says it all.
+    /// The arguments are wrong: exit status 2. Of clap's several lines only those before its general advice are kept.
     pub(crate) fn usage(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         let advice = ["\n\nUsage: ", "\n\nFor more information"].map(|start| text.rfind(start));
@@ -44,7 +43,7 @@ impl Failure {
         Self::new(format!("cannot write to stdout: {error}"))
     }
 
-    /// Adds a hint for what the operating system said.
+    /// Adds a hint, if there is one.
     pub(crate) fn hint(mut self, hint: Option<&'static str>) -> Self {
         self.hint = hint;
         self
@@ -68,7 +67,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Windows refuses a port in this way that it keeps for itself or that another program holds exclusively.
+/// On Windows this error means that the system or another program has reserved the port.
 const PERMISSION_HINT: &str = if cfg!(windows) {
     "the system or another program keeps that port to itself; choose another"
 } else {
@@ -106,7 +105,7 @@ fn is_out_of_descriptors(_: &io::Error) -> bool {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line, whatever was in an argument or in what the system said.
+        // One line, even if an argument or the system's message has several.
         let one_line = self.message.replace(['\n', '\r'], " ");
         match self.hint {
             Some(hint) => write!(f, "{one_line} ({hint})"),

@@ -11,7 +11,10 @@ mod signals;
 mod stderr;
 mod values;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -61,7 +64,7 @@ pub(crate) fn run() -> ExitCode {
             outcome.unwrap_or_else(|failure| report_failure(&failure, &stderr))
         }
         Err(error) if !error.use_stderr() => {
-            // --help and --version; a reader that has gone away is no error of ours.
+            // --help or --version. A closed stdout is no error here.
             let _ = error.print();
             ExitCode::SUCCESS
         }
@@ -76,15 +79,10 @@ fn report_failure(failure: &Failure, stderr: &Stderr) -> ExitCode {
     failure.status()
 }
 
-/// Logs go to stderr, from this level up unless `RUST_LOG` says otherwise, and never hold up the program.
+/// Logs go to stderr and never block the program. `filter` applies unless `RUST_LOG` is set.
 fn init_logger(stderr: &Stderr, filter: &str) {
-    use std::io::IsTerminal;
-
-    let style = if std::io::stderr().is_terminal() {
-        env_logger::WriteStyle::Auto
-    } else {
-        env_logger::WriteStyle::Never
-    };
+    let style =
+        if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(stderr.clone())))

@@ -1,4 +1,4 @@
-//! Stderr that never holds up the program, even where nobody reads it.
+//! Stderr that never blocks the program, even if nobody reads it.
 
 use std::{
     io::{self, Write},
@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-/// Lines that may wait for the reader of stderr; further ones are dropped and counted.
+/// The most lines that wait to be written. Further ones are dropped and counted.
 const LINES_WAITING_MAX: usize = 1024;
 
-/// How long the end of the program waits for the reader of stderr.
+/// How long the program waits at its end for lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Hands lines to a thread that writes them. Cheap to clone.
+/// Passes lines to a thread that writes them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Stderr {
     lines: SyncSender<Item>,
@@ -31,7 +31,7 @@ enum Item {
 }
 
 impl Stderr {
-    /// Starts the thread. It lives as long as the program.
+    /// Starts the thread. It runs as long as the program.
     pub(crate) fn start() -> Self {
         let (lines, items) = sync_channel(LINES_WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -49,7 +49,7 @@ impl Stderr {
         self.push(format!("{line}\n").into_bytes());
     }
 
-    /// Waits until everything is written, a moment at most.
+    /// Waits until everything is written, but not for long if stderr is not read.
     pub(crate) fn flush(&self) {
         let (done, written) = sync_channel(1);
         if self.lines.try_send(Item::Flush(done)).is_ok() {
@@ -68,7 +68,7 @@ fn write_all(items: &Receiver<Item>, dropped: &AtomicU64) {
     let mut stderr = io::stderr();
     for item in items {
         match item {
-            // Nobody is left to be told of a stderr that fails.
+            // If stderr fails, there is nobody left to tell.
             Item::Line(line) => {
                 let _ = stderr.write_all(&line);
                 let lost = dropped.swap(0, Ordering::Relaxed);

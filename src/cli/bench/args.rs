@@ -16,8 +16,8 @@ const HELP: &str = "\
 Every connection is made first; then the load begins, and after the warm-up it is measured. Closed loop (the \
 default): each connection keeps --pipeline messages in flight, and sends the next one when one comes back. Open loop \
 (--rate): messages are sent at even intervals whether or not the server keeps up, and their latencies count from when \
-they were due. That avoids coordinated omission: a stall of the server also counts for the messages that wait behind \
-it. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
+they were due. That avoids coordinated omission: a stall of the server counts for every message that was due \
+meanwhile. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
 end, close; latencies then include connecting.
 
 Every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, unanswered, \

@@ -9,6 +9,7 @@
 //! messages      the messages of one connection, sent and in flight
 //! pattern       the bytes that are sent, and expected back
 //! schedule      when things are due
+//! rotation      values that take turns
 //! instruction, event    what connections, and the thread that runs the load, are told
 //! ```
 //!
@@ -22,5 +23,6 @@ mod pacer;
 mod pattern;
 pub(crate) mod phases;
 mod protocol;
+mod rotation;
 mod schedule;
 mod worker;

@@ -9,7 +9,7 @@ use std::{
 
 use echoloop::{ConnectionId, Handle, SendError};
 
-use super::{event::LoadEvent, instruction::Instruction};
+use super::{event::LoadEvent, instruction::Instruction, rotation::Rotation};
 use crate::cli::bench::{
     clock,
     measure::{
@@ -86,10 +86,8 @@ pub(super) struct Worker {
     made: u64,
     /// How many of the first connections are neither established nor failed.
     unsettled: usize,
-    /// By label, the connections that instructions can be sent to.
-    ids: Vec<Option<ConnectionId>>,
-    /// The index of the connection that was handed a message last.
-    turn: usize,
+    /// The open connections that instructions can be sent to.
+    ids: Rotation<ConnectionId>,
     tally: Tally,
     ends: Ends,
 }
@@ -118,8 +116,7 @@ impl Worker {
             open_max: 0,
             made: 0,
             unsettled: capacity,
-            ids: Vec::new(),
-            turn: 0,
+            ids: Rotation::new(),
             tally: Tally::new(plan.is_open_loop()),
             ends: Ends::default(),
             plan,
@@ -137,7 +134,7 @@ impl Worker {
     /// Begins the load. Returns the connections that are to be instructed.
     pub(super) fn begin_load(&mut self) -> Vec<ConnectionId> {
         self.stage = WorkerStage::Running;
-        self.ids.iter().flatten().copied().collect()
+        self.ids.values().collect()
     }
 
     /// Begins no more messages. With `send_due`, connections that are due already are still made. Returns the
@@ -147,7 +144,7 @@ impl Worker {
         if !send_due {
             self.wanted.clear();
         }
-        self.ids.iter().flatten().copied().collect()
+        self.ids.values().collect()
     }
 
     /// Takes a message out of the budget. False if no more may begin.
@@ -202,11 +199,7 @@ impl Worker {
         self.made += 1;
         self.open_max = self.open_max.max(self.open);
         if !self.plan.churn {
-            let index = index_of(label);
-            if index >= self.ids.len() {
-                self.ids.resize(index + 1, None);
-            }
-            self.ids[index] = Some(id);
+            self.ids.insert(place_of(label), id);
         }
         self.settle();
         self.request_connections();
@@ -217,9 +210,7 @@ impl Worker {
         self.ends.count(end);
         if was_open {
             self.open -= 1;
-            if let Some(id) = self.ids.get_mut(index_of(label)) {
-                *id = None;
-            }
+            self.ids.remove(place_of(label));
         } else {
             self.connecting -= 1;
             self.settle();
@@ -267,13 +258,7 @@ impl Worker {
 
     /// The open connection whose turn it is to send a message; `None` if there is none.
     pub(super) fn next_in_turn(&mut self) -> Option<ConnectionId> {
-        for _ in 0..self.ids.len() {
-            self.turn = (self.turn + 1) % self.ids.len();
-            if let Some(id) = self.ids[self.turn] {
-                return Some(id);
-            }
-        }
-        None
+        self.ids.next()
     }
 
     /// Exchanges what was measured for `empty`.
@@ -295,8 +280,8 @@ impl Worker {
     }
 }
 
-/// The index of a connection among those of its worker.
-fn index_of(label: u64) -> usize {
+/// The place of a connection among those of its worker.
+fn place_of(label: u64) -> usize {
     usize::try_from(label & ((1 << LABEL_BITS) - 1)).unwrap_or(usize::MAX)
 }
 
@@ -429,12 +414,12 @@ mod tests {
         assert_eq!(worker.next_in_turn(), None);
         (0..3).for_each(|_| worker.want_connection(clock::now()));
         (0..3).for_each(|label| open(&mut worker, label));
-        let first = worker.ids[0];
+        let first = worker.ids.values().next();
         let mut turns = || worker.next_in_turn();
         let three = [turns(), turns(), turns()];
         assert!(three.contains(&first) && turns() == three[0]);
         worker.closed(1, true, End::Reset);
-        assert_eq!(worker.ids[1], None);
+        assert_eq!(worker.ids.values().count(), 2);
         assert!((0..4).all(|_| worker.next_in_turn().is_some()));
     }
 }

@@ -67,6 +67,23 @@ impl End {
             Self::ConnectFailed(kind)
         }
     }
+
+    /// Why the connection could not be established, if that is how it ended.
+    const fn connect_error(self) -> Option<ErrorKind> {
+        match self {
+            Self::Refused => Some(ErrorKind::ConnectionRefused),
+            Self::ConnectTimeout => Some(ErrorKind::TimedOut),
+            Self::ConnectFailed(kind) => Some(kind),
+            Self::Fin
+            | Self::Corrupt
+            | Self::Truncated
+            | Self::ShortClose
+            | Self::Reset
+            | Self::Unanswered
+            | Self::Failed
+            | Self::Cancelled => None,
+        }
+    }
 }
 
 /// How many connections ended in each way.
@@ -109,20 +126,7 @@ impl Ends {
             End::Cancelled => return,
         };
         *counter += 1;
-        let error = match end {
-            End::Refused => ErrorKind::ConnectionRefused,
-            End::ConnectTimeout => ErrorKind::TimedOut,
-            End::ConnectFailed(kind) => kind,
-            End::Fin
-            | End::Corrupt
-            | End::Truncated
-            | End::ShortClose
-            | End::Reset
-            | End::Unanswered
-            | End::Failed
-            | End::Cancelled => return,
-        };
-        self.first_connect_error.get_or_insert(error);
+        self.first_connect_error = self.first_connect_error.or(end.connect_error());
     }
 }
 
@@ -165,13 +169,13 @@ impl Failures {
 
     /// The kinds that occurred, as `2 corrupt, 1 reset`; `none` if there were none.
     pub(crate) fn summary(&self) -> String {
-        let there: Vec<String> = self
+        let occurred: Vec<String> = self
             .all()
             .iter()
             .filter(|&&(_, count)| count > 0)
             .map(|(name, count)| format!("{} {name}", HumanCount(*count)))
             .collect();
-        if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+        if occurred.is_empty() { "none".to_owned() } else { occurred.join(", ") }
     }
 }
 

@@ -6,12 +6,14 @@
 //! json          figures as a JSON object for programs
 //! page          figures as an HTML page
 //! charts        the charts of the page
+//! axis          the axes of charts
 //! rows          the rows that table and page have in common
 //! description   what load was asked for, in words
 //! ```
 //!
 //! It takes figures from `measure`, and knows nothing of what made the load.
 
+mod axis;
 mod charts;
 mod description;
 pub(crate) mod json;
