@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{Connection, Queue, Shared, State};
+use super::{Connection, queue::Queue, shared::Shared, state::State};
 use crate::{
     pipes::Pipe,
     protocol::Protocol,
@@ -59,7 +59,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let is_clear = self.state == State::Reading
             && !self.is_relayed()
-            && self.output_is_open()
+            && self.send.is_open()
             && self.unconsumed() == 0
             && self.ready.has(Readiness::WRITE);
         if !is_clear {
@@ -82,7 +82,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.note_bulk(n, shared);
         self.queue = Some(Box::new(Queue { pipe: Some(pooled), ..Queue::new(shared.now) }));
         self.set_state(self.state.queued());
-        self.deadline_moved = true;
         Fill::Moved
     }
 
@@ -95,7 +94,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             Some(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 // The kernel tells it once: to the read that follows this would look like an end.
-                self.set_fault(&error, 0, shared);
+                self.break_send(&error, 0, shared);
                 Fill::Nothing
             }
             Some(error) if error.kind() == ErrorKind::WouldBlock && self.is_drained_by_short_read() => {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, InputSide, OutputSide, Shared, State};
+use super::{Connection, halves::RecvHalf, shared::Shared, state::State};
 use crate::{
     close_reason::CloseReason,
     config::Config,
@@ -109,7 +109,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             // Unless the callback of another has put it off or cancelled it.
             if self.remove_timer(key, at) {
                 let requests = self.call(shared, |protocol, cx| protocol.on_timeout(Timeout::Timer(key), cx));
-                self.obey(shared, requests, &[], CloseReason::Finished);
+                self.apply(shared, requests, &[], CloseReason::Finished);
             }
         }
         !due.is_empty()
@@ -123,7 +123,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         self.last_activity = shared.now;
         let requests = self.call(shared, |protocol, cx| protocol.on_timeout(Timeout::Idle, cx));
-        self.obey(shared, requests, &[], CloseReason::Idle);
+        self.apply(shared, requests, &[], CloseReason::Idle);
     }
 
     /// In a drain: tells the protocol, once what its peer had sent is dealt with.
@@ -136,19 +136,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         self.told_drain = true;
         let requests = self.call(shared, |protocol, cx| protocol.on_drain(cx));
-        self.obey(shared, requests, &[], CloseReason::Drained);
+        self.apply(shared, requests, &[], CloseReason::Drained);
     }
 
     /// Idleness ends a connection while nothing is owed and its input still matters.
     fn idle_deadline(&self, limits: &Config) -> Option<Instant> {
-        match self.input {
+        match self.recv {
             // What it waits for is its partner's to be taken: that has a deadline of its own.
-            InputSide::Open | InputSide::Ended if self.waits_for_partner() => None,
-            InputSide::Open | InputSide::Paused => after(self.last_activity, limits.idle_timeout),
-            InputSide::Ended if self.output == OutputSide::Open => {
+            RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Ended if self.waits_for_partner() => None,
+            RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => {
                 after(self.last_activity, limits.idle_timeout)
             }
-            InputSide::Ended | InputSide::Discarded => None,
+            RecvHalf::Ended if self.send.is_open() => after(self.last_activity, limits.idle_timeout),
+            RecvHalf::Ended | RecvHalf::Discarded => None,
         }
     }
 
@@ -173,15 +173,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     fn drain_deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
         let drain = shared.drain?;
-        let input_matters = matches!(self.input, InputSide::Open | InputSide::Paused);
-        if self.told_drain || !(input_matters || self.output_is_open()) {
+        if self.told_drain || !(self.recv.matters() || self.send.is_open()) {
             return None;
         }
         // A stream that is passed on is not ended in its middle: what still flows is reset in the end, not finished.
         let finish_by = drain.finish_by.filter(|_| !self.is_relayed());
         match self.state {
             // It has bytes to come back to, or may have.
-            State::Reading | State::HalfClosed if self.input == InputSide::Paused => finish_by,
+            State::Reading | State::HalfClosed if self.recv == RecvHalf::Paused => finish_by,
             State::Reading | State::HalfClosed if self.waits_for_partner() => None,
             State::Reading | State::HalfClosed => {
                 earliest(after(self.last_activity, Some(shared.limits.drain_silence)), finish_by)

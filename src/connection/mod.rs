@@ -5,34 +5,37 @@
 
 mod bulk;
 mod deadline;
-mod io;
+mod disconnect;
+mod halves;
+mod queue;
+mod recv;
 mod relay;
+mod send;
+mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
     time::Instant,
 };
 
-use self::bulk::Bulk;
-pub use self::{deadline::Drain, state::State};
+use self::{
+    bulk::Bulk,
+    halves::{RecvHalf, SendHalf},
+    queue::Queue,
+};
+pub use self::{deadline::Drain, shared::Shared, state::State};
 use crate::{
-    buffers::Buffers,
     close_reason::CloseReason,
     config::Config,
     connection_id::ConnectionId,
-    handle::Handle,
-    outbox::Outbox,
-    pipes::{Pipe, Pipes, Pooled},
     protocol::{
         Protocol,
         context::{Context, Ending, Reading, Requests},
     },
-    send_queue::SendQueue,
-    stats::Counters,
     system::{readiness::Readiness, transport::Transport},
 };
 
@@ -49,46 +52,20 @@ pub struct Connection<P, T: Transport> {
     /// What most connections have none of most of the time.
     extra: Option<Box<Extra>>,
     state: State,
-    /// Why it will have ended if all goes well from here: the first cause wins.
-    ended_by: Option<CloseReason>,
-    /// A failed write. Input that came before it is still read; then it is the end.
-    fault: Option<CloseReason>,
+    recv: RecvHalf,
+    send: SendHalf,
     ready: Readiness,
-    input: InputSide,
-    output: OutputSide,
     /// The queue reached the high-water mark and has not come down to the low-water mark.
     throttled: bool,
     /// The protocol waits for `on_writable`.
-    told_full: bool,
+    awaits_writable: bool,
     /// The protocol was told of the drain.
     told_drain: bool,
-    /// What was left unconsumed is to be handed over again without waiting for more.
-    redeliver: bool,
-    /// The deadline may have moved forward since it was last armed.
+    /// The deadline may be earlier than it was when it was last armed.
     deadline_moved: bool,
     /// How much it has sent in bulk lately, see `bulk`.
     bulk: Bulk,
     protocol: P,
-}
-
-/// Output that waits, and since when.
-#[derive(Debug)]
-struct Queue<K> {
-    /// What goes out first, if it is in the kernel.
-    pipe: Option<Pooled<K>>,
-    bytes: SendQueue,
-    /// When the socket last took a byte of it, or when it began.
-    progress: Instant,
-}
-
-impl<K: Pipe> Queue<K> {
-    fn new(now: Instant) -> Self {
-        Self { pipe: None, bytes: SendQueue::default(), progress: now }
-    }
-
-    fn len(&self) -> usize {
-        self.pipe.as_ref().map_or(0, |taken| taken.pipe.len()) + self.bytes.len()
-    }
 }
 
 /// What a connection has only while it needs it: no idle connection owns any.
@@ -120,88 +97,6 @@ struct Linger {
     discarded: u64,
 }
 
-/// What becomes of input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InputSide {
-    /// It is handed to the protocol.
-    Open,
-    /// It stays in the kernel until the protocol resumes.
-    Paused,
-    /// It is read and dropped: the protocol has finished.
-    Discarded,
-    /// The peer's FIN has come.
-    Ended,
-}
-
-/// What becomes of output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OutputSide {
-    Open,
-    /// FIN follows when the queue is flushed, or has followed.
-    Ending,
-}
-
-/// What the connections of one loop share.
-#[derive(Debug)]
-pub struct Shared<M, K> {
-    /// The time of this turn of the loop.
-    pub now: Instant,
-    /// The limits.
-    pub limits: Config,
-    /// What is counted.
-    pub counters: Arc<Counters>,
-    /// The server's handle, for the protocols.
-    pub handle: Handle<M>,
-    /// What callbacks ask of other connections.
-    pub(crate) outbox: Outbox<M>,
-    /// The drain that is going on.
-    pub drain: Option<Drain>,
-    /// Memory for the send queues.
-    buffers: Buffers,
-    /// Pipes for connections that send in bulk.
-    pipes: Pipes<K>,
-    /// Where input is read into.
-    buffer: Vec<u8>,
-    /// Where a callback's output is gathered.
-    output: Vec<u8>,
-}
-
-/// Output buffers that grew past this in a spike are given back.
-const OUTPUT_CAPACITY_KEPT: usize = 256 << 10;
-
-impl<M, K: Pipe> Shared<M, K> {
-    /// For connections with these limits and counters.
-    pub fn new(now: Instant, limits: Config, counters: Arc<Counters>, handle: Handle<M>) -> Self {
-        let buffer = vec![0; limits.read_buffer_bytes];
-        let buffers = Buffers::new(limits.high_water_bytes);
-        let pipes = Pipes::new(limits.pipes_max);
-        let outbox = Outbox::new(limits.mailbox_capacity);
-        Self {
-            now,
-            limits,
-            counters,
-            handle,
-            outbox,
-            drain: None,
-            buffers,
-            pipes,
-            buffer,
-            output: Vec::new(),
-        }
-    }
-
-    /// When [`trim`](Self::trim) has something to do.
-    pub fn trim_at(&self) -> Option<Instant> {
-        [self.buffers.trim_at(), self.pipes.trim_at()].into_iter().flatten().min()
-    }
-
-    /// Gives memory that was not needed for a while back to the system.
-    pub fn trim(&mut self) {
-        self.buffers.trim(self.now);
-        self.pipes.trim(self.now);
-    }
-}
-
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// A connection that is made (`Reading`) or being made (`Connecting`).
     pub fn new(id: ConnectionId, state: State, transport: T, protocol: P, now: Instant) -> Self {
@@ -212,18 +107,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             queue: None,
             extra: None,
             state,
-            ended_by: None,
-            fault: None,
+            recv: RecvHalf::Open,
+            send: SendHalf::Open,
             ready: match state {
                 State::Connecting => Readiness::NONE,
                 State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => Readiness::WRITE,
             },
-            input: InputSide::Open,
-            output: OutputSide::Open,
             throttled: false,
-            told_full: false,
+            awaits_writable: false,
             told_drain: false,
-            redeliver: false,
             deadline_moved: true,
             bulk: Bulk::default(),
             protocol,
@@ -262,7 +154,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Whether what still comes is dropped.
     pub fn is_discarding(&self) -> bool {
-        self.input == InputSide::Discarded
+        self.recv == RecvHalf::Discarded
     }
 
     /// Notes what may be ready.
@@ -286,7 +178,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             State::Connecting => self.ready != Readiness::NONE,
             State::Reading | State::Echoing | State::HalfClosed => {
                 self.can_read(limits)
-                    || self.redeliver
+                    || self.recv == RecvHalf::Resumed
                     || (self.queued() > 0 && self.ready.has(Readiness::WRITE))
                     || self.owes_writable(limits)
             }
@@ -296,14 +188,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Tells the protocol that the connection is made.
     pub fn open(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         let requests = self.call(shared, |protocol, cx| protocol.on_open(cx));
-        self.obey(shared, requests, &[], CloseReason::Finished);
+        self.apply(shared, requests, &[], CloseReason::Finished);
         self.settle(shared);
     }
 
     /// Hands a message to the protocol.
     pub fn message(&mut self, message: P::Message, shared: &mut Shared<P::Message, T::Pipe>) {
         let requests = self.call(shared, |protocol, cx| protocol.on_message(message, cx));
-        self.obey(shared, requests, &[], CloseReason::Finished);
+        self.apply(shared, requests, &[], CloseReason::Finished);
         self.settle(shared);
     }
 
@@ -315,7 +207,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         shared: &mut Shared<P::Message, T::Pipe>,
     ) {
         let requests = self.call(shared, |protocol, cx| protocol.on_connect_failed(label, &reason, cx));
-        self.obey(shared, requests, &[], CloseReason::Finished);
+        self.apply(shared, requests, &[], CloseReason::Finished);
         self.settle(shared);
     }
 
@@ -331,34 +223,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Who still waits for this connection to be made, when it has ended.
     pub fn take_requester(&mut self) -> Option<(ConnectionId, u64)> {
         let requester = self.extra.as_mut()?.requester.take();
-        self.drop_unneeded();
+        self.trim();
         requester
-    }
-
-    /// Ends the connection now. The first reason stays.
-    pub fn close(&mut self, reason: CloseReason, shared: &Shared<P::Message, T::Pipe>) {
-        if self.state.is_closed() {
-            return;
-        }
-        let unsent = self.queued();
-        self.set_state(self.state.close(reason));
-        self.queue = None;
-        if let Some(extra) = &mut self.extra {
-            **extra = Extra { relay: extra.relay, requester: extra.requester, ..Extra::default() };
-        }
-        self.drop_unneeded();
-        if !reason.is_complete() {
-            // No peer is to take a truncated stream for a whole one.
-            self.transport.reset_on_close();
-        }
-        shared.counters.bytes_unsent.add(unsent);
-        shared.counters.count_closed(reason);
-        log::debug!("{}: closed: {reason}, {unsent} bytes unsent", self.id);
-        let told = catch_unwind(AssertUnwindSafe(|| self.protocol.on_close(&reason)));
-        if told.is_err() {
-            shared.counters.panics.add(1);
-            log::error!("{}: the protocol panicked in on_close", self.id);
-        }
     }
 
     /// Runs a callback. What it wrote is in `shared.output`.
@@ -379,10 +245,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             queued,
             high_water: shared.limits.high_water_bytes,
             is_draining: shared.drain.is_some(),
-            requests: Requests {
-                output_closed: self.output != OutputSide::Open || self.fault.is_some(),
-                ..Requests::default()
-            },
+            requests: Requests { output_closed: !self.send.is_open(), ..Requests::default() },
         };
         let protocol = &mut self.protocol;
         match catch_unwind(AssertUnwindSafe(|| callback(protocol, &mut context))) {
@@ -395,9 +258,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    /// Does what a callback asked for: sends first, then the rest. `input` is what it was given, `reason`
+    /// Applies what a callback asked for: sends first, then the rest. `input` is what it was given, `reason`
     /// the reason of the close if this callback is what ends the connection. Returns how many bytes were sent.
-    fn obey(
+    fn apply(
         &mut self,
         shared: &mut Shared<P::Message, T::Pipe>,
         requests: Option<Requests>,
@@ -408,24 +271,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.close(CloseReason::Panicked, shared);
             return 0;
         };
-        if self.fault.is_some() {
+        if self.send.fault().is_some() {
             shared.counters.bytes_unsent.add(requests.refused);
         }
-        self.told_full |= requests.told_full;
-        let sent = self.send(&input[requests.forward], shared);
+        self.awaits_writable |= requests.told_full;
+        let sent = self.send_or_queue(&input[requests.forward], shared);
         for (key, at) in requests.timers {
             self.set_timer(key, at);
         }
         match requests.reading {
-            Some(Reading::Pause) if self.input == InputSide::Open => {
-                self.input = InputSide::Paused;
-                self.redeliver = false;
-            }
-            Some(Reading::Resume) if self.input == InputSide::Paused => {
-                self.input = InputSide::Open;
-                self.redeliver = self.unconsumed() > 0;
-                // In a drain, one that reads is told earlier.
-                self.deadline_moved = true;
+            Some(Reading::Pause) if self.recv.is_open() => self.set_recv(RecvHalf::Paused),
+            Some(Reading::Resume) if self.recv == RecvHalf::Paused => {
+                let has_left = self.unconsumed() > 0;
+                self.set_recv(if has_left { RecvHalf::Resumed } else { RecvHalf::Open });
             }
             Some(Reading::Pause | Reading::Resume) | None => {}
         }
@@ -436,94 +294,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Some(Ending::GiveUp) => self.close(CloseReason::SlowReader, shared),
             Some(Ending::Abort) => self.close(CloseReason::Aborted, shared),
             Some(Ending::Finish) => self.finish(reason),
-            Some(Ending::ShutdownWrite) => self.end_output(reason),
+            Some(Ending::ShutdownWrite) => self.end_send(reason),
             None => {}
         }
         sent
     }
 
-    /// Nothing more will be written.
-    fn end_output(&mut self, reason: CloseReason) {
-        self.ended_by.get_or_insert(reason);
-        self.output = OutputSide::Ending;
-        self.told_full = false;
-        self.deadline_moved = true;
-    }
-
-    /// Nothing more will be written, and what still comes is of no interest.
-    fn finish(&mut self, reason: CloseReason) {
-        self.end_output(reason);
-        match self.input {
-            InputSide::Open | InputSide::Paused => self.input = InputSide::Discarded,
-            InputSide::Discarded | InputSide::Ended => {}
-        }
-        self.redeliver = false;
-        if let Some(extra) = &mut self.extra {
-            extra.unconsumed = Vec::new();
-            extra.timers = Vec::new();
-        }
-    }
-
-    /// Takes the steps of the disconnect that are due: FIN when everything is sent, close when the peer has
-    /// ended too.
-    fn settle(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        if !self.output_is_open() {
-            self.take_last_steps(shared);
-        }
-        self.drop_unneeded();
-    }
-
-    /// The same for one whose output has an end.
-    fn take_last_steps(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        if self.state.is_closed() {
-            return;
-        }
-        let input_waits = self.input == InputSide::Open && (self.redeliver || self.can_read(&shared.limits));
-        if let Some(fault) = self.fault
-            && !input_waits
-        {
-            return self.close(fault, shared);
-        }
-        if self.state == State::Reading && self.output == OutputSide::Ending && self.fault.is_none() {
-            self.shut_write(shared);
-        }
-        if self.state == State::HalfClosed {
-            match self.input {
-                InputSide::Ended => {
-                    let reason = self.ended_by.expect("our FIN was sent for a reason");
-                    self.close(reason, shared);
-                }
-                InputSide::Discarded => self.begin_linger(shared.now),
-                InputSide::Open | InputSide::Paused => {}
-            }
-        }
-    }
-
-    /// Sends our FIN: everything before it was sent.
-    fn shut_write(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        match self.transport.shutdown_write() {
-            Ok(()) => {
-                self.set_state(self.state.write_shut());
-                self.last_activity = shared.now;
-                self.deadline_moved = true;
-            }
-            Err(error) => {
-                log::debug!("{}: shutdown failed: {error}", self.id);
-                self.close(io::reason_of(&error, false), shared);
-            }
-        }
-    }
-
-    fn begin_linger(&mut self, now: Instant) {
-        let extra = self.extra.get_or_insert_default();
-        if extra.linger.is_none() {
-            extra.linger = Some(Linger { since: now, discarded: 0 });
-            self.last_activity = now;
-            self.deadline_moved = true;
-        }
-    }
-
-    fn drop_unneeded(&mut self) {
+    /// Frees what it has no need of any more.
+    fn trim(&mut self) {
         let unneeded = |extra: &Extra| {
             extra.unconsumed.is_empty()
                 && extra.timers.is_empty()
@@ -541,10 +319,25 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state != next {
             log::trace!("{}: {} -> {next}", self.id, self.state);
             self.state = next;
+            self.deadline_moved = true;
         }
     }
 
-    fn unconsumed(&self) -> usize {
-        self.extra.as_ref().map_or(0, |extra| extra.unconsumed.len())
+    /// The one place where the receiving half changes.
+    fn set_recv(&mut self, next: RecvHalf) {
+        if self.recv != next {
+            log::trace!("{}: receiving: {} -> {next}", self.id, self.recv);
+            self.recv = next;
+            self.deadline_moved = true;
+        }
+    }
+
+    /// The one place where the sending half changes.
+    fn set_send(&mut self, next: SendHalf) {
+        if self.send != next {
+            log::trace!("{}: sending: {} -> {next}", self.id, self.send);
+            self.send = next;
+            self.deadline_moved = true;
+        }
     }
 }

@@ -2,7 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Connection, InputSide, OutputSide, Relay, Shared, State};
+use super::{
+    Connection, Relay,
+    halves::{RecvHalf, SendHalf},
+    shared::Shared,
+    state::State,
+};
 use crate::{
     close_reason::CloseReason, connection_id::ConnectionId, protocol::Protocol, system::transport::Transport,
 };
@@ -56,11 +61,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Whether its protocol has not ended it, and it has no partner yet.
     pub fn can_be_relayed(&self) -> bool {
-        let is_made = match self.state {
-            State::Reading | State::Echoing | State::HalfClosed => true,
-            State::Connecting | State::Closed(_) => false,
-        };
-        is_made && self.output_is_open() && self.input != InputSide::Discarded && !self.is_relayed()
+        self.state.is_made() && self.send.is_open() && self.recv != RecvHalf::Discarded && !self.is_relayed()
     }
 
     /// Ties both together, and passes on what their protocols left.
@@ -74,11 +75,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     fn begin_relay(&mut self, partner: ConnectionId, now: Instant) {
         self.last_activity = now;
         self.extra.get_or_insert_default().relay = Some(Relay::With(partner));
-        if self.input == InputSide::Paused {
-            self.input = InputSide::Open;
+        if self.recv.matters() {
+            self.set_recv(RecvHalf::Open);
         }
-        self.redeliver = false;
-        self.told_full = false;
+        self.awaits_writable = false;
         self.throttled = false;
         self.deadline_moved = true;
     }
@@ -87,8 +87,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let rest = self.take_unconsumed();
         partner.take_over(&rest, shared);
         self.throttled = partner.queued() >= shared.limits.high_water_bytes;
-        if self.input == InputSide::Ended {
-            partner.end_output(CloseReason::Finished);
+        if self.recv == RecvHalf::Ended {
+            partner.end_send(CloseReason::Finished);
             partner.settle(shared);
         }
     }
@@ -110,12 +110,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     #[inline(never)]
     fn take_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> usize {
-        if !self.output_is_open() {
+        if !self.send.is_open() {
             shared.counters.bytes_unsent.add(bytes.len());
             return 0;
         }
         shared.output.clear();
-        let sent = self.send(bytes, shared);
+        let sent = self.send_or_queue(bytes, shared);
         self.settle(shared);
         sent
     }
@@ -127,15 +127,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         match partner.state {
             State::Closed(reason) => {
-                let is_whole = matches!(partner.input, InputSide::Ended | InputSide::Discarded);
+                let is_whole = !partner.recv.matters();
                 self.end_relay(is_whole && reason.is_complete(), shared);
             }
             State::Connecting | State::Reading | State::Echoing | State::HalfClosed => {
-                let goes_nowhere = self.input == InputSide::Open && partner.output == OutputSide::Ending;
-                if partner.input == InputSide::Discarded || goes_nowhere {
-                    self.finish_with(partner.ended_by.unwrap_or(CloseReason::Finished), shared);
+                let is_ending = matches!(partner.send, SendHalf::Ending(_));
+                if partner.recv == RecvHalf::Discarded || (self.recv.is_open() && is_ending) {
+                    let reason = match partner.send {
+                        SendHalf::Ending(reason) => reason,
+                        SendHalf::Open | SendHalf::Broken(_) => CloseReason::Finished,
+                    };
+                    self.finish_with(reason, shared);
                 }
-                if self.input != InputSide::Discarded {
+                if self.recv != RecvHalf::Discarded {
                     // They are idle together or not at all.
                     self.last_activity = self.last_activity.max(partner.last_activity);
                 }
@@ -175,8 +179,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn finish_with(&mut self, reason: CloseReason, shared: &Shared<P::Message, T::Pipe>) {
-        let input_matters = matches!(self.input, InputSide::Open | InputSide::Paused);
-        if input_matters || self.output_is_open() {
+        if self.recv.matters() || self.send.is_open() {
             self.finish(reason);
             self.settle(shared);
         }

@@ -21,8 +21,9 @@ use crate::{
     connections::Connections,
     handle::channel,
     outbox::Dial,
+    pipes::Pipe,
     protocol::{Timeout, context::Flow, echo::Echo, input::Input},
-    stats::Stats,
+    stats::{Counters, Stats},
     system::{Poller, Wake, transport::Addresses},
 };
 
@@ -682,7 +683,7 @@ fn no_heap_buffer_stays_with_an_idle_connection() {
     let mut connection: Connection<Echo, Fake> =
         Connection::new(peer.id, State::Reading, Fake(Rc::clone(&peer.wire)), Echo, world.now);
     connection.extra.get_or_insert_default();
-    connection.drop_unneeded();
+    connection.trim();
     assert!(connection.extra.is_none());
 }
 

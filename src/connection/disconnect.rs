@@ -1,0 +1,141 @@
+//! The disconnect: everything is sent, then FIN, then input is read until the peer has ended too, then the socket is
+//! closed. See <https://learn.microsoft.com/en-us/windows/win32/winsock/disconnecting-the-server>.
+
+use std::{
+    io::{self, ErrorKind},
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use super::{
+    Connection, Extra, Linger,
+    halves::{RecvHalf, SendHalf},
+    shared::Shared,
+    state::State,
+};
+use crate::{close_reason::CloseReason, protocol::Protocol, system::transport::Transport};
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// Nothing more will be written.
+    pub(super) fn end_send(&mut self, reason: CloseReason) {
+        match self.send {
+            SendHalf::Open => {
+                // The first cause counts: where the peer has ended, it is that.
+                let reason = if self.recv == RecvHalf::Ended { CloseReason::Peer } else { reason };
+                self.set_send(SendHalf::Ending(reason));
+            }
+            SendHalf::Ending(_) | SendHalf::Broken(_) => {}
+        }
+        self.awaits_writable = false;
+    }
+
+    /// Nothing more will be written, and what still comes is of no interest.
+    pub(super) fn finish(&mut self, reason: CloseReason) {
+        self.end_send(reason);
+        if self.recv.matters() {
+            self.set_recv(RecvHalf::Discarded);
+        }
+        if let Some(extra) = &mut self.extra {
+            extra.unconsumed = Vec::new();
+            extra.timers = Vec::new();
+        }
+    }
+
+    /// Takes the steps of the disconnect that are due: FIN when everything is sent, close when the peer has
+    /// ended too.
+    pub(super) fn settle(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        match self.send {
+            SendHalf::Open => {}
+            SendHalf::Ending(reason) => self.close_step(reason, shared),
+            SendHalf::Broken(reason) => {
+                if !self.input_waits(shared) {
+                    self.close(reason, shared);
+                }
+            }
+        }
+        self.trim();
+    }
+
+    /// Whether there is input for the protocol that came before it.
+    fn input_waits(&self, shared: &Shared<P::Message, T::Pipe>) -> bool {
+        self.recv == RecvHalf::Resumed || (self.recv == RecvHalf::Open && self.can_read(&shared.limits))
+    }
+
+    /// The next steps of a connection whose output has an end.
+    fn close_step(&mut self, reason: CloseReason, shared: &Shared<P::Message, T::Pipe>) {
+        if self.state == State::Reading {
+            self.shut_write(shared);
+        }
+        if self.state == State::HalfClosed {
+            match self.recv {
+                RecvHalf::Ended => self.close(reason, shared),
+                RecvHalf::Discarded => self.begin_linger(shared.now),
+                RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => {}
+            }
+        }
+    }
+
+    /// Sends our FIN: everything before it was sent.
+    fn shut_write(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        match self.transport.shutdown_write() {
+            Ok(()) => {
+                self.set_state(self.state.write_shut());
+                self.last_activity = shared.now;
+            }
+            Err(error) => {
+                log::debug!("{}: shutdown failed: {error}", self.id);
+                self.close(reason_of(&error, false), shared);
+            }
+        }
+    }
+
+    fn begin_linger(&mut self, now: Instant) {
+        let extra = self.extra.get_or_insert_default();
+        if extra.linger.is_none() {
+            extra.linger = Some(Linger { since: now, discarded: 0 });
+            self.last_activity = now;
+        }
+    }
+
+    /// Ends the connection now. The first reason stays.
+    pub fn close(&mut self, reason: CloseReason, shared: &Shared<P::Message, T::Pipe>) {
+        if self.state.is_closed() {
+            return;
+        }
+        let unsent = self.queued();
+        self.set_state(self.state.close(reason));
+        self.queue = None;
+        if let Some(extra) = &mut self.extra {
+            **extra = Extra { relay: extra.relay, requester: extra.requester, ..Extra::default() };
+        }
+        self.trim();
+        if !reason.is_complete() {
+            // No peer is to take a truncated stream for a whole one.
+            self.transport.reset_on_close();
+        }
+        shared.counters.bytes_unsent.add(unsent);
+        shared.counters.count_closed(reason);
+        log::debug!("{}: closed: {reason}, {unsent} bytes unsent", self.id);
+        let told = catch_unwind(AssertUnwindSafe(|| self.protocol.on_close(&reason)));
+        if told.is_err() {
+            shared.counters.panics.add(1);
+            log::error!("{}: the protocol panicked in on_close", self.id);
+        }
+    }
+}
+
+/// What an error on the socket says about how the connection ended.
+pub(super) fn reason_of(error: &io::Error, output_queued: bool) -> CloseReason {
+    let peer_is_gone = matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+    );
+    match (peer_is_gone, output_queued) {
+        (true, true) => CloseReason::ResetUnsent,
+        (true, false) => CloseReason::Reset,
+        (false, _) => CloseReason::Failed(error.kind()),
+    }
+}

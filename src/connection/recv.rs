@@ -1,0 +1,205 @@
+//! The receiving half: reads, and hands over what came.
+
+use std::{io::ErrorKind, mem};
+
+use super::{
+    Connection, bulk::Fill, disconnect::reason_of, halves::RecvHalf, shared::Shared, turn::PROBE_BYTES,
+};
+use crate::{
+    close_reason::CloseReason,
+    config::Config,
+    protocol::{Protocol, input::Input},
+    system::{readiness::Readiness, transport::Transport},
+};
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// Whether a read is worth a try and its bytes would be welcome.
+    pub(super) fn can_read(&self, limits: &Config) -> bool {
+        self.ready.has(Readiness::READ)
+            && match self.recv {
+                RecvHalf::Open | RecvHalf::Resumed => {
+                    !self.throttled && self.unconsumed() < limits.input_limit_bytes && !self.has_pipe()
+                }
+                RecvHalf::Discarded => true,
+                RecvHalf::Paused | RecvHalf::Ended => false,
+            }
+    }
+
+    /// Reads once and hands over what came. False when there is nothing to do before the next event.
+    pub(super) fn receive(
+        &mut self,
+        partner: Option<&mut Self>,
+        budget: &mut usize,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) -> bool {
+        if self.recv == RecvHalf::Resumed {
+            self.set_recv(RecvHalf::Open);
+            self.deliver(0, shared);
+            return true;
+        }
+        if !self.can_read(&shared.limits) {
+            return false;
+        }
+        let room = match self.fill_pipe(budget, shared) {
+            Fill::Moved => return true,
+            Fill::Drained => return false,
+            // What comes just now is to be moved, not copied.
+            Fill::Nothing => PROBE_BYTES,
+            Fill::Impossible => usize::MAX,
+        };
+        let room = room.min(self.room(partner.as_deref(), &shared.limits)).min(*budget);
+        let buffer = &mut shared.buffer;
+        let room = room.min(buffer.len());
+        if room == 0 {
+            debug_assert!(false, "a read of nothing would look like the end");
+            return false;
+        }
+        let result = loop {
+            match self.transport.read(&mut buffer[..room]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        match result {
+            Ok(0) => match self.send.fault() {
+                // After an error the system says end of input, but it is not the peer's.
+                Some(fault) => self.close(fault, shared),
+                None => self.end_of_input(partner, shared),
+            },
+            Ok(n) => {
+                *budget -= n;
+                self.last_activity = shared.now;
+                shared.counters.bytes_received.add(n);
+                if n < room && self.is_drained_by_short_read() {
+                    self.ready.remove(Readiness::READ);
+                }
+                self.note_bulk(n, shared);
+                let sent = match partner {
+                    _ if self.recv == RecvHalf::Discarded => {
+                        self.discard(n, shared);
+                        0
+                    }
+                    Some(partner) => self.pass_on(n, partner, shared),
+                    None => self.deliver(n, shared),
+                };
+                *budget = budget.saturating_sub(sent);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ready.remove(Readiness::READ);
+                return false;
+            }
+            Err(error) => {
+                let reason = self.send.fault().unwrap_or_else(|| reason_of(&error, self.queued() > 0));
+                log::trace!("{}: {error}", self.id);
+                self.close(reason, shared);
+                return false;
+            }
+        }
+        !self.state.is_closed()
+    }
+
+    /// Whether nothing can be left when less came than was asked for, or nothing.
+    pub(super) fn is_drained_by_short_read(&self) -> bool {
+        self.transport.short_read_drains() && !self.ready.has(Readiness::MORE) && self.send.fault().is_none()
+    }
+
+    /// How many bytes may be read: so many that echoing them, or passing them on, keeps the queue within the high-water
+    /// mark.
+    fn room(&self, partner: Option<&Self>, limits: &Config) -> usize {
+        match self.recv {
+            RecvHalf::Discarded => usize::MAX,
+            RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused | RecvHalf::Ended => {
+                let queued = partner.unwrap_or(self).queued();
+                let queue = limits.high_water_bytes.saturating_sub(queued);
+                let unconsumed = limits.input_limit_bytes.saturating_sub(self.unconsumed());
+                queue.min(unconsumed)
+            }
+        }
+    }
+
+    /// Hands the first `n` bytes of the buffer to the protocol, behind what it left unconsumed. Returns how many
+    /// bytes it sent at once.
+    fn deliver(&mut self, n: usize, shared: &mut Shared<P::Message, T::Pipe>) -> usize {
+        let buffer = mem::take(&mut shared.buffer);
+        let mut held = self.take_unconsumed();
+        let (consumed, sent);
+        if held.is_empty() {
+            (consumed, sent) = self.hand_over(&buffer[..n], shared);
+            held.extend_from_slice(&buffer[consumed..n]);
+        } else {
+            held.extend_from_slice(&buffer[..n]);
+            (consumed, sent) = self.hand_over(&held, shared);
+            held.drain(..consumed);
+        }
+        shared.buffer = buffer;
+        if !held.is_empty() && self.recv.matters() {
+            self.keep_unconsumed(held, shared);
+        }
+        sent
+    }
+
+    /// Returns how many of the bytes the protocol consumed, and how many it sent.
+    fn hand_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> (usize, usize) {
+        let mut input = Input::new(bytes);
+        let requests = self.call(shared, |protocol, cx| protocol.on_data(&mut input, cx));
+        let sent = self.apply(shared, requests, bytes, CloseReason::Finished);
+        (input.consumed(), sent)
+    }
+
+    /// The peer's FIN has come.
+    fn end_of_input(&mut self, partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
+        let before = self.recv;
+        self.set_recv(RecvHalf::Ended);
+        self.ready.remove(Readiness::READ);
+        self.last_activity = shared.now;
+        match (before, partner) {
+            (RecvHalf::Open | RecvHalf::Resumed, Some(partner)) => {
+                partner.end_send(CloseReason::Finished);
+                partner.settle(shared);
+            }
+            (RecvHalf::Open | RecvHalf::Resumed, None) => {
+                let rest = self.take_unconsumed();
+                let mut input = Input::new(&rest);
+                let requests = self.call(shared, |protocol, cx| protocol.on_eof(&mut input, cx));
+                let left = input.consumed();
+                self.apply(shared, requests, &rest, CloseReason::Peer);
+                // It may be relayed yet.
+                if self.send.is_open() && !self.state.is_closed() && left < rest.len() {
+                    self.extra.get_or_insert_default().unconsumed = rest[left..].to_vec();
+                }
+            }
+            (RecvHalf::Discarded | RecvHalf::Paused | RecvHalf::Ended, _) => {}
+        }
+    }
+
+    fn discard(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
+        shared.counters.bytes_discarded.add(n);
+        let Some(linger) = self.extra.as_mut().and_then(|extra| extra.linger.as_mut()) else {
+            return;
+        };
+        linger.discarded += n as u64;
+        if linger.discarded > shared.limits.linger_limit_bytes {
+            self.close(CloseReason::LingerBytes, shared);
+        }
+    }
+
+    pub(super) fn take_unconsumed(&mut self) -> Vec<u8> {
+        self.extra.as_mut().map(|extra| mem::take(&mut extra.unconsumed)).unwrap_or_default()
+    }
+
+    fn keep_unconsumed(&mut self, held: Vec<u8>, shared: &Shared<P::Message, T::Pipe>) {
+        if self.state.is_closed() {
+            return;
+        }
+        let full = held.len() >= shared.limits.input_limit_bytes;
+        self.extra.get_or_insert_default().unconsumed = held;
+        if full && self.recv.is_open() && !self.wants_relay() {
+            log::warn!("{}: the protocol left its input limit unconsumed", self.id);
+            self.close(CloseReason::InputLimit, shared);
+        }
+    }
+
+    pub(super) fn unconsumed(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.unconsumed.len())
+    }
+}

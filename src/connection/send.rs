@@ -1,0 +1,215 @@
+//! The sending half: what can be sent at once is, the rest is queued.
+
+use std::{
+    io::{self, ErrorKind, IoSlice},
+    mem,
+};
+
+use super::{
+    Connection,
+    bulk::cost_of_move,
+    disconnect::reason_of,
+    halves::SendHalf,
+    queue::Queue,
+    shared::{OUTPUT_CAPACITY_KEPT, Shared},
+    state::State,
+};
+use crate::{
+    close_reason::CloseReason,
+    config::Config,
+    pipes::Pipe,
+    protocol::Protocol,
+    system::{readiness::Readiness, transport::Transport},
+};
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// Sends `forward` and then the gathered output: at once as far as the socket takes it, and behind what is
+    /// queued otherwise. Returns how many bytes the socket took.
+    // Not called by itself on the way of an echo, though relays use it too.
+    #[inline(always)]
+    pub(super) fn send_or_queue(
+        &mut self,
+        forward: &[u8],
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) -> usize {
+        let owed = forward.len() + shared.output.len();
+        if owed == 0 {
+            return 0;
+        }
+        let mut output = mem::take(&mut shared.output);
+        let mut sent = 0;
+        if self.queued() == 0 && self.ready.has(Readiness::WRITE) && self.send.fault().is_none() {
+            let limit = shared.limits.turn_budget_bytes;
+            let first = &forward[..forward.len().min(limit)];
+            let second = &output[..output.len().min(limit - first.len())];
+            let result = write_slices(&mut self.transport, [IoSlice::new(first), IoSlice::new(second)]);
+            sent = *result.as_ref().unwrap_or(&0);
+            self.written(result, owed, shared);
+        }
+        if sent < owed {
+            let from_output = sent.saturating_sub(forward.len());
+            self.enqueue(&forward[sent.min(forward.len())..], &output[from_output..], shared);
+        }
+        output.clear();
+        if output.capacity() <= OUTPUT_CAPACITY_KEPT {
+            shared.output = output;
+        }
+        sent
+    }
+
+    /// Queues what the socket did not take.
+    fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message, T::Pipe>) {
+        let unsent = first.len() + second.len();
+        if self.send.fault().is_some() || self.state.is_closed() {
+            shared.counters.bytes_unsent.add(unsent);
+            return;
+        }
+        let (now, limits) = (shared.now, &shared.limits);
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
+        queue.bytes.push(first, &mut shared.buffers);
+        queue.bytes.push(second, &mut shared.buffers);
+        // What is in a pipe is no memory of ours, nor the protocol's doing.
+        let written = queue.bytes.len();
+        // Who is relayed is throttled by its partner's queue.
+        let is_full = queue.len() >= limits.high_water_bytes;
+        self.throttled |= is_full && !self.is_relayed();
+        if self.state != State::Echoing {
+            self.set_state(self.state.queued());
+        }
+        // What is passed on is bounded by the marks and the input limit, and it is no protocol's doing.
+        let is_passed_on = self.is_relayed() && second.is_empty();
+        if written > limits.queue_limit_bytes && !is_passed_on {
+            log::warn!("{}: the protocol queued {written} bytes, more than its limit", self.id);
+            self.close(CloseReason::QueueLimit, shared);
+        }
+    }
+
+    /// Sends what is queued, and lets the protocol write more when there is room again.
+    pub(super) fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
+        loop {
+            self.write_queue(budget, shared);
+            if self.throttled && self.queued() <= shared.limits.low_water_bytes && !self.is_relayed() {
+                self.throttled = false;
+            }
+            if self.state.is_closed() || *budget == 0 || !self.owes_writable(&shared.limits) {
+                return;
+            }
+            self.awaits_writable = false;
+            let requests = self.call(shared, |protocol, cx| protocol.on_writable(cx));
+            let sent = self.apply(shared, requests, &[], CloseReason::Finished);
+            *budget = budget.saturating_sub(sent);
+        }
+    }
+
+    fn write_queue(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
+        while self.ready.has(Readiness::WRITE) && *budget > 0 {
+            let Some(queue) = self.queue.as_deref_mut() else { return };
+            let result = write_first(&mut self.transport, queue, budget, shared);
+            if result.is_ok() {
+                queue.progress = shared.now;
+                if queue.len() == 0 {
+                    self.queue = None;
+                    self.set_state(self.state.flushed());
+                }
+            }
+            self.written(result, 0, shared);
+        }
+    }
+
+    /// Notes the outcome of a write of what is queued, or of `unqueued` bytes that were not queued yet.
+    fn written(&mut self, result: io::Result<usize>, unqueued: usize, shared: &Shared<P::Message, T::Pipe>) {
+        match result {
+            Ok(n) => {
+                self.last_activity = shared.now;
+                shared.counters.bytes_sent.add(n);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.remove(Readiness::WRITE),
+            Err(error) => self.break_send(&error, unqueued, shared),
+        }
+    }
+
+    /// The peer can be sent nothing any more. What it sent before is still read; see [`settle`](Self::settle).
+    pub(super) fn break_send(
+        &mut self,
+        error: &io::Error,
+        unqueued: usize,
+        shared: &Shared<P::Message, T::Pipe>,
+    ) {
+        let unsent = self.queued();
+        let fault = reason_of(error, unsent + unqueued > 0);
+        log::trace!("{}: {error}", self.id);
+        if self.send.fault().is_none() {
+            self.set_send(SendHalf::Broken(fault));
+        }
+        self.ready.insert(Readiness::READ);
+        shared.counters.bytes_unsent.add(unsent);
+        self.queue = None;
+        if self.state == State::Echoing {
+            self.set_state(self.state.flushed());
+        }
+        if !self.is_relayed() {
+            self.throttled = false;
+        }
+        self.awaits_writable = false;
+    }
+
+    /// Whether bytes wait in a pipe: they are sent before more is taken.
+    pub(super) fn has_pipe(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.pipe.is_some())
+    }
+
+    /// Whether the protocol is to be told that it can write again.
+    pub(super) fn owes_writable(&self, limits: &Config) -> bool {
+        self.awaits_writable && self.queued() <= limits.low_water_bytes
+    }
+}
+
+/// One write of what is first in the queue: what is in the pipe, then the bytes.
+fn write_first<M, T: Transport>(
+    transport: &mut T,
+    queue: &mut Queue<T::Pipe>,
+    budget: &mut usize,
+    shared: &mut Shared<M, T::Pipe>,
+) -> io::Result<usize> {
+    let Some(mut pooled) = queue.pipe.take() else {
+        let n = write_slices(transport, queue.bytes.slices(*budget))?;
+        queue.bytes.consume(n, &mut shared.buffers, shared.now);
+        *budget -= n;
+        return Ok(n);
+    };
+    let most = budget.saturating_mul(2);
+    let result = retried(|| transport.splice_out(&mut pooled.pipe, most));
+    if let Ok(n) = result {
+        *budget -= cost_of_move(n);
+    }
+    if pooled.pipe.is_empty() {
+        shared.pipes.give_back(pooled, shared.now);
+    } else {
+        queue.pipe = Some(pooled);
+    }
+    result
+}
+
+/// One write of both slices; with `write` where one is enough, which is send(2) on a socket.
+fn write_slices(transport: &mut impl Transport, [first, second]: [IoSlice<'_>; 2]) -> io::Result<usize> {
+    retried(|| {
+        if second.is_empty() {
+            transport.write(&first)
+        } else if first.is_empty() {
+            transport.write(&second)
+        } else {
+            transport.write_vectored(&[first, second])
+        }
+    })
+}
+
+/// A write, again if a signal interrupted it. One that takes nothing has failed.
+fn retried(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match write() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            result => return result,
+        }
+    }
+}

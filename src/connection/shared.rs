@@ -1,0 +1,74 @@
+//! What the connections of one loop share.
+
+use std::{sync::Arc, time::Instant};
+
+use super::deadline::Drain;
+use crate::{
+    buffers::Buffers,
+    config::Config,
+    handle::Handle,
+    outbox::Outbox,
+    pipes::{Pipe, Pipes},
+    stats::Counters,
+};
+
+/// What the connections of one loop share.
+#[derive(Debug)]
+pub struct Shared<M, K> {
+    /// The time of this turn of the loop.
+    pub now: Instant,
+    /// The limits.
+    pub limits: Config,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// The server's handle, for the protocols.
+    pub handle: Handle<M>,
+    /// What callbacks ask of other connections.
+    pub(crate) outbox: Outbox<M>,
+    /// The drain that is going on.
+    pub drain: Option<Drain>,
+    /// Memory for the send queues.
+    pub(super) buffers: Buffers,
+    /// Pipes for connections that send in bulk.
+    pub(super) pipes: Pipes<K>,
+    /// Where input is read into.
+    pub(super) buffer: Vec<u8>,
+    /// Where a callback's output is gathered.
+    pub(super) output: Vec<u8>,
+}
+
+/// Output buffers that grew past this in a spike are given back.
+pub(super) const OUTPUT_CAPACITY_KEPT: usize = 256 << 10;
+
+impl<M, K: Pipe> Shared<M, K> {
+    /// For connections with these limits and counters.
+    pub fn new(now: Instant, limits: Config, counters: Arc<Counters>, handle: Handle<M>) -> Self {
+        let buffer = vec![0; limits.read_buffer_bytes];
+        let buffers = Buffers::new(limits.high_water_bytes);
+        let pipes = Pipes::new(limits.pipes_max);
+        let outbox = Outbox::new(limits.mailbox_capacity);
+        Self {
+            now,
+            limits,
+            counters,
+            handle,
+            outbox,
+            drain: None,
+            buffers,
+            pipes,
+            buffer,
+            output: Vec::new(),
+        }
+    }
+
+    /// When [`trim`](Self::trim) has something to do.
+    pub fn trim_at(&self) -> Option<Instant> {
+        [self.buffers.trim_at(), self.pipes.trim_at()].into_iter().flatten().min()
+    }
+
+    /// Gives memory that was not needed for a while back to the system.
+    pub fn trim(&mut self) {
+        self.buffers.trim(self.now);
+        self.pipes.trim(self.now);
+    }
+}

@@ -1,0 +1,95 @@
+//! A connection's turn: flush, read, hand over, send, and again.
+
+use std::{io::ErrorKind, mem};
+
+use super::{Connection, shared::Shared, state::State};
+use crate::{
+    close_reason::CloseReason,
+    protocol::Protocol,
+    system::{readiness::Readiness, transport::Transport},
+};
+
+/// What is read of a connection that sends in bulk to see why nothing could be moved, or of one whose protocol has used
+/// up its budget by writing.
+pub(super) const PROBE_BYTES: usize = 512;
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    /// Does all that can be done without blocking, up to the budget. `partner` is the connection that it is relayed
+    /// with, if it is.
+    pub fn turn(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
+        if self.state == State::Connecting && !self.try_connected(shared) {
+            return;
+        }
+        let mut budget = shared.limits.turn_budget_bytes;
+        let mut may_starve = true;
+        loop {
+            if self.queue.is_some() || self.awaits_writable || self.throttled {
+                self.flush(&mut budget, shared);
+            }
+            self.settle(shared);
+            if budget == 0 && mem::take(&mut may_starve) {
+                // However much there is to send, what comes is read too, and the end of it.
+                budget = PROBE_BYTES.min(shared.limits.turn_budget_bytes);
+            }
+            if self.state.is_closed()
+                || budget == 0
+                || self.wants_relay()
+                || !self.receive(partner.as_deref_mut(), &mut budget, shared)
+            {
+                break;
+            }
+            may_starve = false;
+        }
+        self.look_for_error(shared);
+        self.settle(shared);
+    }
+
+    /// Sees whether an outbound connection is made.
+    fn try_connected(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
+        if self.ready == Readiness::NONE {
+            return false;
+        }
+        let outcome = match self.transport.take_error() {
+            Ok(None) => match self.transport.peer_addr() {
+                // A spurious event: the connection is still being made.
+                Err(error) if error.kind() == ErrorKind::NotConnected => {
+                    self.ready = Readiness::NONE;
+                    return false;
+                }
+                address => address.map(|_| ()),
+            },
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => {
+                self.set_state(self.state.connected());
+                self.ready.insert(Readiness::READ | Readiness::WRITE);
+                self.ready.remove(Readiness::ERROR);
+                self.last_activity = shared.now;
+                self.open(shared);
+                if self.state.is_closed() {
+                    // Who has asked for it is told: its protocol did not come to anything.
+                    return false;
+                }
+                self.take_requester();
+                true
+            }
+            Err(error) => {
+                self.close(CloseReason::ConnectFailed(error.kind()), shared);
+                false
+            }
+        }
+    }
+
+    /// After an error event, once everything before the error was read: an error that no read or write
+    /// would show any more is the end all the same.
+    fn look_for_error(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        if !self.ready.has(Readiness::ERROR) || self.state.is_closed() || self.can_read(&shared.limits) {
+            return;
+        }
+        self.ready.remove(Readiness::ERROR);
+        if let Ok(Some(error)) | Err(error) = self.transport.take_error() {
+            self.break_send(&error, 0, shared);
+        }
+    }
+}
