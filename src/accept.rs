@@ -100,20 +100,20 @@ impl<A: Accept> Listener<A> {
             }
             Err(error) => error,
         };
-        match triage(&error) {
-            Trouble::Empty => {
+        match classify(&error) {
+            AcceptError::Empty => {
                 self.gate = Gate::Waiting;
                 self.lost_in_row = 0;
                 Attempt::Pause
             }
-            Trouble::Interrupted => Attempt::Lost,
-            Trouble::OneLost if self.lost_in_row < LOST_IN_ROW_MAX => {
+            AcceptError::Interrupted => Attempt::Lost,
+            AcceptError::OneLost if self.lost_in_row < LOST_IN_ROW_MAX => {
                 counters.accept_aborted.add(1);
                 self.lost_in_row += 1;
                 log::trace!("a connection was lost before it could be accepted: {error}");
                 Attempt::Lost
             }
-            Trouble::OneLost | Trouble::Shortage => {
+            AcceptError::OneLost | AcceptError::Shortage => {
                 counters.accept_exhausted.add(1);
                 self.lost_in_row = 0;
                 self.gate = now.checked_add(RETRY_AFTER).map_or(Gate::Ready, Gate::Retry);
@@ -134,7 +134,7 @@ impl<A: Accept> Listener<A> {
 
 /// What a failed accept(2) means for the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+enum AcceptError {
     /// No connection is there.
     Empty,
     /// A signal came in between.
@@ -145,7 +145,7 @@ enum Trouble {
     Shortage,
 }
 
-fn triage(error: &io::Error) -> Trouble {
+fn classify(error: &io::Error) -> AcceptError {
     let is_one_lost = matches!(
         error.kind(),
         ErrorKind::ConnectionAborted
@@ -159,13 +159,13 @@ fn triage(error: &io::Error) -> Trouble {
             | ErrorKind::PermissionDenied
     );
     if error.kind() == ErrorKind::WouldBlock {
-        Trouble::Empty
+        AcceptError::Empty
     } else if error.kind() == ErrorKind::Interrupted {
-        Trouble::Interrupted
+        AcceptError::Interrupted
     } else if is_one_lost || is_network_error(error) {
-        Trouble::OneLost
+        AcceptError::OneLost
     } else {
-        Trouble::Shortage
+        AcceptError::Shortage
     }
 }
 
@@ -309,10 +309,10 @@ mod tests {
     fn errors_that_were_pending_on_the_connection_cost_only_it() {
         use rustix::io::Errno;
         for errno in [Errno::PROTO, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::OPNOTSUPP, Errno::NETUNREACH] {
-            assert_eq!(triage(&errno.into()), Trouble::OneLost, "{errno}");
+            assert_eq!(classify(&errno.into()), AcceptError::OneLost, "{errno}");
         }
         for errno in [Errno::MFILE, Errno::NOBUFS, Errno::INVAL] {
-            assert_eq!(triage(&errno.into()), Trouble::Shortage, "{errno}");
+            assert_eq!(classify(&errno.into()), AcceptError::Shortage, "{errno}");
         }
     }
 }

@@ -7,8 +7,6 @@ use std::{
     str::FromStr,
 };
 
-use crate::error::Error;
-
 /// Where to listen or connect to, and where a peer is.
 ///
 /// Written as `HOST:PORT`, `V4:PORT`, `[V6]:PORT` or `unix:PATH`; `Display` writes the same forms.
@@ -43,18 +41,18 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`Error::Resolve`] if the host is unknown or the resolver fails.
+    /// [`AddressError::Resolve`] if the host is unknown or the resolver fails.
     ///
     /// ```
     /// let all = "localhost:27015".parse::<echoloop::Address>()?.resolve()?;
     /// assert!(!all.is_empty());
     /// # Ok::<(), echoloop::Error>(())
     /// ```
-    pub fn resolve(&self) -> Result<Vec<Self>, Error> {
+    pub fn resolve(&self) -> Result<Vec<Self>, AddressError> {
         let Self::Host { name, port } = self else {
             return Ok(vec![self.clone()]);
         };
-        let failed = |source| Error::Resolve { address: self.clone(), source };
+        let failed = |source| AddressError::Resolve { address: self.clone(), source };
         let mut found = Vec::new();
         for address in (name.as_str(), *port).to_socket_addrs().map_err(failed)? {
             let address = Self::Ip(address);
@@ -70,10 +68,10 @@ impl Address {
 }
 
 impl FromStr for Address {
-    type Err = Error;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |why| Error::Address { text: text.to_owned(), why };
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let invalid = |why| AddressError::Syntax { text: text.to_owned(), why };
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
                 return Err(invalid("the path after unix: is missing"));
@@ -104,25 +102,25 @@ impl FromStr for Address {
 }
 
 impl TryFrom<&str> for Address {
-    type Error = Error;
+    type Error = AddressError;
 
-    fn try_from(text: &str) -> Result<Self, Error> {
+    fn try_from(text: &str) -> Result<Self, AddressError> {
         text.parse()
     }
 }
 
 impl TryFrom<&String> for Address {
-    type Error = Error;
+    type Error = AddressError;
 
-    fn try_from(text: &String) -> Result<Self, Error> {
+    fn try_from(text: &String) -> Result<Self, AddressError> {
         text.parse()
     }
 }
 
 impl TryFrom<String> for Address {
-    type Error = Error;
+    type Error = AddressError;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, AddressError> {
         text.parse()
     }
 }
@@ -139,6 +137,51 @@ impl fmt::Display for Address {
             Self::Ip(address) => address.fmt(f),
             Self::Host { name, port } => write!(f, "{name}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why an address is of no use.
+///
+/// `Display` gives one line, `what: why`.
+///
+/// ```
+/// let error = "localhost".parse::<echoloop::Address>().unwrap_err();
+/// assert_eq!(error.to_string(), "address 'localhost': expected HOST:PORT, [V6]:PORT or unix:PATH");
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// The text is not an address that echoloop understands.
+    Syntax {
+        /// The text as it was given.
+        text: String,
+        /// What was expected instead.
+        why: &'static str,
+    },
+    /// A host name could not be resolved.
+    Resolve {
+        /// The host and port that were asked for.
+        address: Address,
+        /// What the resolver said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax { text, why } => write!(f, "address '{text}': {why}"),
+            Self::Resolve { address, source } => write!(f, "cannot resolve {address}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for AddressError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Syntax { .. } => None,
+            Self::Resolve { source, .. } => Some(source),
         }
     }
 }

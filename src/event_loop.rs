@@ -15,7 +15,7 @@ use crate::{
     address::Address,
     close_reason::CloseReason,
     config::Config,
-    connection::State,
+    connection::state::State,
     connection_id::{ConnectionId, WAKER, reserved, reserved_token},
     connections::Connections,
     error::Error,

@@ -31,7 +31,7 @@ use crate::{
 /// # Ok::<(), echoloop::Error>(())
 /// ```
 pub struct Handle<M> {
-    workers: Arc<[Arc<Shared<M>>]>,
+    workers: Arc<[Arc<Inbox<M>>]>,
 }
 
 /// Why a request was not taken. It gives back what was to be sent.
@@ -68,7 +68,8 @@ pub enum Order {
     Abort,
 }
 
-struct Shared<M> {
+/// Where the requests for one loop wait, and how it is told of them.
+struct Inbox<M> {
     requests: SyncSender<Request<M>>,
     order: AtomicU8,
     woken: AtomicBool,
@@ -80,7 +81,7 @@ struct Shared<M> {
 #[derive(Debug)]
 pub struct Mailbox<M> {
     requests: Receiver<Request<M>>,
-    shared: Arc<Shared<M>>,
+    inbox: Arc<Inbox<M>>,
 }
 
 /// A handle for workers, each given by how to wake it and what it counts, and a mailbox for each of them, for at
@@ -95,10 +96,10 @@ pub fn channel<M>(
             let (sender, requests) = sync_channel(capacity);
             let order = AtomicU8::new(Order::Run as u8);
             let woken = AtomicBool::new(false);
-            Mailbox { requests, shared: Arc::new(Shared { requests: sender, order, woken, waker, counters }) }
+            Mailbox { requests, inbox: Arc::new(Inbox { requests: sender, order, woken, waker, counters }) }
         })
         .collect();
-    let workers = mailboxes.iter().map(|mailbox| Arc::clone(&mailbox.shared)).collect();
+    let workers = mailboxes.iter().map(|mailbox| Arc::clone(&mailbox.inbox)).collect();
     (Handle { workers }, mailboxes)
 }
 
@@ -125,10 +126,10 @@ impl<M> Handle<M> {
     /// [`mailbox_capacity`](crate::Config::mailbox_capacity) requests, [`SendError::Closed`] if it has
     /// ended. Both give the message back.
     pub fn send(&self, id: ConnectionId, message: M) -> Result<(), SendError<M>> {
-        let Some(shared) = self.workers.get(id.worker as usize) else {
+        let Some(inbox) = self.workers.get(id.worker as usize) else {
             return Err(SendError::Closed(message));
         };
-        shared.request(Request::Send(id, message)).map_err(|error| {
+        inbox.request(Request::Send(id, message)).map_err(|error| {
             error.map(|request| match request {
                 Request::Send(_, message) => message,
                 Request::SendAll(..) | Request::Connect(..) => {
@@ -149,8 +150,8 @@ impl<M> Handle<M> {
         M: Clone,
     {
         let mut failure = None;
-        for shared in self.workers.iter() {
-            match shared.request(Request::SendAll(message.clone(), M::clone)) {
+        for inbox in self.workers.iter() {
+            match inbox.request(Request::SendAll(message.clone(), M::clone)) {
                 // Of two failures the one that may pass is told.
                 Err(SendError::Closed(_)) if failure.is_some() => {}
                 Err(error) => failure = Some(error),
@@ -188,21 +189,21 @@ impl<M> Handle<M> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut sum = Stats::default();
-        for shared in self.workers.iter() {
-            sum += &shared.counters.snapshot();
+        for inbox in self.workers.iter() {
+            sum += &inbox.counters.snapshot();
         }
         sum
     }
 
     fn order(&self, order: Order) {
-        for shared in self.workers.iter() {
-            shared.order.fetch_max(order as u8, Ordering::SeqCst);
-            shared.wake();
+        for inbox in self.workers.iter() {
+            inbox.order.fetch_max(order as u8, Ordering::SeqCst);
+            inbox.wake();
         }
     }
 }
 
-impl<M> Shared<M> {
+impl<M> Inbox<M> {
     fn request(&self, request: Request<M>) -> Result<(), SendError<Request<M>>> {
         self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(request) => SendError::Full(request),
@@ -227,13 +228,13 @@ impl<M> Shared<M> {
 impl<M> Mailbox<M> {
     /// To be called before the requests are taken: from here on a new one wakes the loop again.
     pub fn open(&self) {
-        self.shared.woken.store(false, Ordering::SeqCst);
+        self.inbox.woken.store(false, Ordering::SeqCst);
     }
 
     /// Whether someone has woken the loop since it last looked. The wake itself may be lost: mio's poll(2) back end
     /// clears it when something is registered meanwhile.
     pub fn is_woken(&self) -> bool {
-        self.shared.woken.load(Ordering::SeqCst)
+        self.inbox.woken.load(Ordering::SeqCst)
     }
 
     /// The next request, if there is one.
@@ -243,7 +244,7 @@ impl<M> Mailbox<M> {
 
     /// How the loop is to go on.
     pub fn order(&self) -> Order {
-        match self.shared.order.load(Ordering::SeqCst) {
+        match self.inbox.order.load(Ordering::SeqCst) {
             0 => Order::Run,
             1 => Order::Drain,
             _ => Order::Abort,
@@ -285,9 +286,9 @@ impl<M> fmt::Debug for Handle<M> {
     }
 }
 
-impl<M> fmt::Debug for Shared<M> {
+impl<M> fmt::Debug for Inbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("order", &self.order).finish_non_exhaustive()
+        f.debug_struct("Inbox").field("order", &self.order).finish_non_exhaustive()
     }
 }
 

@@ -128,7 +128,7 @@ mod stats;
 mod system;
 pub mod testing;
 
-pub use address::Address;
+pub use address::{Address, AddressError};
 pub use close_reason::{CloseReason, EndedBy};
 pub use config::Config;
 pub use connection_id::ConnectionId;
@@ -151,7 +151,7 @@ pub use system::descriptors::raise_descriptor_limit;
 pub mod internals {
     pub use crate::{
         buffers::{Buffer, Buffers},
-        connection::{Connection, Drain, Shared, State},
+        connection::{Connection, deadline::Drain, shared::Shared, state::State},
         connections::Connections,
         deadlines::Deadlines,
         event_loop::{EventLoop, Parts},

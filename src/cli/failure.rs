@@ -3,7 +3,7 @@
 use std::{fmt, io, process::ExitCode};
 
 use clap::error::ErrorKind;
-use echoloop::Error;
+use echoloop::{AddressError, Error};
 
 /// An error as the user sees it.
 #[derive(Debug)]
@@ -54,12 +54,18 @@ impl Failure {
     }
 }
 
+impl From<AddressError> for Failure {
+    fn from(error: AddressError) -> Self {
+        Error::from(error).into()
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (hint, status) = match &error {
-            Error::Address { .. } => (None, 2),
+            Error::Address(AddressError::Resolve { .. }) => (Some("check the spelling of the host"), 1),
+            Error::Address(_) => (None, 2),
             Error::Config(_) => (Some("try --help"), 2),
-            Error::Resolve { .. } => (Some("check the spelling of the host"), 1),
             Error::Bind { source, .. } | Error::Loop { source, .. } => (hint_for(source), 1),
             _ => (None, 1),
         };

@@ -4,15 +4,15 @@
 //! it is, does what can be done without blocking, and says what it waits for.
 
 mod bulk;
-mod deadline;
+pub(crate) mod deadline;
 mod disconnect;
 mod halves;
 mod queue;
 mod recv;
 mod relay;
 mod send;
-mod shared;
-mod state;
+pub(crate) mod shared;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -26,8 +26,9 @@ use self::{
     bulk::Bulk,
     halves::{RecvHalf, SendHalf},
     queue::Queue,
+    shared::Shared,
+    state::State,
 };
-pub use self::{deadline::Drain, shared::Shared, state::State};
 use crate::{
     close_reason::CloseReason,
     config::Config,

@@ -51,7 +51,7 @@ pub(crate) struct ClientArgs {
 }
 
 /// An address whose port may be left out.
-fn server(text: &str) -> Result<Address, echoloop::Error> {
+fn server(text: &str) -> Result<Address, echoloop::AddressError> {
     let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = unbracketed.parse() {
         return Ok(Address::Ip(SocketAddr::new(ip, DEFAULT_PORT)));

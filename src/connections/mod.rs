@@ -11,14 +11,18 @@ use std::{
 use mio::{Interest, Token};
 use slab::Slab;
 
+mod audit;
+mod dials;
+mod mail;
+mod relays;
+
 use crate::{
     close_reason::CloseReason,
     config::Config,
-    connection::{Connection, Drain, Shared, State},
+    connection::{Connection, deadline::Drain, shared::Shared, state::State},
     connection_id::{self, ConnectionId},
     deadlines::Deadlines,
     handle::Handle,
-    outbox::{Broadcast, Dial, Mail},
     protocol::Protocol,
     stats::Counters,
     system::{Poller, readiness::Readiness, transport::Transport},
@@ -246,107 +250,6 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
     }
 
-    /// Hands a message to a connection. False if it is gone, or not made yet.
-    pub fn message(&mut self, id: ConnectionId, message: P::Message, poller: &mut impl Poller<T>) -> bool {
-        self.call(id, poller, |connection, shared| connection.message(message, shared))
-    }
-
-    /// Delivers what callbacks have sent to other connections, a batch at most.
-    pub fn run_mail(&mut self, poller: &mut impl Poller<T>) {
-        // Messages, and slots that are looked at for one to all.
-        let mut left = self.shared.limits.event_batch;
-        while left > 0 {
-            match self.shared.outbox.next_mail() {
-                None => return,
-                Some(Mail::To(id, message)) => {
-                    if !self.message(id, message, poller) {
-                        self.shared.counters.messages_undeliverable.add(1);
-                    }
-                    left -= 1;
-                }
-                Some(Mail::All(broadcast)) => left = self.send_all(broadcast, left, poller),
-                Some(Mail::ConnectFailed(id, label, reason)) => {
-                    self.tell_connect_failed(id, label, reason, poller);
-                    left -= 1;
-                }
-            }
-        }
-    }
-
-    /// Goes through so many slots at most, and says how many fewer that were.
-    fn send_all(
-        &mut self,
-        mut broadcast: Broadcast<P::Message>,
-        slots: usize,
-        poller: &mut impl Poller<T>,
-    ) -> usize {
-        let end = broadcast.next.saturating_add(slots).min(self.slots_used);
-        let visited = end.saturating_sub(broadcast.next);
-        for index in broadcast.next..end {
-            let Some(slot) = self.slots.get(index) else { continue };
-            let id = slot.connection.id();
-            if Some(id) == broadcast.from || slot.connection.state().is_closed() {
-                continue;
-            }
-            let clone = catch_unwind(AssertUnwindSafe(|| (broadcast.clone)(&broadcast.message)));
-            let Ok(message) = clone else {
-                self.shared.counters.panics.add(1);
-                log::error!("a message to all panicked when it was cloned");
-                return slots - 1;
-            };
-            self.message(id, message, poller);
-        }
-        if end < self.slots_used {
-            broadcast.next = end;
-            self.shared.outbox.go_on_with(broadcast);
-        }
-        // Where there are no slots at all it still was a piece of work.
-        slots - visited.max(1)
-    }
-
-    /// Hands a message from outside the loop to a connection: behind what was sent to all before. One for a connection
-    /// that is gone is counted.
-    pub fn post(&mut self, id: ConnectionId, message: P::Message, poller: &mut impl Poller<T>) {
-        let undelivered = if self.shared.outbox.has_mail() {
-            self.shared.outbox.send(id, message).is_err()
-        } else {
-            !self.message(id, message, poller)
-        };
-        if undelivered {
-            self.shared.counters.messages_undeliverable.add(1);
-        }
-    }
-
-    /// Whether a message would be taken.
-    pub fn has_mail_room(&self) -> bool {
-        self.shared.outbox.has_room()
-    }
-
-    /// Sends a message from outside the loop to all connections. False if there is no room for it.
-    pub fn message_all(&mut self, message: P::Message, clone: fn(&P::Message) -> P::Message) -> bool {
-        self.shared.outbox.send_all(None, message, clone).is_ok()
-    }
-
-    /// Drops what callbacks have asked of others: nobody is there any more.
-    pub fn refuse_mail(&mut self) {
-        while let Some(mail) = self.shared.outbox.next_mail() {
-            if let Mail::To(..) = mail {
-                self.shared.counters.messages_undeliverable.add(1);
-            }
-        }
-        while self.shared.outbox.next_dial().is_some() {}
-    }
-
-    fn tell_connect_failed(
-        &mut self,
-        id: ConnectionId,
-        label: u64,
-        reason: CloseReason,
-        poller: &mut impl Poller<T>,
-    ) {
-        self.call(id, poller, |connection, shared| connection.connect_failed(label, reason, shared));
-    }
-
     /// Calls a connection's protocol. False if it is gone, or not made yet.
     fn call(
         &mut self,
@@ -363,37 +266,6 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         callback(&mut slot.connection, &mut self.shared);
         self.follow_up(id.index, poller);
         true
-    }
-
-    /// The next outbound connection that a callback wants, if there is room for it.
-    pub fn next_dial(&mut self) -> Option<Dial> {
-        if self.has_room() { self.shared.outbox.next_dial() } else { None }
-    }
-
-    /// Gives those up that have waited for room for too long.
-    fn expire_dials(&mut self) {
-        while self.dial_deadline().is_some_and(|at| at <= self.shared.now) {
-            if let Some(dial) = self.shared.outbox.next_dial() {
-                self.dial_failed(dial.by, dial.label, CloseReason::ConnectTimeout);
-            }
-        }
-    }
-
-    /// When the first of those that wait for room has waited for too long.
-    fn dial_deadline(&self) -> Option<Instant> {
-        self.shared.outbox.oldest_dial()?.checked_add(self.shared.limits.connect_timeout?)
-    }
-
-    /// Notes that such a connection was not made. The protocol that wanted it is told with the next mail.
-    pub fn dial_failed(&mut self, by: ConnectionId, label: u64, reason: CloseReason) {
-        self.shared.outbox.connect_failed(by, label, reason);
-    }
-
-    /// Notes for whom the connection that was just added is made.
-    pub fn set_requester(&mut self, id: ConnectionId, by: ConnectionId, label: u64) {
-        if let Some(slot) = self.slots.get_mut(id.index as usize).filter(|slot| slot.connection.id() == id) {
-            slot.connection.set_requester(by, label);
-        }
     }
 
     /// Begins to end every connection gracefully; those added from now on too.
@@ -470,79 +342,6 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
     }
 
-    /// The same where another connection is concerned.
-    #[cold]
-    fn follow_up_relay(&mut self, index: u32, poller: &mut impl Poller<T>) {
-        let connection = &mut self.slots[index as usize].connection;
-        if let Some(with) = connection.take_wanted_relay() {
-            self.relay(index, with, poller);
-        }
-        self.place(index, poller);
-        while let Some(partner) = self.slots[index as usize].connection.partner() {
-            self.follow_relay(index, partner.index);
-            self.place(partner.index, poller);
-            self.place(index, poller);
-            // Either may have come to its end by that; then the other must know.
-            let has_ended = |index: u32| self.slots[index as usize].connection.state().is_closed();
-            if !has_ended(index) && !has_ended(partner.index) {
-                break;
-            }
-        }
-    }
-
-    /// Ties two connections together.
-    fn relay(&mut self, index: u32, with: ConnectionId, poller: &mut impl Poller<T>) {
-        // The slab panics at an index that it never had.
-        let both = if self.get(with).is_some() && with.index != index {
-            self.slots.get2_mut(index as usize, with.index as usize)
-        } else {
-            None
-        };
-        let both = both.map(|(one, other)| (&mut one.connection, &mut other.connection));
-        let Some((one, other)) = both.filter(|(_, other)| other.id() == with && other.can_be_relayed())
-        else {
-            return self.slots[index as usize].connection.break_relay(&self.shared);
-        };
-        if one.can_be_relayed() {
-            one.relay_with(other, &mut self.shared);
-        } else {
-            // It waits for this one, which has ended by now.
-            one.break_relay(&self.shared);
-            other.break_relay(&self.shared);
-            self.place(with.index, poller);
-        }
-    }
-
-    fn follow_relay(&mut self, one: u32, other: u32) {
-        let both = self.slots.get2_mut(one as usize, other as usize);
-        let (one, other) = both.expect("neither is freed before the other was told");
-        let (one, other) = (&mut one.connection, &mut other.connection);
-        one.follow(other, &self.shared);
-        other.follow(one, &self.shared);
-    }
-
-    /// Does something with a connection that has not ended, together with the one that it is relayed with.
-    fn with_partner(
-        &mut self,
-        index: u32,
-        action: impl FnOnce(
-            &mut Connection<P, T>,
-            Option<&mut Connection<P, T>>,
-            &mut Shared<P::Message, T::Pipe>,
-        ),
-    ) {
-        let connection = &mut self.slots[index as usize].connection;
-        if connection.state().is_closed() {
-            return;
-        }
-        let Some(partner) = connection.partner() else {
-            return action(connection, None, &mut self.shared);
-        };
-        let both = self.slots.get2_mut(index as usize, partner.index as usize);
-        let (one, other) = both.expect("neither is freed before the other was told");
-        action(&mut one.connection, Some(&mut other.connection), &mut self.shared);
-    }
-
     /// Watches a connection for what it waits for, and puts it into the lists where it belongs.
     fn place(&mut self, index: u32, poller: &mut impl Poller<T>) {
         let slot = &mut self.slots[index as usize];
@@ -577,66 +376,6 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     pub fn get(&self, id: ConnectionId) -> Option<&Connection<P, T>> {
         let slot = self.slots.get(id.index as usize)?;
         Some(&slot.connection).filter(|connection| connection.id() == id)
-    }
-
-    /// Looks at every slot, for simulations, between two calls of the methods above.
-    ///
-    /// # Errors
-    ///
-    /// The first thing found that must never be: a connection that is in the wrong list, or waits for
-    /// something that nobody will tell it.
-    pub fn audit(&self) -> Result<(), String> {
-        for (place, mut list) in
-            [(Place::Ready, Vec::from(self.ready.clone())), (Place::Ended, self.ended.clone())]
-        {
-            list.sort_unstable();
-            let placed = self.slots.iter().filter(|(_, slot)| slot.place == place);
-            if !placed.map(|(_, slot)| slot.connection.id().index).eq(list.iter().copied()) {
-                return Err(format!("the slots that are {place:?} are not those of the list, {list:?}"));
-            }
-        }
-        self.slots.iter().try_for_each(|(index, slot)| {
-            self.audit_slot(index, slot).map_err(|what| format!("{}: {what}", slot.connection.id()))
-        })
-    }
-
-    fn audit_slot(&self, index: usize, slot: &Slot<P, T>) -> Result<(), String> {
-        let (connection, limits) = (&slot.connection, &self.shared.limits);
-        let (state, queued) = (connection.state(), connection.queued());
-        if connection.id().index as usize != index {
-            return Err(format!("it is in slot {index}"));
-        }
-        // What one turn moves into a pipe comes on top of what a protocol may write, and so does what it left for its
-        // relay.
-        let passed_on = if connection.partner().is_some() { limits.input_limit_bytes } else { 0 };
-        let most =
-            limits.queue_limit_bytes.saturating_add(limits.turn_budget_bytes).saturating_add(passed_on);
-        if (queued > 0) != (state == State::Echoing) || queued > most {
-            return Err(format!("{state} with {queued} bytes queued"));
-        }
-        if let Some(partner) = connection.partner().filter(|_| !state.is_closed()) {
-            let other = self.get(partner).ok_or("it is relayed with one that is gone")?;
-            if other.partner() != Some(connection.id()) || other.state().is_closed() {
-                return Err(format!("it is relayed with {}, which is not with it", other.id()));
-            }
-            if connection.is_held_back() && other.queued() <= limits.low_water_bytes {
-                return Err(format!("{} bytes are queued, and it does not go on", other.queued()));
-            }
-        }
-        if slot.place != Place::Resting {
-            return Ok(());
-        }
-        if state.is_closed() || connection.has_work(limits) {
-            return Err(format!("{state} with something to do, and in no list"));
-        }
-        if connection.wants_writable() != slot.interest.is_writable() {
-            return Err(format!("{state} but watched for {:?}", slot.interest));
-        }
-        let (due, armed) = (connection.deadline(&self.shared), self.deadlines.of(connection.id().index));
-        if due.is_some_and(|due| armed.is_none_or(|armed| armed > due)) {
-            return Err(format!("{state} with a deadline at {due:?} and an entry at {armed:?}"));
-        }
-        Ok(())
     }
 
     fn count_open(&self) {
