@@ -151,7 +151,7 @@ pub use system::descriptors::raise_descriptor_limit;
 pub mod internals {
     pub use crate::{
         buffers::{Buffer, Buffers},
-        connection::{Connection, deadline::Drain, shared::Shared, state::State},
+        connection::{Connection, drain::Drain, shared::Shared, state::State},
         connections::Connections,
         deadlines::Deadlines,
         event_loop::{EventLoop, Parts},

@@ -4,8 +4,9 @@
 //! it is, does what can be done without blocking, and says what it waits for.
 
 mod bulk;
-pub(crate) mod deadline;
+mod deadline;
 mod disconnect;
+pub(crate) mod drain;
 mod halves;
 mod queue;
 mod recv;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::deadline::Drain;
+use super::drain::Drain;
 use crate::{
     buffers::Buffers,
     config::Config,

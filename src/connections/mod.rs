@@ -19,7 +19,7 @@ mod relays;
 use crate::{
     close_reason::CloseReason,
     config::Config,
-    connection::{Connection, deadline::Drain, shared::Shared, state::State},
+    connection::{Connection, drain::Drain, shared::Shared, state::State},
     connection_id::{self, ConnectionId},
     deadlines::Deadlines,
     handle::Handle,

@@ -10,8 +10,10 @@ use std::{
 };
 
 use super::{
-    socket::{ServerEnd, SharedSocket, Socket},
-    system::{Backlog, FIRST_PORT, Kernel, KitListener, KitSystem, Outgoing},
+    kernel::{Kernel, Outgoing},
+    server_end::ServerEnd,
+    socket::{SharedSocket, Socket},
+    system::{Backlog, FIRST_PORT, KitListener, KitSystem},
 };
 use crate::{
     address::Address,
@@ -107,11 +109,11 @@ impl<P: Protocol> Engine<P> {
     pub(super) fn connect(&mut self, position: usize, from: Option<Address>, buffer: Buffer) -> SharedSocket {
         self.listen(position);
         let address = from.unwrap_or_else(|| self.next_client_address());
-        let mut socket = Socket::inbound(&self.kernel, address.clone(), listener_address(position));
+        let mut socket = Socket::inbound(self.kernel.events(), address.clone(), listener_address(position));
         buffer.apply(&mut socket);
         let socket = Rc::new(RefCell::new(socket));
         match self.backlogs[position].upgrade() {
-            Some(backlog) => backlog.push(Rc::clone(&socket), address, &self.kernel),
+            Some(backlog) => backlog.push(Rc::clone(&socket), address),
             None => socket.borrow_mut().refuse_client(),
         }
         socket
@@ -120,7 +122,7 @@ impl<P: Protocol> Engine<P> {
     /// Makes the listeners up to this position, unless the server takes no more clients.
     fn listen(&mut self, position: usize) {
         while self.backlogs.len() <= position {
-            let listener = KitListener::default();
+            let listener = KitListener::new(&self.kernel);
             self.backlogs.push(listener.backlog());
             if let Some(event_loop) = self.event_loop.as_mut().filter(|event_loop| event_loop.takes_clients())
             {

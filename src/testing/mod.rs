@@ -172,7 +172,10 @@
 
 mod client;
 mod engine;
+mod events;
+mod kernel;
 mod outbound;
+mod server_end;
 mod socket;
 mod system;
 #[cfg(test)]

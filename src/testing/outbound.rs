@@ -5,7 +5,7 @@ use std::{cell::RefCell, fmt, io, rc::Rc};
 use super::{
     Client,
     engine::{Buffer, Engine},
-    system::Outgoing,
+    kernel::Outgoing,
 };
 use crate::{address::Address, connection_id::ConnectionId, protocol::Protocol};
 

@@ -3,30 +3,23 @@
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    io::{self, ErrorKind, IoSlice, Read, Write},
+    io::{ErrorKind, Read},
     mem,
     rc::Rc,
 };
 
 use mio::Interest;
 
-use super::system::Kernel;
+use super::events::Events;
 use crate::{
-    address::Address,
-    close_reason::CloseReason,
-    connection_id::ConnectionId,
-    pipes::NoPipe,
-    system::{
-        readiness::Readiness,
-        transport::{Addresses, Transport},
-    },
+    address::Address, close_reason::CloseReason, connection_id::ConnectionId, system::readiness::Readiness,
 };
 
 pub(super) type SharedSocket = Rc<RefCell<Socket>>;
 
 /// What becomes of the connection itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// Outbound, and not answered yet.
     Connecting,
     /// A client that the loop has not accepted yet.
@@ -38,7 +31,7 @@ enum Stage {
 
 /// What the client has done about its own sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientEnd {
+pub(super) enum ClientEnd {
     Open,
     /// It has sent FIN, and still receives.
     Ended,
@@ -50,35 +43,35 @@ enum ClientEnd {
 /// One connection, as the system between both ends would see it.
 #[derive(Debug)]
 pub(super) struct Socket {
-    kernel: Kernel,
-    stage: Stage,
-    client: Address,
-    server: Address,
+    events: Events,
+    pub(super) stage: Stage,
+    pub(super) client: Address,
+    pub(super) server: Address,
     /// What the server calls it, once it has accepted it.
     pub(super) id: Option<ConnectionId>,
     /// How it ended for the server.
     pub(super) close_reason: Option<CloseReason>,
     /// Bytes from the client that the server has not read.
-    inbound: VecDeque<u8>,
-    client_end: ClientEnd,
+    pub(super) inbound: VecDeque<u8>,
+    pub(super) client_end: ClientEnd,
     /// Bytes for the client that it has not read.
-    outbound: VecDeque<u8>,
+    pub(super) outbound: VecDeque<u8>,
     /// How many of those there may be.
-    capacity: usize,
+    pub(super) capacity: usize,
     /// FIN is behind them.
-    outbound_fin: bool,
+    pub(super) outbound_fin: bool,
     /// Whether the client reads whatever comes.
-    reads: bool,
+    pub(super) reads: bool,
     /// What it has read by that.
     received: Vec<u8>,
     reset_by_server: bool,
     /// The server's end is closed.
-    closed: bool,
-    reset_on_close: bool,
-    pending_error: Option<ErrorKind>,
+    pub(super) closed: bool,
+    pub(super) reset_on_close: bool,
+    pub(super) pending_error: Option<ErrorKind>,
     interest: Option<Interest>,
     /// A write has found no room; when there is some, an event follows.
-    write_blocked: bool,
+    pub(super) write_blocked: bool,
 }
 
 /// How many bytes wait for a client that does not read, unless the test says otherwise.
@@ -86,18 +79,18 @@ const CAPACITY: usize = 1 << 20;
 
 impl Socket {
     /// A client in the backlog.
-    pub(super) fn inbound(kernel: &Kernel, client: Address, server: Address) -> Self {
-        Self::new(kernel, Stage::InBacklog, client, server)
+    pub(super) fn inbound(events: &Events, client: Address, server: Address) -> Self {
+        Self::new(events, Stage::InBacklog, client, server)
     }
 
     /// An outbound connection that nobody has answered; the client's part is that of whoever does.
-    pub(super) fn outbound(kernel: &Kernel, client: Address, server: Address) -> Self {
-        Self::new(kernel, Stage::Connecting, client, server)
+    pub(super) fn outbound(events: &Events, client: Address, server: Address) -> Self {
+        Self::new(events, Stage::Connecting, client, server)
     }
 
-    fn new(kernel: &Kernel, stage: Stage, client: Address, server: Address) -> Self {
+    fn new(events: &Events, stage: Stage, client: Address, server: Address) -> Self {
         Self {
-            kernel: kernel.clone(),
+            events: events.clone(),
             stage,
             client,
             server,
@@ -255,7 +248,7 @@ impl Socket {
 
     // What the server does.
 
-    fn reset_from_server(&mut self) {
+    pub(super) fn reset_from_server(&mut self) {
         self.reset_by_server = true;
         self.inbound.clear();
         if !self.outbound.is_empty() {
@@ -264,7 +257,7 @@ impl Socket {
         }
     }
 
-    fn is_reset_by_client(&self) -> bool {
+    pub(super) fn is_reset_by_client(&self) -> bool {
         self.client_end == ClientEnd::Reset
     }
 
@@ -295,7 +288,7 @@ impl Socket {
             ready.remove(Readiness::WRITE);
         }
         if ready != Readiness::NONE && !self.closed {
-            self.kernel.announce(id.token(), ready);
+            self.events.announce(id.token(), ready);
         }
     }
 }
@@ -309,113 +302,4 @@ fn take_first(queue: &mut VecDeque<u8>, n: usize) -> Vec<u8> {
 /// What an error is reported as.
 fn error() -> Readiness {
     Readiness::READ | Readiness::WRITE | Readiness::ERROR | Readiness::MORE
-}
-
-/// The server's end of a socket.
-#[derive(Debug)]
-pub(super) struct ServerEnd(pub(super) SharedSocket);
-
-impl Read for ServerEnd {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let socket = &mut *self.0.borrow_mut();
-        if socket.inbound.is_empty() {
-            if let Some(kind) = socket.pending_error.take() {
-                return Err(kind.into());
-            }
-            return match socket.client_end {
-                ClientEnd::Open => Err(ErrorKind::WouldBlock.into()),
-                // Behind an error that was taken comes the end of input too.
-                ClientEnd::Ended | ClientEnd::Closed | ClientEnd::Reset => Ok(0),
-            };
-        }
-        socket.inbound.read(buffer)
-    }
-}
-
-impl Write for ServerEnd {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let socket = &mut *self.0.borrow_mut();
-        if let Some(kind) = socket.pending_error.take() {
-            return Err(kind.into());
-        }
-        if socket.is_reset_by_client() || socket.outbound_fin {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        let n = bytes.len().min(socket.capacity - socket.outbound.len().min(socket.capacity));
-        if n == 0 {
-            socket.write_blocked = true;
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        if socket.client_end == ClientEnd::Closed {
-            // The bytes are taken; the reset that answers them comes at once.
-            socket.reset();
-            return Ok(n);
-        }
-        socket.outbound.extend(&bytes[..n]);
-        if socket.reads {
-            socket.kernel.note_readable(&self.0);
-        }
-        Ok(n)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut bytes = Vec::new();
-        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
-        self.write(&bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Addresses for ServerEnd {
-    fn peer_addr(&self) -> io::Result<Address> {
-        let socket = self.0.borrow();
-        if socket.stage == Stage::Made && !socket.is_reset_by_client() {
-            return Ok(socket.client.clone());
-        }
-        Err(ErrorKind::NotConnected.into())
-    }
-
-    fn local_addr(&self) -> io::Result<Address> {
-        Ok(self.0.borrow().server.clone())
-    }
-}
-
-impl Transport for ServerEnd {
-    type Pipe = NoPipe;
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        let socket = &mut *self.0.borrow_mut();
-        if socket.is_reset_by_client() {
-            return Err(ErrorKind::NotConnected.into());
-        }
-        socket.outbound_fin = true;
-        Ok(())
-    }
-
-    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
-        Ok(self.0.borrow_mut().pending_error.take().map(io::Error::from))
-    }
-
-    fn reset_on_close(&mut self) {
-        self.0.borrow_mut().reset_on_close = true;
-    }
-}
-
-impl Drop for ServerEnd {
-    fn drop(&mut self) {
-        let socket = &mut *self.0.borrow_mut();
-        socket.closed = true;
-        match socket.stage {
-            Stage::Connecting | Stage::Refused => {}
-            // A listener that is closed resets those whom it has not accepted.
-            Stage::InBacklog => socket.reset_from_server(),
-            Stage::Made if socket.is_reset_by_client() => {}
-            // So does a close that was told to, or that leaves bytes unread.
-            Stage::Made if socket.reset_on_close || !socket.inbound.is_empty() => socket.reset_from_server(),
-            Stage::Made => socket.outbound_fin = true,
-        }
-    }
 }

@@ -3,9 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    fmt,
     io::{self, ErrorKind},
-    mem,
     net::Ipv4Addr,
     rc::{Rc, Weak},
     time::Instant,
@@ -13,7 +11,11 @@ use std::{
 
 use mio::{Interest, Token};
 
-use super::socket::{ServerEnd, SharedSocket, Socket};
+use super::{
+    kernel::{Kernel, Outgoing},
+    server_end::ServerEnd,
+    socket::{SharedSocket, Socket},
+};
 use crate::{
     address::Address,
     close_reason::CloseReason,
@@ -22,98 +24,24 @@ use crate::{
     system::{Accept, Poller, System, Wait, readiness::Readiness},
 };
 
-/// What the sockets of one loop tell it, and what the test asks of it.
-#[derive(Clone)]
-pub(super) struct Kernel(Rc<State>);
-
-struct State {
-    now: Cell<Instant>,
-    /// Events that the next wait brings.
-    events: RefCell<Vec<(Token, Readiness)>>,
-    /// Sockets that hold bytes for clients that read.
-    readable: RefCell<Vec<SharedSocket>>,
-    /// Outbound connections that the test has not taken.
-    outbound: RefCell<VecDeque<Outgoing>>,
-}
-
-/// An outbound connection that the test is to answer.
-#[derive(Clone, Debug)]
-pub(super) struct Outgoing {
-    pub(super) socket: SharedSocket,
-    pub(super) label: u64,
-    pub(super) requested_by: Option<ConnectionId>,
-}
-
-impl Kernel {
-    #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
-    pub(super) fn new() -> Self {
-        Self(Rc::new(State {
-            now: Cell::new(Instant::now()),
-            events: RefCell::default(),
-            readable: RefCell::default(),
-            outbound: RefCell::default(),
-        }))
-    }
-
-    pub(super) fn now(&self) -> Instant {
-        self.0.now.get()
-    }
-
-    pub(super) fn set_now(&self, now: Instant) {
-        self.0.now.set(now);
-    }
-
-    pub(super) fn announce(&self, token: Token, ready: Readiness) {
-        self.0.events.borrow_mut().push((token, ready));
-    }
-
-    pub(super) fn note_readable(&self, socket: &SharedSocket) {
-        self.0.readable.borrow_mut().push(Rc::clone(socket));
-    }
-
-    /// Lets the clients read what has come for them.
-    pub(super) fn let_clients_read(&self) {
-        // Reading makes room, which is an event.
-        let readable = self.0.readable.take();
-        for socket in readable {
-            socket.borrow_mut().read_all();
-        }
-    }
-
-    /// Whether nobody has anything to be told.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.0.events.borrow().is_empty() && self.0.readable.borrow().is_empty()
-    }
-
-    /// The next outbound connection that can still be answered.
-    pub(super) fn next_outbound(&self) -> Option<Outgoing> {
-        loop {
-            let outgoing = self.0.outbound.borrow_mut().pop_front()?;
-            if outgoing.socket.borrow().is_connecting() {
-                return Some(outgoing);
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("now", &self.0.now).finish_non_exhaustive()
-    }
-}
-
 /// Clients that wait to be accepted by one listener.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backlog {
+    kernel: Kernel,
     waiting: RefCell<VecDeque<(SharedSocket, Address)>>,
     token: Cell<Option<Token>>,
 }
 
 /// The loop's end of a backlog.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct KitListener(Rc<Backlog>);
 
 impl KitListener {
+    pub(super) fn new(kernel: &Kernel) -> Self {
+        let (waiting, token) = (RefCell::default(), Cell::default());
+        Self(Rc::new(Backlog { kernel: kernel.clone(), waiting, token }))
+    }
+
     /// The clients' end. It is gone when the loop does not listen any more.
     pub(super) fn backlog(&self) -> Weak<Backlog> {
         Rc::downgrade(&self.0)
@@ -122,10 +50,10 @@ impl KitListener {
 
 impl Backlog {
     /// A client comes.
-    pub(super) fn push(&self, socket: SharedSocket, address: Address, kernel: &Kernel) {
+    pub(super) fn push(&self, socket: SharedSocket, address: Address) {
         self.waiting.borrow_mut().push_back((socket, address));
         if let Some(token) = self.token.get() {
-            kernel.announce(token, Readiness::READ);
+            self.kernel.events().announce(token, Readiness::READ);
         }
     }
 }
@@ -134,7 +62,7 @@ impl Drop for Backlog {
     /// A listener that is closed resets those whom it has not accepted.
     fn drop(&mut self) {
         for (socket, _) in self.waiting.take() {
-            drop(ServerEnd(socket));
+            drop(ServerEnd::new(socket, &self.kernel));
         }
     }
 }
@@ -146,7 +74,7 @@ impl Accept for KitListener {
         let next = self.0.waiting.borrow_mut().pop_front();
         let (socket, address) = next.ok_or(ErrorKind::WouldBlock)?;
         socket.borrow_mut().set_accepted();
-        Ok((ServerEnd(socket), address))
+        Ok((ServerEnd::new(socket, &self.0.kernel), address))
     }
 }
 
@@ -174,8 +102,7 @@ impl System for KitSystem {
 
     /// Never waits: the test moves the time.
     fn wait(&mut self, _: Wait) -> io::Result<()> {
-        self.events.clear();
-        mem::swap(&mut self.events, &mut self.kernel.0.events.borrow_mut());
+        self.events = self.kernel.events().take();
         Ok(())
     }
 
@@ -190,17 +117,17 @@ impl System for KitSystem {
 
     /// Begins an outbound connection, which the test is to answer.
     fn connect(&mut self, peer: &Peer<'_>) -> io::Result<ServerEnd> {
-        let socket = Socket::outbound(&self.kernel, peer.address.clone(), local_address());
+        let socket = Socket::outbound(self.kernel.events(), peer.address.clone(), local_address());
         let socket = Rc::new(RefCell::new(socket));
         if let Origin::Connect(label) = peer.origin {
             let outgoing = Outgoing { socket: Rc::clone(&socket), label, requested_by: peer.requested_by };
-            self.kernel.0.outbound.borrow_mut().push_back(outgoing);
+            self.kernel.add_outbound(outgoing);
         }
-        Ok(ServerEnd(socket))
+        Ok(ServerEnd::new(socket, &self.kernel))
     }
 
     fn note_end(&mut self, transport: &ServerEnd, reason: CloseReason) {
-        transport.0.borrow_mut().close_reason = Some(reason);
+        transport.socket.borrow_mut().close_reason = Some(reason);
     }
 }
 
@@ -211,7 +138,7 @@ impl Poller<ServerEnd> for KitSystem {
         id: ConnectionId,
         interest: Interest,
     ) -> io::Result<()> {
-        let mut socket = transport.0.borrow_mut();
+        let mut socket = transport.socket.borrow_mut();
         socket.id = Some(id);
         socket.watch(interest);
         Ok(())
@@ -223,7 +150,7 @@ impl Poller<ServerEnd> for KitSystem {
         _: ConnectionId,
         interest: Interest,
     ) -> io::Result<()> {
-        transport.0.borrow_mut().watch(interest);
+        transport.socket.borrow_mut().watch(interest);
         Ok(())
     }
 }

@@ -24,7 +24,8 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<L
     let result = match address {
         Address::Ip(ip) => bind_tcp(*ip, config),
         #[cfg(unix)]
-        Address::Unix(path) => unix_listener::bind(path, config),
+        Address::Unix(path) => unix_listener::bind(path, config)
+            .map(|listening| (address.clone(), listening.into_iter().map(ListenSocket::Unix).collect())),
         #[cfg(not(unix))]
         Address::Unix(_) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets are not available on this system"))

@@ -13,10 +13,7 @@ use std::{
 use mio::net::UnixListener;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{
-    listener::ListenSocket,
-    stream::{Stream, unix_address},
-};
+use super::stream::{Stream, unix_address};
 use crate::{address::Address, config::Config};
 
 /// A listener on a path. The socket file goes with the last listener on it.
@@ -53,7 +50,7 @@ impl Drop for SocketFile {
 }
 
 /// Listens on `path`. All workers share one socket.
-pub(super) fn bind(path: &Path, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
+pub(super) fn bind(path: &Path, config: &Config) -> io::Result<Vec<PathListener>> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -65,9 +62,9 @@ pub(super) fn bind(path: &Path, config: &Config) -> io::Result<(Address, Vec<Lis
     let mut listening = Vec::with_capacity(config.workers);
     for _ in 0..config.workers {
         let socket = UnixListener::from_std(socket.try_clone()?);
-        listening.push(ListenSocket::Unix(PathListener { socket, _file: Arc::clone(&file) }));
+        listening.push(PathListener { socket, _file: Arc::clone(&file) });
     }
-    Ok((Address::Unix(path.to_owned()), listening))
+    Ok(listening)
 }
 
 /// Removes a socket file on which nobody listens any more. Anything else stays.
