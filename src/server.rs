@@ -120,7 +120,8 @@ impl<P: Protocol> Server<P> {
     }
 
     /// Serves until a [`Handle`] says otherwise, or until nothing is left to do: no listener and no connection.
-    /// `factory` is called once for each connection and makes its protocol, or refuses it with `None`.
+    /// `factory` is called once for each connection and makes its protocol, or refuses it with `None`: a client that is
+    /// refused is reset, so that it does not take the end for a clean one, and counted.
     ///
     /// The first worker runs on the calling thread, each further one on a thread of its own.
     ///

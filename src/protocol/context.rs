@@ -282,8 +282,8 @@ impl<M> Context<'_, M> {
     }
 
     /// Makes an outbound connection on this loop, after this callback has returned. The server's factory is asked for its
-    /// protocol, with [`Origin::Connect`](super::Origin::Connect)`(label)` and
-    /// [`Peer::requested_by`](super::Peer::requested_by). If it cannot be made, or not within
+    /// protocol, with [`Origin::Connect`](crate::Origin::Connect)`(label)` and
+    /// [`Peer::requested_by`](crate::Peer::requested_by). If it cannot be made, or not within
     /// [`connect_timeout`](crate::Config::connect_timeout), this protocol learns it from
     /// [`on_connect_failed`](super::Protocol::on_connect_failed).
     ///

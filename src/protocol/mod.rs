@@ -49,7 +49,7 @@ pub trait Protocol: Sized {
     /// Bytes have come. What is not consumed comes again with more behind it.
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self::Message>);
 
-    /// After [`Flow::Full`]: the queue has fallen to the low-water mark, and more can be written.
+    /// After [`Flow::Full`](crate::Flow::Full): the queue has fallen to the low-water mark, and more can be written.
     fn on_writable(&mut self, cx: &mut Context<'_, Self::Message>) {
         let _ = cx;
     }

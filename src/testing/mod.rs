@@ -1,6 +1,6 @@
 //! A test kit for protocols: the loop without sockets, with clients that the test plays and time that it moves.
 //!
-//! A [`Loop`] runs a [`Protocol`] on the same core as a [`Server`](crate::Server) does: the same states, deadlines,
+//! A [`Loop`] runs a [`Protocol`] on the same event loop as a [`Server`](crate::Server) does: the same states, deadlines,
 //! limits and backpressure, the same messages, outbound connections and relays, the same way of dealing with panics.
 //! Only what is below is replaced: sockets by buffers, and the clock by [`Loop::advance`]. So a test needs no port
 //! and no thread, never waits, and finds the same every time.
