@@ -43,6 +43,21 @@ pub fn holds_within(limit: Duration, mut state: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// Repeats `round` until nothing has moved in many rounds, for a quarter of a second at least. A round lets the server
+/// answer somebody, and says whether anything moved. So a server that a busy machine holds up is not taken for one
+/// that has stopped.
+#[track_caller]
+pub fn until_nothing_moves(mut round: impl FnMut() -> bool) {
+    const ROUNDS: u32 = 25;
+    let mut still = 0;
+    let is_still = holds_within(3 * DEADLINE, || {
+        thread::park_timeout(Duration::from_millis(10));
+        still = if round() { 0 } else { still + 1 };
+        still == ROUNDS
+    });
+    assert!(is_still, "it goes on and on");
+}
+
 /// Whether servers move bytes inside the kernel: `ECHOLOOP_TEST_SPLICE` says `always`, `never`, or nothing, and they
 /// choose.
 fn splice_mode() -> Option<String> {
@@ -128,6 +143,13 @@ impl<P: Protocol + 'static> Running<P> {
         self.handle.drain();
         self.join()
     }
+
+    /// Ends the server once no connection is open.
+    #[track_caller]
+    pub fn last_stats(self) -> Stats {
+        self.wait_until_idle();
+        self.drain()
+    }
 }
 
 impl<P: Protocol> Drop for Running<P> {
@@ -153,9 +175,16 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 #[track_caller]
 pub fn ping(mut stream: &TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).expect("ping");
-    let mut echo = vec![0; bytes.len()];
-    stream.read_exact(&mut echo).expect("pong");
-    assert!(echo == bytes, "the echo differs");
+    expect_bytes(stream, bytes);
+}
+
+/// Reads as many bytes as are expected, and compares them.
+#[track_caller]
+pub fn expect_bytes(mut stream: &TcpStream, expected: &[u8]) {
+    let mut received = vec![0; expected.len()];
+    stream.read_exact(&mut received).expect("bytes");
+    let text = |bytes: &[u8]| bytes[..bytes.len().min(99)].escape_ascii().to_string();
+    assert!(received == expected, "{} instead of {}", text(&received), text(expected));
 }
 
 /// Reads to the end of the stream; an error, such as a reset, fails the test.
@@ -278,7 +307,8 @@ impl Drop for Program {
     }
 }
 
-fn lines(stdout: ChildStdout) -> Receiver<String> {
+/// The lines that a program writes, as they come, to their end.
+pub fn lines(stdout: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
