@@ -18,7 +18,7 @@ use util::{
     DEADLINE, Program, connect, finish,
     holder::{self, Holder},
     holds_within, ping,
-    procfs::{cpu_time, descriptors_for_connections, resident_bytes},
+    procfs::{descriptors_for_connections, resident_bytes, wait_until_asleep},
     reset, skip, wait_for_events,
 };
 
@@ -64,7 +64,7 @@ fn peers_that_never_read_take_the_high_water_mark_each_and_give_it_back() {
         );
         assert!(stalled <= base + limit + limit / 10, "stalled, it takes {stalled} bytes; base {base}");
         peers.leave();
-        let given_back = holds_within(Duration::from_secs(20), || resident_bytes(pid) <= base + slack);
+        let given_back = holds_within(DEADLINE, || resident_bytes(pid) <= base + slack);
         let left = resident_bytes(pid);
         println!("round {round}: after all left base + {} KiB", left.saturating_sub(base) >> 10);
         assert!(given_back, "after all left, it takes {left} bytes; base {base}");
@@ -95,27 +95,33 @@ impl Hogs {
         Self { poll, peers, sent: vec![0; count] }
     }
 
-    /// Sends until nobody could send a byte for a while in which the server had nothing to do.
+    /// Sends until the server sleeps and nobody can send a byte any more.
     fn send_until_stalled(&mut self, pid: u32) {
-        let (quiet, begin) = (Duration::from_millis(500), Instant::now());
-        let mut events = Events::with_capacity(1024);
-        loop {
-            assert!(begin.elapsed() < 2 * DEADLINE, "they can send on and on");
-            let (busy_before, waiting) = (cpu_time(pid), Instant::now());
-            while events.is_empty() && waiting.elapsed() < quiet {
-                wait_for_events(&mut self.poll, &mut events, quiet);
-            }
-            if events.is_empty() && cpu_time(pid) - busy_before < quiet / 10 {
-                break;
-            }
-            for event in &events {
-                let Token(n) = event.token();
-                self.sent[n] += send_all_it_takes(&mut self.peers[n]);
-            }
-            events.clear();
+        let begin = Instant::now();
+        while self.send_all_they_take(begin) > 0 {
+            wait_until_asleep(pid);
         }
         let least = *self.sent.iter().min().unwrap();
         assert!(least as u64 > HIGH_WATER_BYTES, "a peer sent only {least} bytes");
+    }
+
+    /// Sends until there are no more events, and returns how much.
+    fn send_all_they_take(&mut self, begin: Instant) -> usize {
+        let mut events = Events::with_capacity(1024);
+        let mut sent = 0;
+        loop {
+            wait_for_events(&mut self.poll, &mut events, Duration::ZERO);
+            if events.is_empty() {
+                return sent;
+            }
+            for event in &events {
+                let Token(n) = event.token();
+                let bytes = send_all_it_takes(&mut self.peers[n]);
+                self.sent[n] += bytes;
+                sent += bytes;
+            }
+            assert!(begin.elapsed() < 3 * DEADLINE, "they can send on and on");
+        }
     }
 
     /// Some close with bytes unread, which resets; some reset at once.
