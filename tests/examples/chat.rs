@@ -4,8 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread::{self, JoinHandle},
+    sync::mpsc::Receiver,
 };
 
 use crate::util::{self, DEADLINE, Program, example};
@@ -31,9 +30,7 @@ impl Person {
             util::skip(&format!("there is no {program}"));
             return None;
         };
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, heard) = channel();
-        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let heard = util::lines(child.stdout.take().expect("piped"));
         Some(Self { child, heard })
     }
 
@@ -254,7 +251,11 @@ fn wrong_arguments_are_a_line_on_stderr() {
 
 #[cfg(target_os = "linux")]
 mod many {
-    use std::{ops::Range, time::Duration};
+    use std::{
+        io::ErrorKind,
+        ops::Range,
+        thread::{self, JoinHandle},
+    };
 
     use super::*;
     use crate::util::procfs::{descriptors_for_connections, resident_bytes};
@@ -284,9 +285,6 @@ mod many {
 
     /// More than the limit for one member's queue and what the allocator makes of it, less than the flood.
     const GROWTH_BYTES: u64 = 6 << 20;
-
-    /// A speaker of whom nothing is heard for so long, in the middle of a flood, is held.
-    const HELD: Duration = Duration::from_millis(500);
 
     fn numbered(n: usize) -> String {
         format!("{n:0>500}")
@@ -372,27 +370,55 @@ mod many {
         crowd.speaker.hears("* 2 here: listener, speaker");
     }
 
-    /// Says all the lines of a flood on a thread; it goes on only as fast as it is read from.
-    fn flood_on_a_thread(speaker: &Member) -> JoinHandle<()> {
-        let mut stream = speaker.0.get_ref().try_clone().expect("try_clone");
-        thread::spawn(move || {
-            for n in 0..FLOOD {
-                stream.write_all(format!("{}\n", numbered(n)).as_bytes()).expect("the room listens");
-            }
-        })
+    /// The lines of a flood that are not said yet.
+    struct Unsaid {
+        stream: TcpStream,
+        lines: Vec<u8>,
     }
 
-    /// Hears lines of the flood until the speaker is held, and returns how many.
-    #[track_caller]
-    fn hear_until_held(listener: &mut Member) -> usize {
-        let mut heard = 0;
-        listener.0.get_ref().set_read_timeout(Some(HELD)).expect("set_read_timeout");
-        while listener.0.fill_buf().is_ok() {
-            listener.hears(&format!("speaker: {}", numbered(heard)));
-            heard += 1;
+    impl Unsaid {
+        fn by(speaker: &Member) -> Self {
+            let lines = (0..FLOOD).flat_map(|n| format!("{}\n", numbered(n)).into_bytes()).collect();
+            Self { stream: speaker.0.get_ref().try_clone().expect("try_clone"), lines }
         }
-        listener.0.get_ref().set_read_timeout(Some(DEADLINE)).expect("set_read_timeout");
-        assert!(heard < FLOOD, "nobody was held");
+
+        /// Says what the room takes now, and returns how many bytes.
+        fn say_what_goes(&mut self) -> usize {
+            self.stream.set_nonblocking(true).expect("set_nonblocking");
+            let said = match self.stream.write(&self.lines) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                said => said.expect("the room listens"),
+            };
+            self.stream.set_nonblocking(false).expect("set_nonblocking");
+            self.lines.drain(..said);
+            said
+        }
+
+        /// Says all the rest on a thread; it goes on only as fast as it is read from.
+        fn say_the_rest(mut self) -> JoinHandle<()> {
+            thread::spawn(move || self.stream.write_all(&self.lines).expect("the room listens"))
+        }
+    }
+
+    /// Has the flood begin, and hears its lines until the speaker is held. Returns how many.
+    #[track_caller]
+    fn hear_until_held(listener: &mut Member, unsaid: &mut Unsaid) -> usize {
+        let mut heard = 0;
+        util::until_nothing_moves(|| {
+            let (said, heard_before) = (unsaid.say_what_goes(), heard);
+            // Others are served meanwhile.
+            listener.says("/who");
+            loop {
+                let line = listener.line();
+                if line == "* 3 here: listener, sleeper, speaker" {
+                    break;
+                }
+                assert_eq!(line, format!("speaker: {}", numbered(heard)));
+                heard += 1;
+            }
+            said > 0 || heard > heard_before
+        });
+        assert!(!unsaid.lines.is_empty(), "nobody was held");
         heard
     }
 
@@ -415,14 +441,11 @@ mod many {
     #[test]
     fn pushing_back_holds_the_speaker_until_the_slow_reader_has_read() {
         let Crowd { program, speaker, mut listener, mut sleeper, bytes_before } = Crowd::gather("push-back");
-        let flood = flood_on_a_thread(&speaker);
-        let heard = hear_until_held(&mut listener);
-        assert!(!flood.is_finished(), "all was said");
+        let mut unsaid = Unsaid::by(&speaker);
+        let heard = hear_until_held(&mut listener, &mut unsaid);
         assert_little_memory(&program, bytes_before);
-        // Others are served meanwhile.
-        listener.says("/who");
-        listener.hears("* 3 here: listener, sleeper, speaker");
 
+        let flood = unsaid.say_the_rest();
         let sleeper = thread::spawn(move || {
             (0..FLOOD).for_each(|n| sleeper.hears(&format!("speaker: {}", numbered(n))));
             sleeper.says("what?");
@@ -435,8 +458,9 @@ mod many {
     #[test]
     fn a_slow_reader_that_leaves_holds_nobody_any_more() {
         let Crowd { program: _program, speaker, mut listener, sleeper, .. } = Crowd::gather("push-back");
-        let flood = flood_on_a_thread(&speaker);
-        let heard = hear_until_held(&mut listener);
+        let mut unsaid = Unsaid::by(&speaker);
+        let heard = hear_until_held(&mut listener, &mut unsaid);
+        let flood = unsaid.say_the_rest();
         util::reset(sleeper.0.into_inner());
         let left_at = hear_the_rest(&mut listener, heard, "* sleeper has left: reset with output unsent");
         assert!(left_at < FLOOD, "all was said before");

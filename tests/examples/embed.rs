@@ -1,11 +1,10 @@
 //! `embed`: a program that drives its loop from stdin, with `nc` for a client.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::Write,
     net::SocketAddr,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread,
+    sync::mpsc::Receiver,
 };
 
 use crate::util::{self, DEADLINE, Program, example};
@@ -20,10 +19,8 @@ struct Operated {
 fn start(mut command: Command) -> Option<(Child, ChildStdin, Receiver<String>)> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
     let stdin = child.stdin.take().expect("piped");
-    let stdout = BufReader::new(child.stdout.take().expect("piped"));
-    let (sender, lines) = channel();
-    thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-    Some((child, stdin, lines))
+    let stdout = util::lines(child.stdout.take().expect("piped"));
+    Some((child, stdin, stdout))
 }
 
 impl Operated {

@@ -12,7 +12,10 @@ mod rfc;
 mod util;
 mod without_sockets;
 
-use std::process::Command;
+use std::{
+    net::SocketAddr,
+    process::{Command, Stdio},
+};
 
 /// Whether the shell finds a program of this name; where it does not, the test is skipped.
 fn is_installed(program: &str) -> bool {
@@ -22,4 +25,29 @@ fn is_installed(program: &str) -> bool {
         util::skip(&format!("no {program} here"));
     }
     found
+}
+
+/// `nc`, with the options by which it half-closes at the end of its stdin and then receives until the server ends;
+/// programs of three makes have that name. Where there is none that can do so, the test is skipped.
+fn netcat(address: SocketAddr) -> Option<Command> {
+    if !is_installed("nc") {
+        return None;
+    }
+    let help = Command::new("nc").arg("-h").stdin(Stdio::null()).output().expect("nc -h");
+    let help = String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).into_owned();
+    let options: &[&str] = if help.contains("Ncat") {
+        // It does so anyway.
+        &[]
+    } else if help.contains("-N") {
+        &["-N", "-w", "60"]
+    } else if help.contains("-q secs") {
+        // The traditional one does so for this time.
+        &["-q", "60"]
+    } else {
+        util::skip("this nc does not half-close");
+        return None;
+    };
+    let mut nc = Command::new("nc");
+    nc.args(options).args([address.ip().to_string(), address.port().to_string()]);
+    Some(nc)
 }
