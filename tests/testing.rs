@@ -12,7 +12,7 @@ use std::{
 };
 
 use echoloop::{CloseReason, Config, Context, Input, Protocol, testing::Loop};
-use util::{Running, eventually};
+use util::{Running, eventually, expect_bytes};
 
 /// Echoes, unless it is told something else.
 struct Obedient;
@@ -75,7 +75,7 @@ struct Outcome {
 /// Deadlines that are only for the scripts that wait for them: a slow machine does not matter to the others.
 fn config(script: &[Step]) -> Config {
     let waits = script.iter().any(|step| matches!(step, Step::Wait));
-    let silence = Duration::from_millis(if waits { 50 } else { 60_000 });
+    let silence = Duration::from_millis(if waits { 200 } else { 60_000 });
     let mut config = Config::default();
     config.linger_silence_timeout = Some(silence);
     config.linger_timeout = Some(10 * silence);
@@ -128,11 +128,7 @@ fn on_sockets(script: &[Step], last: Last) -> Outcome {
         match step {
             // It may be told here already that the server is gone.
             Step::Send(bytes) => drop(client.write_all(bytes)),
-            Step::Expect(bytes) => {
-                let mut read = vec![0; bytes.len()];
-                client.read_exact(&mut read).unwrap();
-                assert_eq!(read, bytes);
-            }
+            Step::Expect(bytes) => expect_bytes(&client, bytes),
             Step::End => client.shutdown(Shutdown::Write).unwrap(),
             Step::Wait => eventually("the server has closed", || server.stats().closed_total() == 1),
         }

@@ -72,8 +72,8 @@ fn redis_cli_gets_the_answers_of_redis() {
         (&["TTL", "a"], "(integer) 1000"),
         (&["SET", "a", "x", "NX"], "(nil)"),
         (&["SET", "b", "x", "xx"], "(nil)"),
-        (&["SET", "a", "x", "px", "5000", "xx"], "OK"),
-        (&["TTL", "a"], "(integer) 5"),
+        (&["SET", "a", "x", "px", "2000000", "xx"], "OK"),
+        (&["TTL", "a"], "(integer) 2000"),
         (&["INCR", "a"], "(error) ERR value is not an integer or out of range"),
         (&["MSET", "b", "2", "c", "3"], "OK"),
         (&["MGET", "a", "b", "nothing"], "1) \"x\"\n2) \"2\"\n3) (nil)"),
@@ -119,8 +119,17 @@ fn redis_cli_gets_the_answers_of_redis() {
         (&["NOTHING", "to", "do"], "(error) ERR unknown command 'NOTHING'"),
     ];
     for (args, answer) in table {
-        assert_eq!(cli(address, &[&["--no-raw"], *args].concat()), *answer, "{args:?}");
+        let said = cli(address, &[&["--no-raw"], *args].concat());
+        let is_right = said == *answer || args[0] == "TTL" && is_soon_after(&said, answer);
+        assert!(is_right, "{args:?}: {said} instead of {answer}");
     }
+}
+
+/// Whether so many seconds are those that were left a while ago: each command is a program to start.
+fn is_soon_after(said: &str, answer: &str) -> bool {
+    let seconds = |text: &str| text.strip_prefix("(integer) ").and_then(|number| number.parse::<i64>().ok());
+    let (Some(said), Some(before)) = (seconds(said), seconds(answer)) else { return false };
+    before > 0 && (before - 100..=before).contains(&said)
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn a_protocol_can_say_goodbye_in_a_drain() {
 #[test]
 fn a_protocol_that_goes_on_in_a_drain_is_cut_off_by_its_deadline() {
     let mut config = Config::default();
-    config.drain_timeout = Some(Duration::from_millis(600));
+    config.drain_timeout = Some(Duration::from_secs(2));
     let server = Running::start(config, ANYWHERE, |_| Some(OnDrain { goes_on: true }));
     let client = server.connect();
     ping(&client, b"?");
