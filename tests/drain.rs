@@ -15,8 +15,8 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 use util::{
-    DEADLINE, Program, connect, eventually, finish, pattern, ping, read_to_end, splice_options,
-    until_nothing_moves, wait_for_events,
+    DEADLINE, Program, connect, drains_when_told_to_stop, eventually, finish, pattern, ping, read_to_end,
+    splice_options, until_nothing_moves, wait_for_events,
 };
 
 const CLIENTS: usize = if cfg!(mio_unsupported_force_poll_poll) { 200 } else { 1000 };
@@ -73,17 +73,8 @@ fn with_nobody_stuck_every_client_mid_transfer_is_ended_in_full() {
 
 #[test]
 fn an_interrupt_drains_likewise() {
-    let (mut server, address, _stderr) = start(&[]);
-    let (ended, open) = (connect(address), connect(address));
-    ping(&ended, b"one");
-    finish(&ended);
-    ping(&open, b"three");
-    server.signal("INT");
-    assert!(read_to_end(&open).is_empty());
-    drop(open);
-    assert_eq!(server.wait(DEADLINE).code(), Some(0));
-    let summary = "2 connections, 8 bytes received, 8 bytes sent, 0 bytes unsent; peer 1, drained 1";
-    assert_eq!(server.line(), summary);
+    let (server, address, _stderr) = start(&[]);
+    drains_when_told_to_stop(server, address, |server| server.signal("INT"));
 }
 
 #[test]

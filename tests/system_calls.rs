@@ -5,16 +5,9 @@
 
 mod util;
 
-use std::{
-    collections::HashMap,
-    fs,
-    io::{Read, Write},
-    net::{Shutdown, TcpStream},
-    process::Command,
-    thread,
-};
+use std::{collections::HashMap, fs, process::Command, thread};
 
-use util::{DEADLINE, Program, connect, eventually, finish, pattern, ping, read_to_end, skip};
+use util::{DEADLINE, Program, connect, eventually, finish, pattern, ping, read_to_end, send_and_read, skip};
 
 /// More than both socket buffers and the high-water mark hold.
 const LARGE: usize = 6 << 20;
@@ -48,7 +41,7 @@ fn of_many_clients_with_large_replies_each_gets_the_whole_disconnect() {
     for round in 0..2 {
         let clients = (0..4).map(|n| {
             let client = connect(address);
-            thread::spawn(move || send_then_read(&client, &pattern(10 * round + n, LARGE)))
+            thread::spawn(move || send_and_read(&client, &pattern(10 * round + n, LARGE)))
         });
         for client in clients.collect::<Vec<_>>() {
             client.join().unwrap();
@@ -103,29 +96,13 @@ fn what_is_sent_in_bulk_is_moved_inside_the_kernel_unless_that_is_turned_off() {
     for (options, is_moved) in [(&[][..], true), (&["--no-splice"], false)] {
         let Some(server) = Traced::start_with(options) else { return };
         let client = connect(server.program.listening());
-        send_then_read(&client, &pattern(1, LARGE));
+        send_and_read(&client, &pattern(1, LARGE));
         server.program.signal("TERM");
         let trace = server.end_of_trace();
         let splices = whole_calls(&trace).iter().filter(|call| call.starts_with("splice(")).count();
         assert_eq!(splices > 0, is_moved, "{options:?}: {splices}");
         assert_eq!(endings(&trace), [Ended { bytes: LARGE, first: First::Peer }]);
     }
-}
-
-/// Sends as fast as it can while it reads, so that replies larger than all buffers come back.
-fn send_then_read(client: &TcpStream, bytes: &[u8]) {
-    thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut sending = client;
-            sending.write_all(bytes).unwrap();
-            sending.shutdown(Shutdown::Write).unwrap();
-        });
-        let mut received = Vec::new();
-        let mut receiving = client;
-        receiving.read_to_end(&mut received).unwrap();
-        assert!(received == bytes);
-        sender.join().unwrap();
-    });
 }
 
 // ---- tracing ----

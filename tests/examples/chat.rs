@@ -39,7 +39,8 @@ impl Person {
     }
 
     fn socat(room: SocketAddr) -> Option<Self> {
-        Self::with("socat", &["-", &format!("TCP:{room}")])
+        // Once its stdin has ended it would wait only half a second for what else is said.
+        Self::with("socat", &["-t", "60", "-", &format!("TCP:{room}")])
     }
 
     #[track_caller]

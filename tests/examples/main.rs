@@ -13,8 +13,10 @@ mod util;
 mod without_sockets;
 
 use std::{
+    io::Write,
     net::SocketAddr,
     process::{Command, Stdio},
+    thread,
 };
 
 /// Whether the shell finds a program of this name; where it does not, the test is skipped.
@@ -50,4 +52,20 @@ fn netcat(address: SocketAddr) -> Option<Command> {
     let mut nc = Command::new("nc");
     nc.args(options).args([address.ip().to_string(), address.port().to_string()]);
     Some(nc)
+}
+
+/// What a command that reads `input` writes.
+#[track_caller]
+fn filter(mut command: Command, input: &[u8]) -> Vec<u8> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    let writer = thread::spawn(move || {
+        // A command that has all that it wants reads no further.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("the writer does not panic");
+    assert!(output.status.success(), "{:?}", output.status);
+    output.stdout
 }

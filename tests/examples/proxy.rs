@@ -3,12 +3,13 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::{Command, Stdio},
+    process::Command,
     thread,
 };
 
 use socket2::{Domain, Socket, Type};
 
+use super::{filter, is_installed};
 use crate::util::{self, DEADLINE, Ended, Program};
 
 /// The proxy in front of `upstream`.
@@ -36,16 +37,7 @@ fn proxied(serve: impl FnOnce(TcpStream) + Send + 'static) -> (Program, SocketAd
 #[test]
 fn a_half_closed_client_gets_all_of_its_echo() {
     let (_server, _proxy, address) = proxied_echo();
-    let sent = util::pattern(1, 8 << 20);
-    let stream = util::connect(address);
-    let sender = stream.try_clone().expect("clone");
-    let bytes = sent.clone();
-    let sending = thread::spawn(move || {
-        (&sender).write_all(&bytes).expect("send");
-        sender.shutdown(Shutdown::Write).expect("shutdown");
-    });
-    assert!(util::read_to_end(&stream) == sent, "the echo differs");
-    sending.join().expect("sent");
+    util::send_and_read(&util::connect(address), &util::pattern(1, 8 << 20));
 }
 
 #[test]
@@ -63,15 +55,13 @@ fn a_load_generator_loses_nothing_through_it() {
 
 #[test]
 fn socat_gets_its_echo_through_it() {
+    if !is_installed("socat") {
+        return;
+    }
     let (_server, _proxy, address) = proxied_echo();
     let mut socat = Command::new("socat");
-    socat.arg("-").arg(format!("TCP:{address}")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let Ok(mut socat) = socat.spawn() else {
-        return util::skip("there is no socat");
-    };
-    socat.stdin.take().expect("piped").write_all(b"this is a test\n").expect("send");
-    let output = socat.wait_with_output().expect("socat ends");
-    assert_eq!(output.stdout, b"this is a test\n");
+    socat.args(["-t", "60", "-", &format!("TCP:{address}")]);
+    assert_eq!(filter(socat, b"this is a test\n"), b"this is a test\n");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    is_installed,
+    filter, is_installed,
     util::{Ended, Program, connect, eventually, example, finish, read_to_end},
 };
 
@@ -138,13 +138,9 @@ fn redis_cli_reads_commands_from_its_stdin() {
         return;
     }
     let (_program, address) = start(&[]);
-    let mut command = redis("redis-cli", address, &[]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
     let typed = b"set greeting \"hello world\"\nget greeting\ninfo\nquit\n";
-    child.stdin.take().expect("piped").write_all(typed).expect("write");
-    let output = child.wait_with_output().expect("it ends");
-    let printed = String::from_utf8(output.stdout).expect("text");
-    assert!(output.status.success());
+    let printed = filter(redis("redis-cli", address, &[]), typed);
+    let printed = String::from_utf8(printed).expect("text");
     assert!(printed.starts_with("OK\nhello world\n# Memory\r\nused_memory:"), "{printed}");
 }
 

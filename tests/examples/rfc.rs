@@ -3,11 +3,11 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use super::{
-    is_installed, netcat,
+    filter, is_installed, netcat,
     util::{Ended, Program, connect, example, pattern, ping, read_to_end},
 };
 
@@ -44,22 +44,6 @@ impl Services {
 #[track_caller]
 fn nc(address: SocketAddr, input: &[u8]) -> Option<Vec<u8>> {
     netcat(address).map(|nc| filter(nc, input))
-}
-
-/// What a command that reads `input` writes.
-#[track_caller]
-fn filter(mut command: Command, input: &[u8]) -> Vec<u8> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
-    let mut stdin = child.stdin.take().expect("piped");
-    let input = input.to_vec();
-    let writer = std::thread::spawn(move || {
-        // A command that has all that it wants reads no further.
-        let _ = stdin.write_all(&input);
-    });
-    let output = child.wait_with_output().expect("it ends");
-    writer.join().expect("the writer does not panic");
-    assert!(output.status.success(), "{:?}", output.status);
-    output.stdout
 }
 
 /// What `date -u` says in this form.

@@ -195,6 +195,20 @@ pub fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
     all
 }
 
+/// Sends `bytes` and FIN on a thread while it reads, so that more comes back than all buffers hold.
+#[track_caller]
+pub fn send_and_read(stream: &TcpStream, bytes: &[u8]) {
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut stream = stream;
+            stream.write_all(bytes).expect("send");
+            stream.shutdown(Shutdown::Write).expect("shutdown");
+        });
+        assert!(read_to_end(stream) == bytes, "the echo differs");
+        sender.join().expect("everything was sent");
+    });
+}
+
 /// The documented client side of the disconnect: FIN, then receive to the end.
 #[track_caller]
 pub fn finish(stream: &TcpStream) -> Vec<u8> {
@@ -298,6 +312,21 @@ impl Program {
         assert!(ended, "the program has not ended within {limit:?}");
         status.expect("it has ended")
     }
+}
+
+/// A server that is told to stop by `stop` ends the client that is still connected, and then itself.
+#[track_caller]
+pub fn drains_when_told_to_stop(mut server: Program, address: SocketAddr, stop: impl FnOnce(&Program)) {
+    let (ended, open) = (connect(address), connect(address));
+    ping(&ended, b"one");
+    finish(&ended);
+    ping(&open, b"three");
+    stop(&server);
+    assert!(read_to_end(&open).is_empty());
+    drop(open);
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    let summary = "2 connections, 8 bytes received, 8 bytes sent, 0 bytes unsent; peer 1, drained 1";
+    assert_eq!(server.line(), summary);
 }
 
 impl Drop for Program {
