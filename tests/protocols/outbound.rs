@@ -9,7 +9,7 @@ use std::{
 use echoloop::{Address, CloseReason, Config, Context, Input, Origin, Protocol, SendError};
 
 use crate::{
-    ANYWHERE, KIB, ms,
+    ANYWHERE, KIB,
     util::{DEADLINE, Running, finish, pattern, ping},
 };
 
@@ -127,7 +127,7 @@ fn a_call_to_a_path_where_nothing_is_is_told_to_its_protocol() {
 #[test]
 fn a_call_that_is_not_answered_ends_at_the_connect_timeout() {
     let mut config = Config::default();
-    config.connect_timeout = Some(ms(300));
+    config.connect_timeout = Some(crate::ms(300));
     let (server, told) = start_nodes(config);
     let (full, address) = deaf_address();
     full.listen(0).unwrap();
