@@ -4,9 +4,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
-    sync::mpsc::Receiver,
+    sync::mpsc::{Receiver, RecvTimeoutError},
 };
 
+use super::is_installed;
 use crate::util::{self, DEADLINE, Program, example};
 
 /// The program in a room of its own.
@@ -25,11 +26,12 @@ struct Person {
 impl Person {
     /// `None`, and a word of it, where there is no such program.
     fn with(program: &str, args: &[&str]) -> Option<Self> {
-        let spawned = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let Ok(mut child) = spawned else {
-            util::skip(&format!("there is no {program}"));
+        if !is_installed(program) {
             return None;
-        };
+        }
+        let mut command = Command::new(program);
+        let mut child =
+            command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
         let heard = util::lines(child.stdout.take().expect("piped"));
         Some(Self { child, heard })
     }
@@ -53,10 +55,11 @@ impl Person {
         assert_eq!(self.heard.recv_timeout(DEADLINE).expect("a line"), line);
     }
 
-    /// Nothing more is heard, and the program ends by itself.
+    /// Nothing more is heard, and the program ends with its stdin.
     #[track_caller]
     fn hangs_up(&mut self) {
-        assert!(self.heard.recv_timeout(DEADLINE).is_err(), "more was said");
+        drop(self.child.stdin.take());
+        assert_eq!(self.heard.recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected));
         util::eventually("the program ends", || self.child.try_wait().expect("wait").is_some());
     }
 }
