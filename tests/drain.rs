@@ -6,6 +6,7 @@
 mod util;
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     process::{ChildStderr, Command, Stdio},
@@ -37,6 +38,7 @@ fn of_clients_mid_transfer_only_those_that_never_read_are_cut_off() {
     let (mut server, address, mut stderr) = start(&["--drain-timeout", &format!("{}s", DRAIN.as_secs())]);
     let mut clients = Clients::stuck_and_late(address, STUCK, LATE);
     clients.add_busy(address, CLIENTS - STUCK - LATE);
+    let before_signal = Instant::now();
     server.signal("TERM");
     let begin = Instant::now();
     clients.read_to_the_end();
@@ -45,17 +47,22 @@ fn of_clients_mid_transfer_only_those_that_never_read_are_cut_off() {
 
     // The promise is 1 s more than the timeout; a machine that is busy gets 15, half of what a client may linger.
     assert_eq!(server.wait(DRAIN + Duration::from_secs(15)).code(), Some(1));
-    let passed = begin.elapsed();
+    let passed = before_signal.elapsed();
     println!("the signal to the end: {passed:?}, with a drain timeout of {DRAIN:?}");
     assert!(passed >= DRAIN, "{passed:?}");
     let summary = server.line();
     assert!(summary.starts_with(&format!("{} connections, ", 1 + CLIENTS)), "{summary}");
-    let ended = format!("; peer 1, drained {}, drain timeout {STUCK}", CLIENTS - STUCK);
-    assert!(summary.ends_with(&ended), "{summary}");
+    let (_, ended) = summary.split_once("; ").unwrap();
+    let ended: HashMap<_, usize> = ended.split(", ").map(reason_and_count).collect();
+    assert_eq!((ended["peer"], ended["drained"]), (1, CLIENTS - STUCK), "{summary}");
+    // The kernel may still find room for the last bytes for a client that reads none of them. Then the server only
+    // waits for that client's end, and has nothing to cut off.
+    let (cut_off, lingering) = (ended["drain timeout"], ended.get("linger timeout").copied().unwrap_or(0));
+    assert_eq!(cut_off + lingering, STUCK, "{summary}");
     assert!(!summary.contains(" 0 bytes unsent"), "{summary}");
     let mut errors = String::new();
     stderr.read_to_string(&mut errors).unwrap();
-    assert!(errors.ends_with(&format!("error: drain: {STUCK} cut off by the drain timeout\n")), "{errors}");
+    assert!(errors.ends_with(&format!("error: drain: {cut_off} cut off by the drain timeout\n")), "{errors}");
 }
 
 #[test]
@@ -155,6 +162,12 @@ fn once_serves_one_client_and_ends() {
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
     let summary = "1 connections, 24 bytes received, 24 bytes sent, 0 bytes unsent; peer 1";
     assert_eq!(server.line(), summary);
+}
+
+/// Of `REASON N`, in the summary of a server.
+fn reason_and_count(text: &str) -> (&str, usize) {
+    let (reason, count) = text.rsplit_once(' ').unwrap();
+    (reason, count.parse().unwrap())
 }
 
 /// A server with its address and its stderr.
