@@ -130,6 +130,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     pub fn turn(&mut self) -> Result<(), Error> {
         if let Err(source) = self.wait() {
             self.abort();
+            // Those that were to have a turn leave the ready queue by it.
+            self.connections.run_ready(&mut self.system);
             self.reap();
             return Err(Error::Loop { what: "cannot wait for events", source });
         }

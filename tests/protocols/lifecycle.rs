@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[test]
-fn whom_the_factory_refuses_is_disconnected_and_counted() {
+fn whom_the_factory_refuses_is_reset_and_counted() {
     let count = AtomicUsize::new(0);
     let server = Running::start(Config::default(), ANYWHERE, move |_| {
         (count.fetch_add(1, SeqCst) != 1).then_some(Echo)
@@ -28,7 +28,7 @@ fn whom_the_factory_refuses_is_disconnected_and_counted() {
     let first = server.connect();
     ping(&first, b"welcome");
     let refused = server.connect();
-    assert!(read_to_end(&refused).is_empty());
+    assert!(read_to_reset(&refused).is_empty());
     let third = server.connect();
     ping(&third, b"welcome");
     assert!(finish(&first).is_empty() && finish(&third).is_empty());

@@ -372,6 +372,16 @@ impl Kernel {
         percent > 0 && self.choices.u8(..100) < percent
     }
 
+    /// What the server reads off its clock: clock_gettime(2) does not fail, but it can jump, as where the process was
+    /// stopped.
+    fn read_clock(&mut self) -> Instant {
+        self.calls += 1;
+        if let Some(planned) = self.nature.planned.filter(|planned| planned.call == self.calls) {
+            self.advance(JUMPS.get(planned.choice).copied().unwrap_or_default());
+        }
+        self.now
+    }
+
     /// Moves the time, unless it is so far that it is never.
     pub fn advance(&mut self, ahead: Duration) {
         if ahead < FAR {
@@ -379,6 +389,10 @@ impl Kernel {
         }
     }
 }
+
+/// How far a clock may jump ahead between two looks at it.
+const JUMPS: [Duration; 4] =
+    [Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(86_400)];
 
 /// A timeout of years is as good as none.
 pub const FAR: Duration = Duration::from_secs(1 << 30);

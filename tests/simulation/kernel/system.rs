@@ -44,7 +44,7 @@ impl System for SimSystem {
     type Listener = FakeListener;
 
     fn now(&mut self) -> Instant {
-        self.kernel.borrow().now
+        self.kernel.borrow_mut().read_clock()
     }
 
     fn wait(&mut self, wait: Wait) -> io::Result<()> {
@@ -52,8 +52,12 @@ impl System for SimSystem {
         self.events.clear();
         kernel.calls += 1;
         if let Some((error, _)) = kernel.planned_error(Call::Wait) {
-            // A signal: no events, and no error.
-            return if error == ErrorKind::Interrupted { Ok(()) } else { Err(error.into()) };
+            if error == ErrorKind::Interrupted {
+                // A signal: no events, and no error.
+                return Ok(());
+            }
+            kernel.forgive_backlogs();
+            return Err(error.into());
         }
         let interrupted = kernel.nature.faults.interrupted;
         if kernel.hits(interrupted) {

@@ -196,6 +196,7 @@ impl<const PURE: bool> World<PURE> {
         matches!(pair.habit, Habit::Hesitant | Habit::Deferring)
             && matches!(pair.client.manner, Manner::Proper | Manner::Waiting)
             && self.plan.nature.faults.error == 0
+            && self.plan.nature.planned.is_none()
             && record.opened == 1
             && !self.is_draining
             && !self.is_aborted()
