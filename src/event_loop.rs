@@ -190,8 +190,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// Waits for events and notes what is ready.
     fn wait(&mut self) -> io::Result<()> {
         self.system.wait(self.next_wait())?;
-        self.now = self.system.now();
-        self.connections.set_now(self.now);
+        self.read_clock();
         for (token, ready) in self.system.events() {
             match reserved(token) {
                 None => self.connections.notice(token, ready),
@@ -204,6 +203,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             }
         }
         Ok(())
+    }
+
+    fn read_clock(&mut self) {
+        self.now = self.system.now();
+        self.connections.set_now(self.now);
     }
 
     /// Does what other threads have asked for.
@@ -249,6 +253,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             return;
         }
         log::info!("draining {} connections", self.connections.len());
+        // The turn may have begun a while ago, and the drain deadline must not come early by it.
+        self.read_clock();
         self.connections.begin_drain();
         // Clients that are in the backlog now are served. Those that come later are not counted on.
         let mut in_backlogs = 0;
