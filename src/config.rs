@@ -38,20 +38,21 @@ pub struct Config {
     pub workers: usize,
     /// The read buffer that the connections of a loop share. 1 byte to 1 GiB. Default 64 KiB.
     pub read_buffer_bytes: usize,
-    /// Queued output of one connection at which its input is read no further. 1 byte to 1 GiB. Default 64 KiB.
+    /// Backpressure: with this much output queued, a connection's input is not read any more. 1 byte to 1 GiB. Default
+    /// 64 KiB.
     pub high_water_bytes: usize,
     /// Queued output at which reading starts again. Below `high_water_bytes`. Default 16 KiB.
     pub low_water_bytes: usize,
-    /// Queued output of one connection that aborts it: a protocol that writes on and on without
-    /// regard to [`Flow::Full`](crate::Flow::Full). At least `high_water_bytes`. Default 64 MiB.
+    /// Queued output at which a connection is aborted: its protocol goes on writing in spite of
+    /// [`Flow::Full`](crate::Flow::Full). At least `high_water_bytes`. Default 64 MiB.
     pub queue_limit_bytes: usize,
     /// Input that a protocol may leave unconsumed, waiting for more behind it. 1 byte to 1 GiB. Default 64 KiB.
     pub input_limit_bytes: usize,
     /// Bytes that one connection moves, in and out together, before the others have their turn.
     /// Those moved inside the kernel count half. At least 1. Default 128 KiB.
     ///
-    /// A large budget costs fewer system calls, a small one lets the others wait less, and leaves fewer bytes under way
-    /// for the processor's cache to forget. As ratios to the default, 8 connections that send 256 KiB messages beside
+    /// A large budget takes fewer system calls. A small one makes the others wait less, and keeps fewer bytes in flight,
+    /// which fit the processor's cache. As ratios to the default, 8 connections that send 256 KiB messages beside
     /// 50 that send 64 B each 5 ms, measured by the comparison in `peers/` (`budget mixed`):
     ///
     /// | budget  | bulk, bytes/s | bulk, CPU time per byte | small messages, p50 | p99    |
@@ -78,29 +79,30 @@ pub struct Config {
     pub pipes_max: usize,
     /// Connections that a listener accepts before the connections have their turn. At least 1. Default 64.
     pub accept_burst: usize,
-    /// Readiness events taken from the system in one turn of a loop; also the requests taken from its mailbox, and the
-    /// messages delivered. 1 to 1,048,576. Default 1024.
+    /// How much one turn of a loop takes on: readiness events from the system, requests from the mailbox, messages to
+    /// deliver. 1 to 1,048,576. Default 1024.
     pub event_batch: usize,
     /// Messages and other requests that may wait for one loop before senders are told that it is
     /// full. 1 to 1,048,576. Default 1024.
     pub mailbox_capacity: usize,
-    /// No byte in either direction while nothing is queued. Default 10 min.
+    /// A connection that neither sends nor receives a byte for this long, and has nothing queued, is closed. Default
+    /// 10 min.
     pub idle_timeout: Option<Duration>,
-    /// Queued output of which the peer takes no byte. Default 60 s.
+    /// A connection with queued output that makes no progress for this long is reset. Default 60 s.
     pub write_timeout: Option<Duration>,
-    /// From our FIN until the peer's. Default 30 s.
+    /// After our FIN, how long to wait for the peer's before the socket is closed. Default 30 s.
     pub linger_timeout: Option<Duration>,
-    /// After our FIN, without a byte from the peer. Default 5 s.
+    /// After our FIN, how long the peer may be silent before the socket is closed. Default 5 s.
     pub linger_silence_timeout: Option<Duration>,
     /// After our FIN, bytes that are received and discarded before we stop waiting for the peer's FIN.
     /// Default 64 MiB.
     pub linger_limit_bytes: u64,
-    /// From the beginning of a drain until what still has output queued is cut off. Default 30 s.
+    /// How long a drain may take. Connections that still have output queued are then cut off. Default 30 s.
     pub drain_timeout: Option<Duration>,
     /// In a drain, a connection is ended once it was silent this long, so that what its peer had
     /// already sent can arrive; or after half of `drain_timeout`. Default 250 ms.
     pub drain_silence: Duration,
-    /// Until an outbound connection is made. Default 10 s.
+    /// How long an outbound connection may take to be made. Default 10 s.
     pub connect_timeout: Option<Duration>,
     /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
     pub nodelay: bool,

@@ -11,7 +11,7 @@ pub(crate) struct Outbox<M> {
     capacity: usize,
 }
 
-/// A message under way.
+/// A message in flight.
 pub(crate) enum Mail<M> {
     /// To one connection.
     To(ConnectionId, M),

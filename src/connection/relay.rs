@@ -1,4 +1,4 @@
-//! Two connections of which each gets what comes on the other.
+//! Relays: bytes are forwarded both ways between two connections.
 
 use std::time::Instant;
 

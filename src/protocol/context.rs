@@ -32,7 +32,7 @@ pub enum Flow {
 /// What a protocol can do with its connection during a callback.
 ///
 /// Everything takes effect when the callback has returned: what was written goes out in one write, then
-/// the requests are obeyed. So no callback is ever called from within another.
+/// the requests are applied. So no callback is ever called from within another.
 pub struct Context<'a, M = ()> {
     pub(crate) id: ConnectionId,
     pub(crate) now: Instant,

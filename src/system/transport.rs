@@ -25,7 +25,7 @@ pub trait Addresses {
 ///
 /// Dropping it takes it off its poller and closes it.
 pub trait Transport: Read + Write + Addresses {
-    /// Where bytes can wait in the kernel on their way back to this transport.
+    /// Where the kernel holds bytes between splicing them in and out.
     type Pipe: Pipe;
 
     /// Makes a pipe.

@@ -14,7 +14,7 @@ pub(super) fn load(plan: &Plan) -> String {
     let messages = match (plan.churn, plan.pipeline) {
         (true, _) => format!("a connection for each message of {size}"),
         (false, 1) => format!("messages of {size}"),
-        (false, depth) => format!("messages of {size}, {depth} on their way"),
+        (false, depth) => format!("messages of {size}, {depth} in flight"),
     };
     let threads = if plan.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", plan.threads) };
     format!("{kind}, {messages}, {threads}, seed {}", plan.seed)
