@@ -97,11 +97,15 @@ pub struct Config {
     /// After our FIN, bytes that are received and discarded before we stop waiting for the peer's FIN.
     /// Default 64 MiB.
     pub linger_limit_bytes: u64,
-    /// How long a drain may take. Connections that still have output queued are then cut off. Default 30 s.
+    /// How long a drain may take. Connections that are not done are then reset. Default 25 s: below the 30 s that
+    /// Kubernetes gives a container; `docker stop` gives 10 s.
     pub drain_timeout: Option<Duration>,
-    /// In a drain, a connection is ended once it was silent this long, so that what its peer had
-    /// already sent can arrive; or after half of `drain_timeout`. Default 250 ms.
+    /// In a drain, a connection ends once everything that it sent is answered and it was silent this long, so that what
+    /// is still in flight can arrive. Default 250 ms.
     pub drain_silence: Duration,
+    /// In a drain, a connection that goes on talking ends after this long too, at the first moment when everything that
+    /// it sent is answered. One that never comes to such a moment is reset at `drain_timeout`. Default 2 s.
+    pub drain_patience: Duration,
     /// How long an outbound connection may take to be made. Default 10 s.
     pub connect_timeout: Option<Duration>,
     /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
@@ -134,8 +138,9 @@ impl Default for Config {
             linger_timeout: Some(Duration::from_secs(30)),
             linger_silence_timeout: Some(Duration::from_secs(5)),
             linger_limit_bytes: 64 << 20,
-            drain_timeout: Some(Duration::from_secs(30)),
+            drain_timeout: Some(Duration::from_secs(25)),
             drain_silence: Duration::from_millis(250),
+            drain_patience: Duration::from_secs(2),
             connect_timeout: Some(Duration::from_secs(10)),
             nodelay: true,
             keepalive: true,

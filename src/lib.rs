@@ -86,7 +86,7 @@
 //! | [`Context::finish`] | everything written is sent, then FIN; input is discarded until the peer's FIN or a linger limit; close |
 //! | [`Context::shutdown_write`] | everything written is sent, then FIN; input still comes until the peer's FIN |
 //! | no byte for the idle timeout | [`Protocol::on_timeout`]; by default: as `finish` |
-//! | [`Handle::drain`] | what peers had sent is dealt with, then [`Protocol::on_drain`]; by default: as `finish` |
+//! | [`Handle::drain`] | everything that peers had sent is dealt with, then [`Protocol::on_drain`]; by default: as `finish` |
 //! | the peer takes no byte of the queued output | after the write timeout: reset, so that no truncated reply looks whole |
 //! | [`Context::abort`], [`Handle::abort`], a panic | reset |
 //!

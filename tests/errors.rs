@@ -146,7 +146,7 @@ fn help_names_every_option_with_its_unit_and_default() {
         ("--idle-timeout <DUR>", "[default: 10m]"),
         ("--write-timeout <DUR>", "[default: 60s]"),
         ("--linger-timeout <DUR>", "[default: 30s]"),
-        ("--drain-timeout <DUR>", "[default: 30s]"),
+        ("--drain-timeout <DUR>", "[default: 25s]"),
         ("--backlog <N>", "[default: 4096]"),
         ("--workers <N>", "[default: 1]"),
         ("--high-water <SIZE>", "[default: 64KiB]"),

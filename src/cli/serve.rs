@@ -56,7 +56,7 @@ pub(crate) struct ServeArgs {
     linger_timeout: OptionalTimeout,
 
     /// When stopped by a signal, cut off connections that are still open after this long
-    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = timeout)]
+    #[arg(long, value_name = "DUR", default_value = "25s", value_parser = timeout)]
     drain_timeout: OptionalTimeout,
 
     /// Clients that the kernel keeps waiting until they are accepted

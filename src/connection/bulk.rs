@@ -98,7 +98,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 Fill::Nothing
             }
             Some(error) if error.kind() == ErrorKind::WouldBlock && self.is_drained_by_short_read() => {
-                self.ready.remove(Readiness::READ);
+                self.note_drained(shared);
                 Fill::Drained
             }
             Some(_) | None => Fill::Nothing,

@@ -115,6 +115,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state == State::Connecting {
             return self.close(CloseReason::Aborted, shared);
         }
+        if self.may_have_input() {
+            // It is not caught up.
+            return;
+        }
         self.told_drain = true;
         let requests = self.call(shared, |protocol, cx| protocol.on_drain(cx));
         self.apply(shared, requests, &[], CloseReason::Drained);
@@ -158,20 +162,30 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return None;
         }
         // A stream that is passed on is not ended in its middle: what still flows is reset in the end, not finished.
-        let finish_by = drain.finish_by.filter(|_| !self.is_relayed());
+        let unless_relayed = |at: Option<Instant>| at.filter(|_| !self.is_relayed());
         match self.state {
             // It has bytes to come back to, or may have.
-            State::Reading | State::HalfClosed if self.recv == RecvHalf::Paused => finish_by,
-            State::Reading | State::HalfClosed if self.waits_for_partner() => None,
-            State::Reading | State::HalfClosed => {
-                earliest(after(self.last_activity, Some(shared.limits.drain_silence)), finish_by)
+            State::Reading | State::HalfClosed if self.recv == RecvHalf::Paused => {
+                unless_relayed(drain.finish_by)
             }
+            State::Reading | State::HalfClosed if self.waits_for_partner() => None,
+            State::Reading | State::HalfClosed => earliest(
+                after(self.last_activity, Some(shared.limits.drain_silence)),
+                unless_relayed(drain.patience_ends),
+            ),
             // Somebody's client may wait for it.
             State::Connecting if self.has_requester() => drain.finish_by,
             State::Connecting => Some(shared.now),
-            State::Echoing => finish_by,
+            // Its queue is flushed first, and what has come is read.
+            State::Echoing if self.may_have_input() => None,
+            State::Echoing => unless_relayed(drain.finish_by),
             State::Closed(_) => None,
         }
+    }
+
+    /// Whether the protocol may yet get something that the peer has sent already.
+    fn may_have_input(&self) -> bool {
+        self.recv.is_open() && self.ready.has(Readiness::READ)
     }
 
     /// The protocol's timers that have not fired, by key.

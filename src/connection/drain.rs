@@ -1,22 +1,33 @@
 //! The end of a server, as its connections see it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The end of a server, as its connections see it.
+use crate::config::Config;
+
+/// When what happens in a drain.
+///
+/// A connection is *caught up* when its last read found nothing more and nothing is queued. It ends at its first such
+/// moment after a silence, or after the server's patience is over even if its peer goes on talking. Input that was not
+/// dealt with is never answered with FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// When protocols are told even if their peers still send. `None`: not before they are silent.
+    /// From when on a connection need not be silent to be told.
+    pub patience_ends: Option<Instant>,
+    /// When those are told that are never caught up because of their own protocol: it has paused, or always has more
+    /// to send. `None`: never.
     pub finish_by: Option<Instant>,
-    /// When what still has output queued is cut off. `None`: never.
+    /// When what is left is cut off. `None`: never.
     pub deadline: Option<Instant>,
 }
 
 impl Drain {
-    /// A drain that begins now. Half of its time is for what peers still send, half for the disconnect.
-    pub fn begin(now: Instant, timeout: Option<Duration>) -> Self {
+    /// A drain that begins now.
+    pub fn begin(now: Instant, limits: &Config) -> Self {
+        let after = |timeout| now.checked_add(timeout);
         Self {
-            finish_by: timeout.and_then(|timeout| now.checked_add(timeout / 2)),
-            deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
+            patience_ends: after(limits.drain_patience),
+            finish_by: limits.drain_timeout.and_then(|timeout| after(timeout / 2)),
+            deadline: limits.drain_timeout.and_then(after),
         }
     }
 }

@@ -71,7 +71,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 self.last_activity = shared.now;
                 shared.counters.bytes_received.add(n);
                 if n < room && self.is_drained_by_short_read() {
-                    self.ready.remove(Readiness::READ);
+                    self.note_drained(shared);
                 }
                 self.note_bulk(n, shared);
                 let sent = match partner {
@@ -85,7 +85,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 *budget = budget.saturating_sub(sent);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.ready.remove(Readiness::READ);
+                self.note_drained(shared);
                 return false;
             }
             Err(error) => {
@@ -96,6 +96,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
         }
         !self.state.is_closed()
+    }
+
+    /// Nothing more has come so far. An event follows when something does.
+    pub(super) fn note_drained(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        self.ready.remove(Readiness::READ);
+        // In a drain, one that is caught up is told earlier.
+        self.deadline_moved |= shared.drain.is_some();
     }
 
     /// Whether nothing can be left when less came than was asked for, or nothing.

@@ -270,8 +270,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// Begins to end every connection gracefully; those added from now on too.
     pub fn begin_drain(&mut self) {
-        let (now, timeout) = (self.shared.now, self.shared.limits.drain_timeout);
-        self.shared.drain = Some(Drain::begin(now, timeout));
+        self.shared.drain = Some(Drain::begin(self.shared.now, &self.shared.limits));
         for (_, slot) in &mut self.slots {
             slot.connection.begin_drain();
             if slot.place == Place::Resting {

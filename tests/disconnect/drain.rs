@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use echoloop::{CloseReason, Config};
@@ -57,28 +57,33 @@ fn a_drain_loses_nothing_that_a_busy_loop_has_not_come_to() {
     assert_eq!((stats.closed_total(), stats.bytes_unsent), (1, 0), "{stats}");
 }
 
-/// A client that does not stop is not waited for: half of the drain's time, then it is told.
+/// A client that is never silent is not waited for: when the server's patience is over it is told, at a moment when all
+/// that it has sent has come back.
 #[test]
 fn a_drain_ends_a_client_that_sends_on_and_on_without_a_reset() {
     let mut config = Config::default();
-    config.drain_timeout = Some(Duration::from_secs(8));
+    config.drain_patience = Duration::from_secs(1);
     config.linger_limit_bytes = u64::MAX;
     let server = Running::echo(config);
     let client = connect(&server.addresses[0]);
     // The stream is this block again and again; its length is no multiple of any buffer's.
     let block = Arc::new(pattern(4, MIB + 1));
     let (sent, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let back = Arc::new(AtomicUsize::new(0));
     let sender = {
         let (mut socket, block) = (client.try_clone().unwrap(), Arc::clone(&block));
-        let (sent, ended) = (Arc::clone(&sent), Arc::clone(&ended));
+        let (sent, ended, back) = (Arc::clone(&sent), Arc::clone(&ended), Arc::clone(&back));
         thread::spawn(move || {
             for piece in block.chunks(16 * KIB).cycle() {
+                // The next piece when the last has come back.
+                while back.load(SeqCst) < sent.load(SeqCst) && !ended.load(SeqCst) {
+                    thread::park_timeout(Duration::from_micros(100));
+                }
                 if ended.load(SeqCst) {
                     break;
                 }
                 socket.write_all(piece).expect("sending goes on whatever happens");
                 sent.fetch_add(piece.len(), SeqCst);
-                thread::park_timeout(Duration::from_micros(100));
             }
             // Some more behind the server's FIN, and only then ours.
             socket.write_all(&block).expect("sending goes on behind the server's FIN");
@@ -86,7 +91,7 @@ fn a_drain_ends_a_client_that_sends_on_and_on_without_a_reset() {
         })
     };
     let reader = {
-        let mut socket = client.try_clone().unwrap();
+        let (mut socket, back) = (client.try_clone().unwrap(), Arc::clone(&back));
         thread::spawn(move || {
             let stream = block.repeat(2);
             let mut buffer = vec![0; 64 * KIB];
@@ -99,6 +104,7 @@ fn a_drain_ends_a_client_that_sends_on_and_on_without_a_reset() {
                 let expected = &stream[length % block.len()..][..n];
                 assert!(buffer[..n] == *expected, "different within {n} bytes from {length}");
                 length += n;
+                back.store(length, SeqCst);
             }
         })
     };
@@ -106,12 +112,38 @@ fn a_drain_ends_a_client_that_sends_on_and_on_without_a_reset() {
     let sent_before = sent.load(SeqCst);
     server.handle.drain();
     let received = reader.join().unwrap();
-    assert!(received >= sent_before, "{received} of {sent_before} bytes");
     ended.store(true, SeqCst);
+    assert!(received >= sent_before, "{received} of {sent_before} bytes");
     sender.join().unwrap();
     let stats = server.join();
     assert_eq!(stats.closed(CloseReason::Drained), 1, "{stats}");
     assert!(stats.bytes_discarded > MIB as u64, "{stats}");
+    assert_eq!((stats.closed_total(), stats.bytes_unsent), (1, 0), "{stats}");
+}
+
+/// What it has not read yet is no reason to end a client: all of it comes back, however late the client reads.
+#[test]
+fn a_drain_waits_for_a_late_reader_until_all_that_it_sent_is_back() {
+    let mut config = Config::default();
+    config.drain_timeout = Some(Duration::from_secs(8));
+    let server = Running::echo(config);
+    let client = connect(&server.addresses[0]);
+    let bytes = Arc::new(pattern(5, 16 * MIB));
+    let sending = [Sending::start(&client, &bytes, Then::StayOpen)];
+    wait_until_done_or_stuck(&sending);
+    let sent = sending[0].sent();
+    let begin = Instant::now();
+    server.handle.drain();
+    // More than half of the time that the drain has.
+    while begin.elapsed() < Duration::from_millis(4500) {
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    let received = expect_prefix_and_end(&client, &bytes);
+    assert!(received >= sent, "{received} of {sent} bytes");
+    sending.into_iter().for_each(Sending::join);
+    drop(client);
+    let stats = server.join();
+    assert_eq!(stats.closed(CloseReason::Drained), 1, "{stats}");
     assert_eq!((stats.closed_total(), stats.bytes_unsent), (1, 0), "{stats}");
 }
 

@@ -427,7 +427,8 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_, Note>) {
-        self.check(Witness::drain);
+        let never_pauses = self.habit == Habit::Echo;
+        self.check(|witness| witness.drain(never_pauses));
         self.enter(Callback::Drain);
         cx.finish();
         self.leave(cx);

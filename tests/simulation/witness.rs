@@ -39,14 +39,20 @@ impl Witness {
         self.has_passed("idle", self.socket.borrow().stirred, self.limits.idle_timeout)
     }
 
-    pub fn drain(&self) -> Result<(), String> {
+    /// The protocol is told of the drain. One that has not paused must have been given everything.
+    pub fn drain(&self, must_be_caught_up: bool) -> Result<(), String> {
         let Some(ordered) = self.kernel.borrow().drain_ordered else {
             return Err("a drain that nobody asked for".to_owned());
         };
+        let socket = self.socket.borrow();
+        if must_be_caught_up && !socket.inbound.is_empty() && !socket.may_still_be_told() {
+            return Err(format!("told of the drain, with {} bytes unread", socket.inbound.len()));
+        }
         let half = self.limits.drain_timeout.map(|timeout| timeout / 2);
-        let is_silent =
-            self.has_passed("drained", self.socket.borrow().stirred, Some(self.limits.drain_silence));
-        is_silent.or_else(|error| self.has_passed("drained", ordered, half).map_err(|_| error))
+        let is_silent = self.has_passed("drained", socket.stirred, Some(self.limits.drain_silence));
+        is_silent
+            .or_else(|_| self.has_passed("drained", ordered, Some(self.limits.drain_patience)))
+            .or_else(|error| self.has_passed("drained", ordered, half).map_err(|_| error))
     }
 
     /// The connection ended for this reason.

@@ -25,16 +25,51 @@ fn a_drain_ends_a_silent_connection_without_delay() {
 }
 
 #[test]
-fn a_drain_does_not_wait_for_ever_for_a_peer_that_sends_for_ever() {
+fn a_peer_that_goes_on_talking_is_let_go_when_the_patience_is_over() {
     let (mut world, peer) = World::with_one(Config::default(), usize::MAX);
     world.begin_drain();
-    for _ in 0..150 {
+    let mut pings = 0;
+    while !peer.calls().contains(&"shutdown".to_owned()) {
         world.data(&peer, b"x");
         world.pass(Duration::from_millis(100));
+        pings += 1;
+        assert_eq!(peer.sent().len(), pings);
     }
+    assert_eq!(pings, 20, "2 s");
+    world.fin(&peer);
+    world.assert_ended(CloseReason::Drained);
+}
+
+#[test]
+fn input_that_was_not_dealt_with_is_never_answered_with_fin() {
+    let limits = Config { high_water_bytes: 10, low_water_bytes: 4, ..Config::default() };
+    let (mut world, peer) = World::with_one(limits, 0);
+    world.data(&peer, &[b'x'; 100]);
+    world.begin_drain();
+    world.pass(Duration::from_millis(24_000));
+    assert!(!peer.calls().contains(&"shutdown".to_owned()), "it reads late, and 90 bytes are unread");
+    world.make_room(&peer, 1000);
+    assert_eq!(peer.sent().len(), 100);
+    world.pass(Duration::from_millis(250));
     assert!(peer.calls().contains(&"shutdown".to_owned()));
     world.fin(&peer);
     world.assert_ended(CloseReason::Drained);
+}
+
+#[test]
+fn a_peer_that_never_lets_the_server_catch_up_is_reset_at_the_drain_deadline() {
+    let limits = Config { high_water_bytes: 10, low_water_bytes: 4, ..Config::default() };
+    let (mut world, peer) = World::with_one(limits, 0);
+    world.data(&peer, &[b'x'; 100]);
+    world.begin_drain();
+    for _ in 0..24 {
+        world.pass(seconds(1));
+        world.make_room(&peer, 1);
+    }
+    world.assert_open();
+    world.pass(seconds(1));
+    world.assert_ended(CloseReason::DrainTimeout);
+    assert_eq!(peer.calls().iter().filter(|call| *call == "shutdown").count(), 0);
 }
 
 #[test]
@@ -42,7 +77,7 @@ fn the_drain_deadline_cuts_off_what_cannot_be_flushed() {
     let (mut world, peer) = World::with_one(Config::default(), 4);
     world.data(&peer, b"0123456789");
     world.begin_drain();
-    world.pass(Duration::from_millis(29_999));
+    world.pass(Duration::from_millis(24_999));
     world.assert_open();
     world.pass(Duration::from_millis(1));
     world.assert_ended(CloseReason::DrainTimeout);

@@ -184,7 +184,7 @@ fn a_paused_connection_is_given_half_of_the_drain_to_come_back() {
     let peer = world.accept(Moody(Rc::default()), 0);
     world.data(&peer, b"x");
     world.begin_drain();
-    world.pass(Duration::from_millis(14_999));
+    world.pass(Duration::from_millis(12_499));
     assert!(!peer.calls().contains(&"shutdown".to_owned()));
     world.pass(Duration::from_millis(1));
     assert_eq!(peer.calls(), ["shutdown"]);

@@ -180,6 +180,11 @@ impl Socket {
         self.events != Readiness::NONE || self.owed != Readiness::NONE
     }
 
+    /// Whether the server was told that there is nothing to read though there is.
+    pub fn may_still_be_told(&self) -> bool {
+        self.owed.has(Readiness::READ)
+    }
+
     /// What was said to block though it did not, becomes an event.
     pub fn pay_owed(&mut self, rearm: Rearm) {
         if self.owed.has(Readiness::READ) && self.is_readable() {

@@ -112,6 +112,7 @@ pub fn limits(is_pure: bool, choices: &Choices) -> Config {
     config.linger_limit_bytes = choices.u64(1..1000);
     config.drain_timeout = Some(Duration::from_millis(choices.u64(1..5000)));
     config.drain_silence = Duration::from_millis(choices.u64(..300));
+    config.drain_patience = Duration::from_millis(choices.u64(..2000));
     config
 }
 
