@@ -128,7 +128,7 @@ impl Client {
     fn is_connected(&mut self, kernel: &Kernel, calm: bool) -> bool {
         let (now, rearm) = (kernel.now, kernel.nature.rearm);
         let mut socket = self.socket.borrow_mut();
-        if socket.attempt == Attempt::Pending && !socket.closed && (calm || kernel.choices.bool()) {
+        if socket.attempt == Attempt::Pending && !socket.closed && (calm || kernel.choices.soon(2)) {
             match self.manner {
                 Manner::Resetter => {
                     socket.answer(false, now, rearm);
@@ -247,7 +247,7 @@ impl Client {
                 true
             }
             Manner::Resetter => {
-                if kernel.choices.u8(..4) == 0 {
+                if kernel.choices.soon(4) {
                     self.socket.borrow_mut().reset(rearm);
                     self.gone = true;
                 }

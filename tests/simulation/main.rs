@@ -13,6 +13,7 @@
 
 mod choices;
 mod client;
+mod exhaustive;
 mod kernel;
 mod protocol;
 mod real;

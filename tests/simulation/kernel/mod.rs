@@ -49,7 +49,13 @@ pub struct Nature {
     /// A read that brings less than it has room for has brought everything.
     pub short_read_drains: bool,
     pub faults: Faults,
+    /// What a call fails with when it fails by itself.
+    pub errors: &'static [ErrorKind],
     pub planned: Option<Planned>,
+    /// Time may pass while the loop waits for events, and not only between its turns.
+    pub time_passes_in_waits: bool,
+    /// The size of each buffer of a socket; `None`: any.
+    pub buffer_bytes: Option<usize>,
     /// Clients that wait in a backlog, less one, at most.
     pub backlog: usize,
     /// Events that one wait brings, at most.
@@ -68,6 +74,8 @@ pub struct Kernel {
     pub is_calm: bool,
     /// Counts the calls, so that the Nth can be made to fail.
     pub calls: u64,
+    /// A call has failed by itself.
+    pub has_failed: bool,
     /// Sockets open on the server's side.
     pub open: usize,
     /// Bytes that moved or other changes that the server brought about.
@@ -214,6 +222,7 @@ impl Kernel {
             now,
             is_calm: false,
             calls: 0,
+            has_failed: false,
             open: 0,
             progress: 0,
             bytes_in: 0,
@@ -230,6 +239,7 @@ impl Kernel {
         self.is_calm = true;
         self.nature.faults = Faults::default();
         self.nature.planned = None;
+        self.choices.freeze();
     }
 
     /// A new connection, with buffers of these sizes.
@@ -250,9 +260,13 @@ impl Kernel {
         socket
     }
 
-    /// Small ones, and often one of a single byte.
+    /// If any will do: small ones, and often one of a single byte.
     pub fn buffer_size(&self) -> usize {
-        if self.choices.u8(..3) == 0 { 1 } else { self.choices.usize(1..200) }
+        match self.nature.buffer_bytes {
+            Some(size) => size,
+            None if self.choices.u8(..3) == 0 => 1,
+            None => self.choices.usize(1..200),
+        }
     }
 
     /// Whether a client that comes to a listener would be let in.
@@ -328,30 +342,34 @@ impl Kernel {
         let mut events: Vec<_> = self.stray_events.drain(..).map(|token| (token, everything)).collect();
         for backlog in &mut self.listeners {
             if let Some(token) = backlog.token.filter(|_| backlog.has_event && !backlog.is_closed)
-                && (self.is_calm || self.choices.bool())
+                && (self.is_calm || !self.choices.happens(1, 2))
             {
                 backlog.has_event = false;
                 events.push((token, Readiness::READ));
             }
         }
-        let mut places: Vec<usize> = (0..self.sockets.len()).collect();
+        let has_events = |number: &usize| {
+            let socket = self.sockets[*number].borrow();
+            !socket.closed && socket.has_events_to_come()
+        };
+        let mut places: Vec<usize> = (0..self.sockets.len()).filter(has_events).collect();
         self.choices.shuffle(&mut places);
         for number in places {
             if events.len() >= self.nature.event_batch {
                 break;
             }
-            let mut socket = self.sockets[number].borrow_mut();
-            if socket.closed || !socket.has_events_to_come() || !(self.is_calm || self.choices.bool()) {
+            if !self.is_calm && self.choices.happens(1, 2) {
                 continue;
             }
+            let mut socket = self.sockets[number].borrow_mut();
             socket.pay_owed(self.nature.rearm);
             let mut ready = socket.take_events();
             // Not every system gives every hint; and both directions may come apart.
-            if ready != Readiness::NONE && self.choices.u8(..4) == 0 {
+            if ready.has(Readiness::ERROR) && self.choices.happens(1, 4) {
                 ready.remove(Readiness::ERROR);
             }
             let both = Readiness::READ | Readiness::WRITE;
-            if !self.is_calm && ready.has(both) && self.choices.u8(..4) == 0 {
+            if !self.is_calm && ready.has(both) && self.choices.happens(1, 4) {
                 ready.remove(Readiness::WRITE);
                 socket.put_back(Readiness::WRITE);
             }
@@ -369,7 +387,14 @@ impl Kernel {
     }
 
     fn hits(&self, percent: u8) -> bool {
-        percent > 0 && self.choices.u8(..100) < percent
+        percent > 0 && self.choices.happens(percent, 100)
+    }
+
+    /// Whether a call fails by itself.
+    fn fails(&mut self) -> bool {
+        let fails = self.hits(self.nature.faults.error);
+        self.has_failed |= fails;
+        fails
     }
 
     /// What the server reads off its clock: clock_gettime(2) does not fail, but it can jump, as where the process was

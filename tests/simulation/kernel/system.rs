@@ -34,8 +34,7 @@ impl SimSystem {
         if let Some((error, _)) = kernel.planned_error(Call::Watch) {
             return Err(error.into());
         }
-        let percent = kernel.nature.faults.error;
-        if kernel.hits(percent) { Err(ErrorKind::OutOfMemory.into()) } else { Ok(()) }
+        if kernel.fails() { Err(ErrorKind::OutOfMemory.into()) } else { Ok(()) }
     }
 }
 
@@ -64,7 +63,7 @@ impl System for SimSystem {
             return Ok(());
         }
         self.events = kernel.take_events();
-        if !kernel.is_calm && kernel.choices.u8(..16) == 0 {
+        if !kernel.is_calm && kernel.nature.time_passes_in_waits && kernel.choices.happens(1, 16) {
             let ahead = match wait {
                 Wait::No => Duration::ZERO,
                 Wait::Until(at) => at.saturating_duration_since(kernel.now).min(WAIT_MOST),
@@ -98,15 +97,12 @@ impl System for SimSystem {
             return Err(error.into());
         }
         let is_begun = |socket: &&SharedSocket| socket.borrow().is_begun;
-        let percent = kernel.nature.faults.error;
-        if kernel.sockets.iter().filter(is_begun).count() >= kernel.nature.outbound_most
-            || kernel.hits(percent)
-        {
+        if kernel.sockets.iter().filter(is_begun).count() >= kernel.nature.outbound_most || kernel.fails() {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
         let is_it = |socket: &&SharedSocket| socket.borrow().dialled_as == Some(peer.id);
         let socket = Rc::clone(kernel.sockets.iter().find(is_it).expect("its protocol was made first"));
-        let is_pending = kernel.choices.u8(..4) > 0;
+        let is_pending = !kernel.choices.happens(1, 4);
         socket.borrow_mut().begin_connecting(is_pending, kernel.now);
         kernel.open += 1;
         Ok(FakeTransport { socket, kernel: Rc::clone(&self.kernel) })

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Errors that recv(2), send(2) and their kin may give for reasons of their own.
-const ERRORS: [ErrorKind; 6] = [
+pub const ERRORS: [ErrorKind; 6] = [
     ErrorKind::ConnectionReset,
     ErrorKind::BrokenPipe,
     ErrorKind::TimedOut,
@@ -62,8 +62,8 @@ impl FakeTransport {
         if would_block_is != Readiness::NONE && kernel.hits(faults.would_block) {
             return Err(fail(socket, ErrorKind::WouldBlock, false, would_block_is));
         }
-        if kernel.hits(faults.error) {
-            let error = match kernel.choices.of(&ERRORS).expect("there are some") {
+        if kernel.fails() {
+            let error = match kernel.choices.of(kernel.nature.errors).expect("there are some") {
                 // A lie, if the connection is made.
                 ErrorKind::NotConnected if call == Call::Ask => ErrorKind::OutOfMemory,
                 error => error,
@@ -78,7 +78,7 @@ impl FakeTransport {
     fn part(&self, n: usize) -> usize {
         let kernel = &mut *self.kernel.borrow_mut();
         let percent = kernel.nature.faults.partial;
-        if n > 1 && kernel.hits(percent) { kernel.choices.usize(1..=n) } else { n }
+        if n > 1 && kernel.hits(percent) { kernel.choices.usize(1..n) } else { n }
     }
 
     /// The fate of a call that neither blocks nor is interrupted.
@@ -251,11 +251,13 @@ impl Transport for FakeTransport {
         if most == 0 || !pipe.0.is_empty() {
             self.socket.borrow_mut().violation("a move of nothing, or into a pipe that is not empty");
         }
-        match self.kernel.borrow().choices.u8(..40) {
+        let choices = self.kernel.borrow().choices.clone();
+        if choices.happens(1, 40) {
             // Before urgent data, which a read brings.
-            0 => return Ok(0),
-            1 => return Err(ErrorKind::Unsupported.into()),
-            _ => {}
+            return Ok(0);
+        }
+        if choices.happens(1, 40) {
+            return Err(ErrorKind::Unsupported.into());
         }
         let mut buffer = vec![0; most];
         // Like a read it takes the pending error with it.

@@ -195,7 +195,7 @@ impl<const PURE: bool> World<PURE> {
             |timeout: Option<Duration>| timeout.is_none_or(|timeout| timeout > Duration::from_millis(100));
         matches!(pair.habit, Habit::Hesitant | Habit::Deferring)
             && matches!(pair.client.manner, Manner::Proper | Manner::Waiting)
-            && self.plan.nature.faults.error == 0
+            && !self.kernel.borrow().has_failed
             && self.plan.nature.planned.is_none()
             && record.opened == 1
             && !self.is_draining
@@ -288,7 +288,7 @@ impl<const PURE: bool> World<PURE> {
         let Some(reason) = record.closed else {
             return Err("on_close was not called".to_owned());
         };
-        let is_planned = self.plan.nature.faults.error > 0 || self.plan.nature.planned.is_some();
+        let is_planned = self.kernel.borrow().has_failed || self.plan.nature.planned.is_some();
         if !is_planned && self.is_unexpected(reason, pair) {
             return Err(format!("'{reason}' for {:?}, {:?}", pair.client.manner, pair.habit));
         }

@@ -3,6 +3,7 @@
 mod check;
 mod pair;
 mod plan;
+mod steps;
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -18,6 +19,7 @@ use self::pair::{Maker, Pairs};
 pub use self::{
     pair::elsewhere,
     plan::{Plan, limits, nature},
+    steps::Moves,
 };
 use crate::{
     choices::Choices,
@@ -91,6 +93,7 @@ impl<const PURE: bool> World<PURE> {
             neighbours: Rc::clone(&neighbours),
             manners: plan.manners.clone(),
             habits: plan.habits.clone(),
+            bytes: plan.bytes,
             limits: Rc::new(plan.limits.clone()),
         });
         let factory = Rc::clone(&maker);
@@ -153,11 +156,11 @@ impl<const PURE: bool> World<PURE> {
     fn step(&mut self) -> Result<(), Failure> {
         match self.choices.u8(..100) {
             0..10 => self.connect(),
-            10..50 => self.client_acts()?,
+            10..50 => self.some_client_acts()?,
             50..85 => self.turn()?,
             85..94 => self.time_passes(),
             94..96 => self.spurious_event(),
-            96 => self.message(),
+            96 => self.message_to_some(),
             97 => self.message_all(),
             98 => self.ask_to_connect(),
             _ => match self.choices.u8(..32) {
@@ -187,18 +190,23 @@ impl<const PURE: bool> World<PURE> {
         self.note(("connect", number, listener, about));
     }
 
-    fn client_acts(&mut self) -> Result<(), Failure> {
-        if self.pairs.borrow().is_empty() {
-            return Ok(());
+    fn some_client_acts(&mut self) -> Result<(), Failure> {
+        let clients = self.pairs.borrow().len();
+        if clients > 0 {
+            self.client_acts(self.choices.usize(..clients))?;
         }
-        let number = self.choices.usize(..self.pairs.borrow().len());
-        let state = {
+        Ok(())
+    }
+
+    /// True if it did anything.
+    fn client_acts(&mut self, number: usize) -> Result<bool, Failure> {
+        let (has_acted, state) = {
             let client = &mut self.pairs.borrow_mut()[number].client;
-            client.act(&self.kernel.borrow(), false)?;
-            (client.sent, client.received, client.seen, client.gone)
+            let has_acted = client.act(&self.kernel.borrow(), false)?;
+            (has_acted, (client.sent, client.received, client.seen, client.gone))
         };
         self.note(("client", number, state));
-        Ok(())
+        Ok(has_acted)
     }
 
     /// Reported without a cause, or for a connection that is gone.
@@ -211,13 +219,16 @@ impl<const PURE: bool> World<PURE> {
     }
 
     /// From another thread, as it were.
-    fn message(&mut self) {
-        let ids: Vec<_> = self.pairs.borrow().iter().map(|pair| pair.id()).collect();
-        if ids.is_empty() {
-            return;
+    fn message_to_some(&mut self) {
+        let clients = self.pairs.borrow().len();
+        if clients > 0 {
+            self.message(self.choices.usize(..clients));
         }
-        let number = self.choices.usize(..ids.len());
-        if let Some(id) = ids[number] {
+    }
+
+    fn message(&mut self, number: usize) {
+        let id = self.pairs.borrow()[number].id();
+        if let Some(id) = id {
             let message = Note::To(u8::try_from(number).expect("few clients"));
             let is_taken = self.stage.handle.send(id, message).is_ok();
             self.neighbours.borrow_mut().told += u64::from(is_taken);

@@ -45,6 +45,8 @@ pub struct Maker {
     pub neighbours: SharedNeighbours,
     pub manners: Vec<Manner>,
     pub habits: Vec<Habit>,
+    /// What each client sends; `None`: any number.
+    pub bytes: Option<u64>,
     pub limits: Rc<Config>,
 }
 
@@ -63,8 +65,12 @@ impl Maker {
         let choices = self.kernel.borrow().choices.clone();
         let manner = choices.of(&self.manners).expect("there are some");
         let habit = choices.of(&self.habits).expect("there are some");
-        let to_send = if choices.u8(..4) == 0 { choices.u64(..3) } else { choices.u64(..2000) };
-        let client = Client::new(manner, socket, to_send, choices.u64(..));
+        let to_send = match self.bytes {
+            Some(bytes) => bytes,
+            None if choices.u8(..4) == 0 => choices.u64(..3),
+            None => choices.u64(..2000),
+        };
+        let client = Client::new(manner, socket, to_send, choices.key());
         let record = Rc::new(RefCell::new(Record::default()));
         let mut pairs = self.pairs.borrow_mut();
         pairs.push(Pair { client, record, habit, is_outbound, was_asked_for: false, requested_by });

@@ -7,7 +7,7 @@ use echoloop::Config;
 use crate::{
     choices::Choices,
     client::{MANNERS, Manner},
-    kernel::{Faults, Nature, Rearm},
+    kernel::{Faults, Nature, Rearm, transport::ERRORS},
     protocol::{CALLBACKS, Callback, Habit},
 };
 
@@ -21,6 +21,8 @@ pub struct Plan {
     pub capacity: usize,
     pub listeners: usize,
     pub manners: Vec<Manner>,
+    /// What each client sends; `None`: any number.
+    pub bytes: Option<u64>,
     /// Its protocols say that they return what comes unchanged.
     pub is_pure: bool,
     pub habits: Vec<Habit>,
@@ -42,6 +44,7 @@ impl Plan {
             } else {
                 MANNERS.to_vec()
             },
+            bytes: None,
             is_pure,
             habits: habits(is_pure, choices),
         }
@@ -69,7 +72,10 @@ pub fn nature(limits: &Config, choices: &Choices) -> Nature {
         rearm,
         short_read_drains: rearm == Rearm::EveryEdge && choices.bool(),
         faults: Faults { accept: if choices.bool() { 0 } else { 30 }, ..faults },
+        errors: &ERRORS,
         planned: None,
+        time_passes_in_waits: true,
+        buffer_bytes: None,
         backlog: limits.backlog as usize,
         event_batch: limits.event_batch,
         outbound_most: 6,
