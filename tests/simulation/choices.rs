@@ -92,6 +92,11 @@ impl Choices {
         }
     }
 
+    /// Whether as many unusual things have happened as may.
+    pub fn has_all_faults(&self) -> bool {
+        matches!(&*self.0.borrow(), Source::Path(path) if path.faults_left == 0)
+    }
+
     /// The decisions of this path so far.
     pub fn decisions(&self) -> Vec<u8> {
         match &*self.0.borrow() {

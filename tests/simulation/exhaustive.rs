@@ -6,8 +6,7 @@
 //! `ECHOLOOP_PATH=...` replays a schedule with its trace, as a failure says.
 
 use std::{
-    env,
-    fmt::Write,
+    env, fmt,
     io::ErrorKind,
     panic::{self, AssertUnwindSafe},
     sync::{
@@ -40,13 +39,11 @@ struct Tiny {
     habits: &'static [Habit],
     capacity: usize,
     moves: Moves,
-    /// Faults of one schedule, at most.
-    faults: u8,
     /// Bytes are moved in the kernel as soon as they can be.
     is_pure: bool,
 }
 
-/// One client, an echo, and one fault.
+/// One client and an echo.
 const ECHO: Tiny = Tiny {
     name: "echo",
     clients: 1,
@@ -63,7 +60,6 @@ const ECHO: Tiny = Tiny {
         may_abort: false,
         begins_connected: true,
     },
-    faults: 1,
     is_pure: false,
 };
 
@@ -73,7 +69,7 @@ const fn worlds() -> [Tiny; 16] {
     let arrivals = Moves { begins_connected: false, ..with };
     [
         ECHO,
-        Tiny { name: "two-faults", bytes: 2, faults: 2, ..ECHO },
+        Tiny { name: "pipes", bytes: 6, is_pure: true, ..ECHO },
         Tiny { name: "long-stream", bytes: 6, manners: &[Manner::Proper, Manner::LateReader], ..ECHO },
         Tiny { name: "waiting", manners: &[Manner::Waiting], moves: Moves { strays: 1, ..with }, ..ECHO },
         Tiny { name: "resets", manners: &[Manner::Resetter, Manner::Careless], ..ECHO },
@@ -212,68 +208,90 @@ impl Tiny {
 struct Explored {
     /// Every schedule of up to so many steps was explored.
     steps: usize,
-    /// How many those are, and those beyond them that were explored too.
+    /// How many schedules were explored, without those that have fewer faults.
     schedules: u64,
     /// There are no longer ones.
     is_all: bool,
 }
 
-/// Explores all schedules of a world, the short ones first, as long as there is time.
-fn explore(tiny: &Tiny, until: Instant) -> Result<Explored, Failure> {
-    let mut explored = Explored::default();
-    loop {
-        let steps = explored.steps + 1;
-        let before = explored.schedules;
-        if !explore_all_of(tiny, steps, until, &mut explored.schedules)? {
-            return Ok(explored);
+/// All schedules of a world with so many faults at most.
+#[derive(Clone, Copy, Debug)]
+struct Exploration<'a> {
+    tiny: &'a Tiny,
+    faults: u8,
+}
+
+impl Exploration<'_> {
+    /// Explores the short schedules first, as long as there is time.
+    fn run(self, until: Instant) -> Result<Explored, Failure> {
+        let mut explored = Explored::default();
+        loop {
+            let steps = explored.steps + 1;
+            match self.run_all_of(steps, until, &mut explored.schedules)? {
+                Depth::Reached => explored.steps = steps,
+                Depth::OutOfReach => return Ok(Explored { is_all: true, ..explored }),
+                Depth::OutOfTime => return Ok(explored),
+            }
         }
-        explored.steps = steps;
-        if explored.schedules == before {
-            explored.is_all = true;
-            return Ok(explored);
+    }
+
+    /// Explores all schedules of so many steps, and adds those with as many faults as there may be.
+    fn run_all_of(self, steps: usize, until: Instant, schedules: &mut u64) -> Result<Depth, Failure> {
+        let choices = Choices::first_path(self.faults);
+        let mut depth = Depth::OutOfReach;
+        for run in 0_u64.. {
+            if run % 64 == 0 && wall_clock() >= until {
+                return Ok(Depth::OutOfTime);
+            }
+            let result = self.tiny.run(steps, &choices, false);
+            if result.map_err(|failure| self.how_to_replay(steps, &choices, &failure))? {
+                depth = Depth::Reached;
+                *schedules += u64::from(choices.has_all_faults());
+            }
+            if !choices.next_path() {
+                break;
+            }
         }
+        Ok(depth)
+    }
+
+    fn how_to_replay(self, steps: usize, choices: &Choices, failure: &str) -> Failure {
+        let Self { tiny: Tiny { name, .. }, faults } = self;
+        let decisions = choices.decisions();
+        let list = decisions.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+        format!(
+            "{name}, {steps} steps, at most {faults} faults, decisions {decisions:?}: {failure} \
+             (replay it with ECHOLOOP_PATH={name}/{steps}/{faults}/{list})"
+        )
     }
 }
 
-/// Explores all schedules of so many steps. False if there was not enough time.
-fn explore_all_of(tiny: &Tiny, steps: usize, until: Instant, schedules: &mut u64) -> Result<bool, Failure> {
-    let choices = Choices::first_path(tiny.faults);
-    for run in 0_u64.. {
-        if run % 64 == 0 && wall_clock() >= until {
-            return Ok(false);
-        }
-        let is_one = tiny.run(steps, &choices, false).map_err(|failure| {
-            let decisions = choices.decisions();
-            let list: Vec<String> = decisions.iter().map(u8::to_string).collect();
-            let (name, list) = (tiny.name, list.join(","));
-            format!(
-                "{name}, {steps} steps, decisions {decisions:?}: {failure} \
-                 (replay it with ECHOLOOP_PATH={name}/{steps}/{list})"
-            )
-        })?;
-        *schedules += u64::from(is_one);
-        if !choices.next_path() {
-            break;
-        }
-    }
-    Ok(true)
+/// Whether a world has schedules of so many steps.
+#[derive(Clone, Copy, Debug)]
+enum Depth {
+    /// It has, and all were explored.
+    Reached,
+    /// It has none.
+    OutOfReach,
+    /// Not all were explored.
+    OutOfTime,
 }
 
-/// Explores all worlds, each for its share of the time, on all processors.
-fn explore_worlds(worlds: &[Tiny], budget: Duration) -> Vec<(&'static str, Result<Explored, Failure>)> {
+/// Does all explorations, each in its share of the time, on all processors. The results are in the same order.
+fn explore_all(explorations: &[Exploration<'_>], budget: Duration) -> Vec<Result<Explored, Failure>> {
     let end = wall_clock() + budget;
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(worlds.len());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(explorations.len());
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(tiny) = worlds.get(number) else { return };
-            let rounds = (worlds.len() - number).div_ceil(threads);
+            let Some(exploration) = explorations.get(number) else { return };
+            let rounds = (explorations.len() - number).div_ceil(threads);
             let now = wall_clock();
             let share = end.saturating_duration_since(now) / u32::try_from(rounds).expect("few worlds");
-            let result = explore(tiny, now + share);
-            results.lock().unwrap_or_else(PoisonError::into_inner).push((number, tiny.name, result));
+            let result = exploration.run(now + share);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((number, result));
         }
     };
     thread::scope(|scope| {
@@ -282,8 +300,8 @@ fn explore_worlds(worlds: &[Tiny], budget: Duration) -> Vec<(&'static str, Resul
         }
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|&(number, ..)| number);
-    results.into_iter().map(|(_, name, result)| (name, result)).collect()
+    results.sort_by_key(|&(number, _)| number);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the exploration ends when its time is used up")]
@@ -294,6 +312,9 @@ fn wall_clock() -> Instant {
 /// How long to explore in an ordinary run.
 const BUDGET: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 60 });
 
+/// Faults that a schedule has at most, one exploration for each: the fewer there are, the more steps it can have.
+const FAULTS: [u8; 3] = [0, 1, 2];
+
 #[test]
 fn every_schedule_of_tiny_worlds_breaks_no_invariant() {
     hush_planned_panics();
@@ -303,39 +324,36 @@ fn every_schedule_of_tiny_worlds_breaks_no_invariant() {
     let budget = env::var("ECHOLOOP_EXHAUSTIVE").map_or(BUDGET, |text| {
         humantime::parse_duration(&text).unwrap_or_else(|error| panic!("ECHOLOOP_EXHAUSTIVE={text}: {error}"))
     });
+    let worlds = worlds();
+    let of_world = |tiny| FAULTS.map(|faults| Exploration { tiny, faults });
+    let explorations: Vec<_> = worlds.iter().flat_map(of_world).collect();
     let begin = wall_clock();
-    let results = explore_worlds(&worlds(), budget);
-    let (mut lines, mut failures) = (String::new(), Vec::new());
-    let (mut schedules, mut steps) = (0, usize::MAX);
-    for (name, result) in &results {
-        match result {
-            Ok(explored) => {
-                schedules += explored.schedules;
-                if !explored.is_all {
-                    steps = steps.min(explored.steps);
-                }
-                writeln!(lines, "  {name:<12} {explored}").expect("a String takes everything");
-            }
-            Err(failure) => failures.push(failure.as_str()),
-        }
-    }
+    let results = explore_all(&explorations, budget);
     let seconds = begin.elapsed().as_secs_f64();
-    let count = grouped(schedules);
-    let worlds = results.len();
+    let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    if let [failure, ..] = &failures[..] {
+        failures.iter().for_each(|failure| println!("{failure}"));
+        panic!("{} explorations failed; the first: {failure}", failures.len());
+    }
+    let explored: Vec<_> = results.into_iter().flatten().collect();
+    let schedules = grouped(explored.iter().map(|one| one.schedules).sum());
+    println!("exhaustive: {schedules} schedules of {} worlds in {seconds:.0} s", worlds.len());
+    println!("every schedule of up to so many steps:");
     println!(
-        "exhaustive: {count} schedules of {worlds} worlds in {seconds:.0} s, every one of up to {steps} steps"
+        "  {:<12} {:>9} {:>9} {:>10} {:>12}",
+        "world", "no fault", "one fault", "two faults", "schedules"
     );
-    print!("{lines}");
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    for (tiny, row) in worlds.iter().zip(explored.chunks(FAULTS.len())) {
+        let [none, one, two] = [0, 1, 2].map(|faults| row[faults].to_string());
+        let schedules = grouped(row.iter().map(|one| one.schedules).sum());
+        println!("  {:<12} {none:>9} {one:>9} {two:>10} {schedules:>12}", tiny.name);
+    }
 }
 
-impl std::fmt::Display for Explored {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let schedules = grouped(self.schedules);
-        if self.is_all {
-            return write!(f, "all {schedules} schedules there are");
-        }
-        write!(f, "every schedule of up to {} steps; {schedules} in all", self.steps)
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Where there are no longer ones, these are all.
+        if self.is_all { write!(f, "all, {}", self.steps) } else { write!(f, "{}", self.steps) }
     }
 }
 
@@ -352,18 +370,19 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Runs one schedule again: the name of its world, how many steps it has, its decisions.
+/// Runs one schedule again: the name of its world, its steps, the faults that it may have, its decisions.
 fn replay(path: &str) {
     let mut parts = path.split('/');
-    let mut part = || parts.next().unwrap_or_else(|| panic!("ECHOLOOP_PATH={path} is not like echo/2/0,1"));
-    let (name, steps, list) = (part(), part(), part());
+    let mut part =
+        || parts.next().unwrap_or_else(|| panic!("ECHOLOOP_PATH={path} is not like echo/2/1/0,0,1"));
+    let (name, steps, faults, list) = (part(), part(), part(), part());
     let tiny = worlds().into_iter().find(|tiny| tiny.name == name).expect("a world of this name");
     let steps = steps.parse().expect("a number of steps");
+    let faults = faults.parse().expect("a number of faults");
     let decision = |text: &str| text.parse().expect("a number for each decision");
     let decisions: Vec<u8> = list.split(',').filter(|text| !text.is_empty()).map(decision).collect();
-    let choices = Choices::path(&decisions, tiny.faults);
-    println!("{:#?}", tiny.plan(steps, &Choices::path(&decisions, tiny.faults)));
-    if let Err(failure) = tiny.run(steps, &choices, true) {
+    println!("{:#?}", tiny.plan(steps, &Choices::path(&decisions, faults)));
+    if let Err(failure) = tiny.run(steps, &Choices::path(&decisions, faults), true) {
         panic!("{failure}");
     }
 }
