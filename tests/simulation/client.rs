@@ -110,6 +110,17 @@ impl Client {
         (mixed.to_le_bytes()[7] ^ mixed.to_le_bytes()[3]) & 0x7f
     }
 
+    /// False if it is known that [`act`](Self::act) would do nothing.
+    pub fn may_act(&self) -> bool {
+        let socket = self.socket.borrow();
+        let is_reset = socket.reset_by_server || socket.reset_by_client;
+        let has_something_to_read = !socket.outbound.is_empty() || socket.outbound_fin || is_reset;
+        let has_all_sent = self.sent >= self.to_send;
+        let can_send = !self.finished && (has_all_sent || socket.closed || socket.room_in() > 0);
+        let is_waiting = self.seen == Seen::Open && !(self.wants_to_read() && has_something_to_read);
+        !self.gone && (socket.attempt == Attempt::Pending || can_send || !is_waiting)
+    }
+
     /// Does the next thing. True if it did anything.
     pub fn act(&mut self, kernel: &Kernel, calm: bool) -> Result<bool, String> {
         let rearm = kernel.nature.rearm;

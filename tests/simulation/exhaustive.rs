@@ -24,6 +24,7 @@ use crate::{
     client::Manner,
     kernel::{Faults, Nature, Rearm},
     protocol::{Callback, Habit, hush_planned_panics},
+    relays,
     stage::Failure,
     world::{Moves, Plan, World},
 };
@@ -39,8 +40,18 @@ struct Tiny {
     habits: &'static [Habit],
     capacity: usize,
     moves: Moves,
-    /// Bytes are moved in the kernel as soon as they can be.
-    is_pure: bool,
+    kind: Kind,
+}
+
+/// What is in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Each client has a protocol of its own.
+    Alone,
+    /// The same, and bytes are moved in the kernel as soon as they can be.
+    Moved,
+    /// Two clients that are relayed with each other, of any manner.
+    Relayed,
 }
 
 /// One client and an echo.
@@ -60,16 +71,16 @@ const ECHO: Tiny = Tiny {
         may_abort: false,
         begins_connected: true,
     },
-    is_pure: false,
+    kind: Kind::Alone,
 };
 
-const fn worlds() -> [Tiny; 16] {
+const fn worlds() -> [Tiny; 17] {
     let with = ECHO.moves;
     let waits = Moves { waits: 2, ..with };
     let arrivals = Moves { begins_connected: false, ..with };
     [
         ECHO,
-        Tiny { name: "pipes", bytes: 6, is_pure: true, ..ECHO },
+        Tiny { name: "pipes", bytes: 6, kind: Kind::Moved, ..ECHO },
         Tiny { name: "long-stream", bytes: 6, manners: &[Manner::Proper, Manner::LateReader], ..ECHO },
         Tiny { name: "waiting", manners: &[Manner::Waiting], moves: Moves { strays: 1, ..with }, ..ECHO },
         Tiny { name: "resets", manners: &[Manner::Resetter, Manner::Careless], ..ECHO },
@@ -113,6 +124,7 @@ const fn worlds() -> [Tiny; 16] {
         },
         Tiny { name: "abort", bytes: 2, moves: Moves { may_drain: true, may_abort: true, ..with }, ..ECHO },
         Tiny { name: "two-clients", clients: 2, bytes: 2, ..ECHO },
+        Tiny { name: "relay", clients: 2, bytes: 2, kind: Kind::Relayed, moves: waits, ..ECHO },
         Tiny { name: "one-place", clients: 2, bytes: 1, capacity: 1, moves: arrivals, ..ECHO },
         Tiny {
             name: "messages",
@@ -160,9 +172,13 @@ impl Tiny {
             listeners: 1,
             manners: self.manners.to_vec(),
             bytes: Some(self.bytes),
-            is_pure: self.is_pure,
+            is_pure: self.is_moved(),
             habits: self.habits.to_vec(),
         }
+    }
+
+    fn is_moved(&self) -> bool {
+        self.kind == Kind::Moved
     }
 
     fn limits(&self, turn_budget_bytes: usize) -> Config {
@@ -172,8 +188,8 @@ impl Tiny {
         limits.low_water_bytes = 1;
         limits.input_limit_bytes = 8;
         limits.turn_budget_bytes = turn_budget_bytes;
-        limits.splice_threshold_bytes = self.is_pure.then_some(1);
-        limits.pipes_max = usize::from(self.is_pure);
+        limits.splice_threshold_bytes = self.is_moved().then_some(1);
+        limits.pipes_max = usize::from(self.is_moved());
         limits.accept_burst = 2;
         limits.event_batch = 2;
         limits.mailbox_capacity = 2;
@@ -193,10 +209,11 @@ impl Tiny {
     fn run(&self, steps: usize, choices: &Choices, is_verbose: bool) -> Result<bool, Failure> {
         let run = || {
             let plan = self.plan(steps, choices);
-            if self.is_pure {
-                World::<true>::new(plan, choices.clone(), is_verbose).run_steps(self.moves)
-            } else {
-                World::<false>::new(plan, choices.clone(), is_verbose).run_steps(self.moves)
+            let choices = choices.clone();
+            match self.kind {
+                Kind::Alone => World::<false>::new(plan, choices, is_verbose).run_steps(self.moves),
+                Kind::Moved => World::<true>::new(plan, choices, is_verbose).run_steps(self.moves),
+                Kind::Relayed => relays::run_steps(plan, choices, self.moves.waits),
             }
         };
         panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("a panic, see above".to_owned()))

@@ -14,9 +14,9 @@ use echoloop::{
 use super::{
     choices::Choices,
     client::{Client, Manner, Seen},
-    kernel::{FAR, Kernel, SharedKernel, socket::SharedSocket, system::client_at},
+    kernel::{FAR, Kernel, Nature, SharedKernel, socket::SharedSocket, system::client_at},
     stage::{Failure, Stage},
-    world::{elsewhere, limits, nature},
+    world::{Plan, elsewhere, limits, nature},
 };
 
 /// What a connection's protocol has seen.
@@ -131,6 +131,8 @@ struct Maker {
     /// Whom the next one is to be relayed with.
     with: Cell<Option<ConnectionId>>,
     only_proper: Cell<bool>,
+    /// What each client sends; `None`: any number.
+    bytes: Option<u64>,
 }
 
 impl Maker {
@@ -146,7 +148,8 @@ impl Maker {
     fn add(&self, socket: SharedSocket) -> usize {
         let manners = if self.only_proper.get() { &MANNERS[..2] } else { &MANNERS[..] };
         let manner = self.choices.of(manners).expect("there are some");
-        let client = Client::new(manner, socket, self.choices.u64(..2000), self.choices.u64(..));
+        let to_send = self.bytes.unwrap_or_else(|| self.choices.u64(..2000));
+        let client = Client::new(manner, socket, to_send, self.choices.key());
         let (pauses, is_late) = (self.choices.bool(), self.choices.bool());
         let with = self.with.take();
         let mut ends = self.ends.borrow_mut();
@@ -183,13 +186,12 @@ struct World {
     maker: Rc<Maker>,
     ends: Rc<RefCell<Vec<End>>>,
     limits: Config,
-    is_faulty: bool,
 }
 
 /// Runs one schedule; how many bytes reached the other client.
 pub fn run_seed(seed: u64) -> Result<u64, Failure> {
     let choices = Choices::seeded(seed);
-    let mut world = World::new(choices);
+    let mut world = World::random(choices);
     world.connect_pairs()?;
     for _ in 0..world.choices.usize(20..300) {
         world.step()?;
@@ -199,15 +201,92 @@ pub fn run_seed(seed: u64) -> Result<u64, Failure> {
     Ok(ends.iter().map(|end| end.client.received).sum())
 }
 
+/// Runs a schedule of a pair, each step of which is one of the few that do something. False if it is as good as a shorter
+/// one: a step did nothing, or there was nothing left to do. Time may pass to a deadline so often.
+pub fn run_steps(plan: Plan, choices: Choices, waits: u8) -> Result<bool, Failure> {
+    let steps = plan.steps;
+    let mut world = World::new(choices, plan.limits, plan.nature, plan.bytes);
+    world.connect_pair()?;
+    let (mut before, mut waits) = (None, waits);
+    for _ in 0..steps {
+        let possible = world.possible_steps(waits, before);
+        let Some(step) = world.choices.of(&possible) else { return Ok(false) };
+        if !world.take_step(step)? {
+            return Ok(false);
+        }
+        waits -= u8::from(step == Step::Deadline);
+        before = Some(step);
+    }
+    world.calm_down()?;
+    Ok(true)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Turn,
+    Client(usize),
+    Deadline,
+}
+
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "any instant will do to begin with")]
-    fn new(choices: Choices) -> Self {
+    /// Clients do not see each other: of two steps in a row that lead to the same whichever is first, only one order
+    /// is possible.
+    fn possible_steps(&self, waits: u8, before: Option<Step>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.stage.is_at_rest() {
+            steps.push(Step::Turn);
+        }
+        let first = match before {
+            Some(Step::Client(number)) => number,
+            Some(Step::Turn | Step::Deadline) | None => 0,
+        };
+        let ends = self.ends.borrow();
+        steps.extend((first..ends.len()).filter(|&number| ends[number].client.may_act()).map(Step::Client));
+        if waits > 0 && self.stage.left_until_deadline().is_some_and(|left| left < FAR) {
+            steps.push(Step::Deadline);
+        }
+        steps
+    }
+
+    /// False if it did nothing.
+    fn take_step(&mut self, step: Step) -> Result<bool, Failure> {
+        match step {
+            Step::Turn => self.turn()?,
+            Step::Client(number) => {
+                return self.ends.borrow_mut()[number].client.act(&self.kernel.borrow(), false);
+            }
+            Step::Deadline => self.stage.advance(self.stage.left_until_deadline().unwrap_or_default()),
+        }
+        Ok(true)
+    }
+
+    /// Two clients that are accepted, and whose manners are decided. The second asks to be relayed with the first.
+    fn connect_pair(&mut self) -> Result<(), Failure> {
+        for is_second in [false, true] {
+            if is_second {
+                self.maker.with.set(self.ends.borrow()[0].id());
+            }
+            let number = self.maker.add_inbound();
+            self.kernel.borrow_mut().arrive(0, number);
+            self.choices.freeze();
+            self.turn()?;
+            self.choices.thaw();
+        }
+        Ok(())
+    }
+
+    fn random(choices: Choices) -> Self {
         let mut limits = limits(false, &choices);
         // Nobody sends more before it is relayed.
         limits.input_limit_bytes = 4000;
         // All of them may come before one is accepted.
         limits.backlog = 100;
         let nature = nature(&limits, &choices);
+        Self::new(choices, limits, nature, None)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+    fn new(choices: Choices, limits: Config, nature: Nature, bytes: Option<u64>) -> Self {
         let kernel = Kernel::new(&choices, nature, Instant::now(), 1);
         let ends = Rc::default();
         let maker = Rc::new(Maker {
@@ -216,10 +295,11 @@ impl World {
             ends: Rc::clone(&ends),
             with: Cell::new(None),
             only_proper: Cell::new(false),
+            bytes,
         });
         let factory = Rc::clone(&maker);
         let stage = Stage::new(&kernel, limits.clone(), 16, Box::new(move |peer| factory.protocol(peer)));
-        Self { choices, kernel, stage, maker, ends, limits, is_faulty: nature.faults.error > 0 }
+        Self { choices, kernel, stage, maker, ends, limits }
     }
 
     fn connect_pairs(&mut self) -> Result<(), Failure> {
@@ -369,7 +449,8 @@ impl World {
             record.has_finished
                 || !matches!(record.closed, None | Some(CloseReason::Peer | CloseReason::Finished))
         };
-        if self.is_faulty || !is_proper(end) || !is_proper(other) || timed_out(end) || timed_out(other) {
+        let has_failed = self.kernel.borrow().has_failed;
+        if has_failed || !is_proper(end) || !is_proper(other) || timed_out(end) || timed_out(other) {
             return Ok(());
         }
         if !end.client.gone || end.client.seen != Seen::Fin || end.client.received != other.client.sent {
