@@ -50,7 +50,7 @@ enum Kind {
     Alone,
     /// The same, and bytes are moved in the kernel as soon as they can be.
     Moved,
-    /// Two clients that are relayed with each other, of any manner.
+    /// Two clients that are relayed with each other.
     Relayed,
 }
 
@@ -124,13 +124,21 @@ const fn worlds() -> [Tiny; 17] {
         },
         Tiny { name: "abort", bytes: 2, moves: Moves { may_drain: true, may_abort: true, ..with }, ..ECHO },
         Tiny { name: "two-clients", clients: 2, bytes: 2, ..ECHO },
-        Tiny { name: "relay", clients: 2, bytes: 2, kind: Kind::Relayed, moves: waits, ..ECHO },
+        Tiny {
+            name: "relay",
+            clients: 2,
+            bytes: 2,
+            manners: &[Manner::Proper, Manner::Resetter],
+            moves: Moves { waits: 1, ..with },
+            kind: Kind::Relayed,
+            ..ECHO
+        },
         Tiny { name: "one-place", clients: 2, bytes: 1, capacity: 1, moves: arrivals, ..ECHO },
         Tiny {
             name: "messages",
             clients: 2,
             bytes: 1,
-            habits: &[Habit::Echo, Habit::Talkative],
+            habits: &[Habit::Talkative],
             moves: Moves { messages: 2, ..with },
             ..ECHO
         },
@@ -365,6 +373,26 @@ fn every_schedule_of_tiny_worlds_breaks_no_invariant() {
         let schedules = grouped(row.iter().map(|one| one.schedules).sum());
         println!("  {:<12} {none:>9} {one:>9} {two:>10} {schedules:>12}", tiny.name);
     }
+}
+
+#[test]
+fn every_path_is_taken_once() {
+    let choices = Choices::first_path(1);
+    let mut paths = Vec::new();
+    loop {
+        let first = choices.usize(..3);
+        let second = if first == 1 { choices.usize(..2) } else { choices.usize(..1) };
+        let faults = [choices.happens(1, 9), choices.happens(1, 9)];
+        choices.freeze();
+        assert_eq!((choices.usize(..5), choices.happens(1, 9)), (0, false), "nothing is to be decided");
+        paths.push((first, second, faults));
+        if !choices.next_path() {
+            break;
+        }
+    }
+    // Neither fault, the first or the second.
+    assert_eq!(paths.len(), 4 * 3);
+    assert!(paths.is_sorted_by(|before, after| before < after), "{paths:?}");
 }
 
 impl fmt::Display for Explored {

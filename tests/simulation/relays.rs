@@ -130,6 +130,8 @@ struct Maker {
     ends: Rc<RefCell<Vec<End>>>,
     /// Whom the next one is to be relayed with.
     with: Cell<Option<ConnectionId>>,
+    /// The first two are proper.
+    manners: Vec<Manner>,
     only_proper: Cell<bool>,
     /// What each client sends; `None`: any number.
     bytes: Option<u64>,
@@ -146,15 +148,16 @@ impl Maker {
     }
 
     fn add(&self, socket: SharedSocket) -> usize {
-        let manners = if self.only_proper.get() { &MANNERS[..2] } else { &MANNERS[..] };
+        let manners = if self.only_proper.get() { &self.manners[..2] } else { &self.manners[..] };
         let manner = self.choices.of(manners).expect("there are some");
         let to_send = self.bytes.unwrap_or_else(|| self.choices.u64(..2000));
         let client = Client::new(manner, socket, to_send, self.choices.key());
-        let (pauses, is_late) = (self.choices.bool(), self.choices.bool());
+        let is_late = self.choices.bool();
+        let pauses = !is_late && self.choices.bool();
         let with = self.with.take();
         let mut ends = self.ends.borrow_mut();
         let record = Rc::new(RefCell::new(Record::default()));
-        ends.push(End { client, record, with, pauses: pauses && !is_late, is_late });
+        ends.push(End { client, record, with, pauses, is_late });
         let (last, before) = ends.split_last_mut().expect("one was just pushed");
         if let Some(other) = before.iter_mut().find(|other| with.is_some() && other.id() == with) {
             last.client.relay_with(&mut other.client);
@@ -205,7 +208,7 @@ pub fn run_seed(seed: u64) -> Result<u64, Failure> {
 /// one: a step did nothing, or there was nothing left to do. Time may pass to a deadline so often.
 pub fn run_steps(plan: Plan, choices: Choices, waits: u8) -> Result<bool, Failure> {
     let steps = plan.steps;
-    let mut world = World::new(choices, plan.limits, plan.nature, plan.bytes);
+    let mut world = World::new(choices, plan.limits, plan.nature, plan.manners, plan.bytes);
     world.connect_pair()?;
     let (mut before, mut waits) = (None, waits);
     for _ in 0..steps {
@@ -282,11 +285,17 @@ impl World {
         // All of them may come before one is accepted.
         limits.backlog = 100;
         let nature = nature(&limits, &choices);
-        Self::new(choices, limits, nature, None)
+        Self::new(choices, limits, nature, MANNERS.to_vec(), None)
     }
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do to begin with")]
-    fn new(choices: Choices, limits: Config, nature: Nature, bytes: Option<u64>) -> Self {
+    fn new(
+        choices: Choices,
+        limits: Config,
+        nature: Nature,
+        manners: Vec<Manner>,
+        bytes: Option<u64>,
+    ) -> Self {
         let kernel = Kernel::new(&choices, nature, Instant::now(), 1);
         let ends = Rc::default();
         let maker = Rc::new(Maker {
@@ -294,6 +303,7 @@ impl World {
             choices: choices.clone(),
             ends: Rc::clone(&ends),
             with: Cell::new(None),
+            manners,
             only_proper: Cell::new(false),
             bytes,
         });
