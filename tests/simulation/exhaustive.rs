@@ -43,6 +43,22 @@ struct Tiny {
     kind: Kind,
 }
 
+/// Sizes in bytes that differ from schedule to schedule.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Each buffer of a socket.
+    buffer: usize,
+    /// What one connection moves in a turn.
+    budget: usize,
+    low_water: usize,
+}
+
+const SIZES: [Sizes; 3] = [
+    Sizes { buffer: 1, budget: 8, low_water: 1 },
+    Sizes { buffer: 2, budget: 8, low_water: 0 },
+    Sizes { buffer: 2, budget: 1, low_water: 1 },
+];
+
 /// What is in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -157,9 +173,8 @@ impl Tiny {
         let (rearm, short_read_drains) = choices
             .of(&[(Rearm::EveryEdge, false), (Rearm::EveryEdge, true), (Rearm::AfterWouldBlock, false)])
             .expect("there are some");
-        let (buffer_bytes, turn_budget_bytes) =
-            choices.of(&[(1, 8), (2, 8), (2, 1)]).expect("there are some");
-        let limits = self.limits(turn_budget_bytes);
+        let Sizes { buffer, budget, low_water } = choices.of(&SIZES).expect("there are some");
+        let limits = self.limits(budget, low_water);
         Plan {
             clients: self.clients,
             steps,
@@ -170,7 +185,7 @@ impl Tiny {
                 errors: &[ErrorKind::ConnectionReset, ErrorKind::OutOfMemory],
                 planned: None,
                 time_passes_in_waits: false,
-                buffer_bytes: Some(buffer_bytes),
+                buffer_bytes: Some(buffer),
                 backlog: limits.backlog as usize,
                 event_batch: limits.event_batch,
                 outbound_most: 2,
@@ -189,13 +204,13 @@ impl Tiny {
         self.kind == Kind::Moved
     }
 
-    fn limits(&self, turn_budget_bytes: usize) -> Config {
+    fn limits(&self, budget: usize, low_water: usize) -> Config {
         let mut limits = Config::default();
         limits.read_buffer_bytes = 2;
         limits.high_water_bytes = 2;
-        limits.low_water_bytes = 1;
+        limits.low_water_bytes = low_water;
         limits.input_limit_bytes = 8;
-        limits.turn_budget_bytes = turn_budget_bytes;
+        limits.turn_budget_bytes = budget;
         limits.splice_threshold_bytes = self.is_moved().then_some(1);
         limits.pipes_max = usize::from(self.is_moved());
         limits.accept_burst = 2;
