@@ -59,7 +59,7 @@ impl Choices {
 
     /// These bytes first, then what the seed gives.
     pub fn given(given: Vec<u8>, seed: u64) -> Self {
-        Self::from(Source::Random(Random { given, at: 0, rng: Rng::with_seed(seed) }))
+        Self::new(Source::Random(Random { given, at: 0, rng: Rng::with_seed(seed) }))
     }
 
     /// The first of all paths, with so many unusual things in one schedule at most.
@@ -70,7 +70,7 @@ impl Choices {
     /// The path that begins with these decisions, and takes the first alternative from there on.
     pub fn path(decisions: &[u8], faults: u8) -> Self {
         let decisions = decisions.iter().map(|&taken| Decision { taken, of: 0 }).collect();
-        Self::from(Source::Path(Path {
+        Self::new(Source::Path(Path {
             decisions,
             at: 0,
             faults,
@@ -80,7 +80,7 @@ impl Choices {
         }))
     }
 
-    fn from(source: Source) -> Self {
+    fn new(source: Source) -> Self {
         Self(Rc::new(RefCell::new(source)))
     }
 

@@ -70,6 +70,20 @@ enum Kind {
     Relayed,
 }
 
+/// The clients are connected when it begins; they act, and the loop has its turns.
+const CONNECTED: Moves = Moves {
+    waits: 0,
+    messages: 0,
+    strays: 0,
+    dials: 0,
+    may_drain: false,
+    may_abort: false,
+    begins_connected: true,
+};
+
+/// The same, and they have yet to connect.
+const ARRIVALS: Moves = Moves { begins_connected: false, ..CONNECTED };
+
 /// One client and an echo.
 const ECHO: Tiny = Tiny {
     name: "echo",
@@ -78,95 +92,87 @@ const ECHO: Tiny = Tiny {
     manners: &[Manner::Proper],
     habits: &[Habit::Echo],
     capacity: 2,
-    moves: Moves {
-        waits: 0,
-        messages: 0,
-        strays: 0,
-        dials: 0,
-        may_drain: false,
-        may_abort: false,
-        begins_connected: true,
-    },
+    moves: CONNECTED,
     kind: Kind::Alone,
 };
 
-const fn worlds() -> [Tiny; 17] {
-    let with = ECHO.moves;
-    let waits = Moves { waits: 2, ..with };
-    let arrivals = Moves { begins_connected: false, ..with };
-    [
-        ECHO,
-        Tiny { name: "pipes", bytes: 6, kind: Kind::Moved, ..ECHO },
-        Tiny { name: "long-stream", bytes: 6, manners: &[Manner::Proper, Manner::LateReader], ..ECHO },
-        Tiny { name: "waiting", manners: &[Manner::Waiting], moves: Moves { strays: 1, ..with }, ..ECHO },
-        Tiny { name: "resets", manners: &[Manner::Resetter, Manner::Careless], ..ECHO },
-        Tiny {
-            name: "deadlines",
-            bytes: 2,
-            manners: &[Manner::Proper, Manner::NeverReads, Manner::Silent],
-            moves: waits,
-            ..ECHO
-        },
-        Tiny {
-            name: "server-ends",
-            bytes: 4,
-            manners: &[Manner::Proper, Manner::Endless],
-            habits: &[Habit::FinishAfter(1), Habit::ShutdownAfter(2), Habit::AbortAfter(2)],
-            moves: Moves { waits: 1, ..with },
-            ..ECHO
-        },
-        Tiny { name: "piecewise", bytes: 4, habits: &[Habit::Piecewise], ..ECHO },
-        Tiny { name: "timers", habits: &[Habit::Hesitant, Habit::Deferring], moves: waits, ..ECHO },
-        Tiny {
-            name: "panics",
-            bytes: 1,
-            habits: &[
-                Habit::Refused,
-                Habit::PanicIn(Callback::Factory),
-                Habit::PanicIn(Callback::Open),
-                Habit::PanicIn(Callback::Data),
-                Habit::PanicIn(Callback::Eof),
-                Habit::PanicIn(Callback::Close),
-            ],
-            moves: arrivals,
-            ..ECHO
-        },
-        Tiny {
-            name: "drain",
-            bytes: 2,
-            manners: &[Manner::Proper, Manner::Waiting],
-            moves: Moves { may_drain: true, waits: 2, ..arrivals },
-            ..ECHO
-        },
-        Tiny { name: "abort", bytes: 2, moves: Moves { may_drain: true, may_abort: true, ..with }, ..ECHO },
-        Tiny { name: "two-clients", clients: 2, bytes: 2, ..ECHO },
-        Tiny {
-            name: "relay",
-            clients: 2,
-            bytes: 2,
-            manners: &[Manner::Proper, Manner::Resetter],
-            moves: Moves { waits: 1, ..with },
-            kind: Kind::Relayed,
-            ..ECHO
-        },
-        Tiny { name: "one-place", clients: 2, bytes: 1, capacity: 1, moves: arrivals, ..ECHO },
-        Tiny {
-            name: "messages",
-            clients: 2,
-            bytes: 1,
-            habits: &[Habit::Talkative],
-            moves: Moves { messages: 2, ..with },
-            ..ECHO
-        },
-        Tiny {
-            name: "dials",
-            bytes: 1,
-            habits: &[Habit::Dialling],
-            moves: Moves { dials: 1, ..with },
-            ..ECHO
-        },
-    ]
-}
+const WORLDS: [Tiny; 17] = [
+    ECHO,
+    Tiny { name: "pipes", bytes: 6, kind: Kind::Moved, ..ECHO },
+    Tiny { name: "long-stream", bytes: 6, manners: &[Manner::Proper, Manner::LateReader], ..ECHO },
+    Tiny { name: "waiting", manners: &[Manner::Waiting], moves: Moves { strays: 1, ..CONNECTED }, ..ECHO },
+    Tiny { name: "resets", manners: &[Manner::Resetter, Manner::Careless], ..ECHO },
+    Tiny {
+        name: "deadlines",
+        bytes: 2,
+        manners: &[Manner::Proper, Manner::NeverReads, Manner::Silent],
+        moves: Moves { waits: 2, ..CONNECTED },
+        ..ECHO
+    },
+    Tiny {
+        name: "server-ends",
+        bytes: 4,
+        manners: &[Manner::Proper, Manner::Endless],
+        habits: &[Habit::FinishAfter(1), Habit::ShutdownAfter(2), Habit::AbortAfter(2)],
+        moves: Moves { waits: 1, ..CONNECTED },
+        ..ECHO
+    },
+    Tiny { name: "piecewise", bytes: 4, habits: &[Habit::Piecewise], ..ECHO },
+    Tiny {
+        name: "timers",
+        habits: &[Habit::Hesitant, Habit::Deferring],
+        moves: Moves { waits: 2, ..CONNECTED },
+        ..ECHO
+    },
+    Tiny {
+        name: "panics",
+        bytes: 1,
+        habits: &[
+            Habit::Refused,
+            Habit::PanicIn(Callback::Factory),
+            Habit::PanicIn(Callback::Open),
+            Habit::PanicIn(Callback::Data),
+            Habit::PanicIn(Callback::Eof),
+            Habit::PanicIn(Callback::Close),
+        ],
+        moves: ARRIVALS,
+        ..ECHO
+    },
+    Tiny {
+        name: "drain",
+        bytes: 2,
+        manners: &[Manner::Proper, Manner::Waiting],
+        moves: Moves { may_drain: true, waits: 2, ..ARRIVALS },
+        ..ECHO
+    },
+    Tiny { name: "abort", bytes: 2, moves: Moves { may_drain: true, may_abort: true, ..CONNECTED }, ..ECHO },
+    Tiny { name: "two-clients", clients: 2, bytes: 2, ..ECHO },
+    Tiny {
+        name: "relay",
+        clients: 2,
+        bytes: 2,
+        manners: &[Manner::Proper, Manner::Resetter],
+        moves: Moves { waits: 1, ..CONNECTED },
+        kind: Kind::Relayed,
+        ..ECHO
+    },
+    Tiny { name: "one-place", clients: 2, bytes: 1, capacity: 1, moves: ARRIVALS, ..ECHO },
+    Tiny {
+        name: "messages",
+        clients: 2,
+        bytes: 1,
+        habits: &[Habit::Talkative],
+        moves: Moves { messages: 2, ..CONNECTED },
+        ..ECHO
+    },
+    Tiny {
+        name: "dials",
+        bytes: 1,
+        habits: &[Habit::Dialling],
+        moves: Moves { dials: 1, ..CONNECTED },
+        ..ECHO
+    },
+];
 
 impl Tiny {
     fn plan(&self, steps: usize, choices: &Choices) -> Plan {
@@ -236,7 +242,7 @@ impl Tiny {
             match self.kind {
                 Kind::Alone => World::<false>::new(plan, choices, is_verbose).run_steps(self.moves),
                 Kind::Moved => World::<true>::new(plan, choices, is_verbose).run_steps(self.moves),
-                Kind::Relayed => relays::run_steps(plan, choices, self.moves.waits),
+                Kind::Relayed => relays::run_steps(plan, choices, self.moves.waits, is_verbose),
             }
         };
         panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("a panic, see above".to_owned()))
@@ -364,9 +370,8 @@ fn every_schedule_of_tiny_worlds_breaks_no_invariant() {
     let budget = env::var("ECHOLOOP_EXHAUSTIVE").map_or(BUDGET, |text| {
         humantime::parse_duration(&text).unwrap_or_else(|error| panic!("ECHOLOOP_EXHAUSTIVE={text}: {error}"))
     });
-    let worlds = worlds();
     let of_world = |tiny| FAULTS.map(|faults| Exploration { tiny, faults });
-    let explorations: Vec<_> = worlds.iter().flat_map(of_world).collect();
+    let explorations: Vec<_> = WORLDS.iter().flat_map(of_world).collect();
     let begin = wall_clock();
     let results = explore_all(&explorations, budget);
     let seconds = begin.elapsed().as_secs_f64();
@@ -377,13 +382,13 @@ fn every_schedule_of_tiny_worlds_breaks_no_invariant() {
     }
     let explored: Vec<_> = results.into_iter().flatten().collect();
     let schedules = grouped(explored.iter().map(|one| one.schedules).sum());
-    println!("exhaustive: {schedules} schedules of {} worlds in {seconds:.0} s", worlds.len());
+    println!("exhaustive: {schedules} schedules of {} worlds in {seconds:.0} s", WORLDS.len());
     println!("every schedule of up to so many steps:");
     println!(
         "  {:<12} {:>9} {:>9} {:>10} {:>12}",
         "world", "no fault", "one fault", "two faults", "schedules"
     );
-    for (tiny, row) in worlds.iter().zip(explored.chunks(FAULTS.len())) {
+    for (tiny, row) in WORLDS.iter().zip(explored.chunks(FAULTS.len())) {
         let [none, one, two] = [0, 1, 2].map(|faults| row[faults].to_string());
         let schedules = grouped(row.iter().map(|one| one.schedules).sum());
         println!("  {:<12} {none:>9} {one:>9} {two:>10} {schedules:>12}", tiny.name);
@@ -436,7 +441,7 @@ fn replay(path: &str) {
     let mut part =
         || parts.next().unwrap_or_else(|| panic!("ECHOLOOP_PATH={path} is not like echo/2/1/0,0,1"));
     let (name, steps, faults, list) = (part(), part(), part(), part());
-    let tiny = worlds().into_iter().find(|tiny| tiny.name == name).expect("a world of this name");
+    let tiny = WORLDS.iter().find(|tiny| tiny.name == name).expect("a world of this name");
     let steps = steps.parse().expect("a number of steps");
     let faults = faults.parse().expect("a number of faults");
     let decision = |text: &str| text.parse().expect("a number for each decision");

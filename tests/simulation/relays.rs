@@ -206,7 +206,7 @@ pub fn run_seed(seed: u64) -> Result<u64, Failure> {
 
 /// Runs a schedule of a pair, each step of which is one of the few that do something. False if it is as good as a shorter
 /// one: a step did nothing, or there was nothing left to do. Time may pass to a deadline so often.
-pub fn run_steps(plan: Plan, choices: Choices, waits: u8) -> Result<bool, Failure> {
+pub fn run_steps(plan: Plan, choices: Choices, waits: u8, is_verbose: bool) -> Result<bool, Failure> {
     let steps = plan.steps;
     let mut world = World::new(choices, plan.limits, plan.nature, plan.manners, plan.bytes);
     world.connect_pair()?;
@@ -214,7 +214,11 @@ pub fn run_steps(plan: Plan, choices: Choices, waits: u8) -> Result<bool, Failur
     for _ in 0..steps {
         let possible = world.possible_steps(waits, before);
         let Some(step) = world.choices.of(&possible) else { return Ok(false) };
-        if !world.take_step(step)? {
+        let has_acted = world.take_step(step)?;
+        if is_verbose {
+            println!("{step:?}: {:?}", world.clients());
+        }
+        if !has_acted {
             return Ok(false);
         }
         waits -= u8::from(step == Step::Deadline);
@@ -261,6 +265,12 @@ impl World {
             Step::Deadline => self.stage.advance(self.stage.left_until_deadline().unwrap_or_default()),
         }
         Ok(true)
+    }
+
+    /// What each client has sent and received, and how the server's end looks to it.
+    fn clients(&self) -> Vec<(u64, u64, Seen)> {
+        let of = |end: &End| (end.client.sent, end.client.received, end.client.seen);
+        self.ends.borrow().iter().map(of).collect()
     }
 
     /// Two clients that are accepted, and whose manners are decided. The second asks to be relayed with the first.
