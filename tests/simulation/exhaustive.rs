@@ -120,6 +120,7 @@ const WORLDS: [Tiny; 17] = [
     Tiny { name: "piecewise", bytes: 4, habits: &[Habit::Piecewise], ..ECHO },
     Tiny {
         name: "timers",
+        manners: &[Manner::Proper, Manner::Waiting],
         habits: &[Habit::Hesitant, Habit::Deferring],
         moves: Moves { waits: 2, ..CONNECTED },
         ..ECHO
