@@ -169,6 +169,7 @@ const WORLDS: [Tiny; 17] = [
     Tiny {
         name: "dials",
         bytes: 1,
+        manners: &[Manner::Proper, Manner::Silent, Manner::Resetter],
         habits: &[Habit::Dialling],
         moves: Moves { dials: 1, ..CONNECTED },
         ..ECHO
