@@ -41,8 +41,8 @@ impl<const PURE: bool> World<PURE> {
     /// there was nothing left to do.
     pub fn run_steps(mut self, mut moves: Moves) -> Result<bool, Failure> {
         if moves.begins_connected {
-            self.choices.freeze();
             (0..self.plan.clients).for_each(|_| self.connect());
+            self.choices.freeze();
             self.turn()?;
             self.choices.thaw();
         }
