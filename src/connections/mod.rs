@@ -74,7 +74,7 @@ const INPUT: Interest = Interest::READABLE;
 /// When all connections have ended, tables that have held more than these give their memory back.
 const SLOTS_KEPT: usize = 256;
 
-/// The address space of the table of slots. Memory is taken page by page as slots are used, and the
+/// The address space of the table of slots, unless it is small anyway. Memory is taken page by page as slots are used, and the
 /// table is never copied while it grows. An allocation of more than 32 MiB goes back to the system when it is dropped,
 /// whatever the allocator of glibc has seen before; see mallopt(3), M_MMAP_THRESHOLD.
 const TABLE_BYTES: usize = if cfg!(target_os = "linux") { 33 << 20 } else { 0 };
@@ -90,7 +90,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         handle: Handle<P::Message>,
     ) -> Self {
         Self {
-            slots: table(),
+            slots: table(capacity),
             ready: VecDeque::new(),
             ended: Vec::new(),
             deadlines: Deadlines::new(now),
@@ -322,7 +322,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         self.count_open();
         if self.slots.is_empty() && mem::take(&mut self.slots_used) > SLOTS_KEPT {
-            self.slots = table();
+            self.slots = table(self.capacity);
             self.ready.shrink_to_fit();
             self.ended.shrink_to_fit();
             self.due.shrink_to_fit();
@@ -383,8 +383,9 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 }
 
 /// An empty table of slots.
-fn table<P: Protocol, T: Transport>() -> Slab<Slot<P, T>> {
-    Slab::with_capacity(TABLE_BYTES / size_of::<Slot<P, T>>())
+fn table<P: Protocol, T: Transport>(capacity: usize) -> Slab<Slot<P, T>> {
+    let slots = if capacity <= SLOTS_KEPT { capacity } else { TABLE_BYTES / size_of::<Slot<P, T>>() };
+    Slab::with_capacity(slots)
 }
 
 /// Watches for room to write only while output waits for it.
