@@ -33,6 +33,11 @@ impl Deadlines {
         Self { epoch, heap: Vec::new(), positions: Vec::new() }
     }
 
+    /// The same, with room for so many slots: address space, of which pages are taken as they are used.
+    pub fn with_capacity(epoch: Instant, slots: usize) -> Self {
+        Self { epoch, heap: Vec::with_capacity(slots), positions: Vec::with_capacity(slots) }
+    }
+
     /// The number of slots that have a deadline.
     pub fn len(&self) -> usize {
         self.heap.len()

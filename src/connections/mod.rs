@@ -74,6 +74,9 @@ const INPUT: Interest = Interest::READABLE;
 /// When all connections have ended, tables that have held more than these give their memory back.
 const SLOTS_KEPT: usize = 256;
 
+/// Deadlines of so many slots have their place from the beginning: a list that grows leaves holes in the heap.
+const SLOTS_RESERVED: usize = 1 << 16;
+
 /// The address space of the table of slots, unless it is small anyway. Memory is taken page by page as slots are used, and the
 /// table is never copied while it grows. An allocation of more than 32 MiB goes back to the system when it is dropped,
 /// whatever the allocator of glibc has seen before; see mallopt(3), M_MMAP_THRESHOLD.
@@ -93,7 +96,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             slots: table(capacity),
             ready: VecDeque::new(),
             ended: Vec::new(),
-            deadlines: Deadlines::new(now),
+            deadlines: Deadlines::with_capacity(now, capacity.min(SLOTS_RESERVED)),
             due: Vec::new(),
             shared: Shared::new(now, limits, counters, handle),
             capacity: capacity.min(connection_id::RESERVED_INDEX),
