@@ -31,6 +31,7 @@ use std::{
 use choices::Choices;
 use kernel::{CHOICES, Planned};
 use protocol::hush_planned_panics;
+use stage::Failure;
 use world::{Outcome, Plan};
 
 /// Schedules of an ordinary run: fewer where the code is not optimized.
@@ -42,8 +43,12 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn run(seed: u64, is_verbose: bool) -> Outcome {
-    let schedule = AssertUnwindSafe(|| world::run_seed(seed, is_verbose));
-    match panic::catch_unwind(schedule) {
+    of_seed(seed, || world::run_seed(seed, is_verbose))
+}
+
+/// What the schedule of this seed comes to. It names its seed if it fails or panics.
+fn of_seed<R>(seed: u64, schedule: impl FnOnce() -> Result<R, Failure>) -> R {
+    match panic::catch_unwind(AssertUnwindSafe(schedule)) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => panic!("seed {seed}: {failure} (replay it with ECHOLOOP_SEED={seed})"),
         Err(_) => panic!("seed {seed}: a panic, see above (replay it with ECHOLOOP_SEED={seed})"),
@@ -106,10 +111,7 @@ fn random_relays_break_no_invariant() {
     };
     let mut passed_on = 0;
     for seed in seeds {
-        match relays::run_seed(seed) {
-            Ok(bytes) => passed_on += bytes,
-            Err(failure) => panic!("seed {seed}: {failure} (replay it with ECHOLOOP_SEED={seed})"),
-        }
+        passed_on += of_seed(seed, || relays::run_seed(seed));
     }
     println!("{schedules} schedules, {passed_on} bytes passed on");
     assert!(passed_on > 0);

@@ -151,6 +151,7 @@ pub struct Simulated<const PURE: bool> {
     messages_left: u8,
     has_dialled: bool,
     timer_due: Option<Instant>,
+    has_finished: bool,
     witness: Option<Witness>,
 }
 
@@ -167,6 +168,7 @@ impl<const PURE: bool> Simulated<PURE> {
             messages_left: MESSAGES_EACH,
             has_dialled: false,
             timer_due: None,
+            has_finished: false,
             witness: None,
         }
     }
@@ -195,8 +197,17 @@ impl<const PURE: bool> Simulated<PURE> {
         self.timer_due = self.witness.as_ref().map(|witness| witness.now() + DELAY);
     }
 
+    fn finish(&mut self, cx: &mut Context<'_, Note>) {
+        self.has_finished = true;
+        cx.finish();
+    }
+
     fn enter(&mut self, callback: Callback) {
         self.note_entry();
+        // Messages still come, and the end does.
+        if self.has_finished && !matches!(callback, Callback::Message | Callback::Close) {
+            self.record.borrow_mut().violations.push(format!("{callback:?} after it has finished"));
+        }
         self.panic_if_in(callback);
     }
 
@@ -312,7 +323,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
             Habit::FinishAfter(n) => {
                 self.echo(input, cx);
                 if self.echoed() >= n {
-                    cx.finish();
+                    self.finish(cx);
                 }
             }
             Habit::ShutdownAfter(n) => {
@@ -375,7 +386,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.record.borrow_mut().eof = true;
         self.write_kept(cx);
         self.echo(rest, cx);
-        cx.finish();
+        self.finish(cx);
         self.leave(cx);
     }
 
@@ -391,7 +402,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
             _ => {
                 self.check(Witness::idle);
                 self.record.borrow_mut().was_idle = true;
-                cx.finish();
+                self.finish(cx);
             }
         }
         self.leave(cx);
@@ -430,7 +441,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         let never_pauses = self.habit == Habit::Echo;
         self.check(|witness| witness.drain(never_pauses));
         self.enter(Callback::Drain);
-        cx.finish();
+        self.finish(cx);
         self.leave(cx);
     }
 

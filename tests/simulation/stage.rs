@@ -39,7 +39,11 @@ impl<P: Protocol> Stage<P> {
         let counters = Arc::new(Counters::default());
         let waker: Box<dyn Wake> = Box::new(());
         let (handle, mut mailboxes) = channel(limits.mailbox_capacity, vec![(waker, Arc::clone(&counters))]);
-        let listeners = kernel.borrow().listeners.len();
+        let listeners = {
+            let mut kernel = kernel.borrow_mut();
+            (kernel.capacity, kernel.dials_most) = (capacity, limits.accept_burst);
+            kernel.listeners.len()
+        };
         let parts = Parts {
             worker: 0,
             system: SimSystem::new(kernel),
@@ -93,11 +97,25 @@ impl<P: Protocol> Stage<P> {
     /// One turn of the loop, and what must hold after each.
     pub fn turn(&mut self) -> Result<(), Failure> {
         let Some(event_loop) = &mut self.event_loop else { return Ok(()) };
+        let freed = self.kernel.borrow().freed;
         self.has_failed = event_loop.turn().is_err();
         if self.has_failed || event_loop.is_finished() {
             self.event_loop.take().expect("it is there").finish();
         }
+        if self.kernel.borrow().freed > freed {
+            self.check_retry()?;
+        }
         self.check()
+    }
+
+    /// What was closed may be what accepting waits for.
+    fn check_retry(&self) -> Result<(), Failure> {
+        let Some(event_loop) = &self.event_loop else { return Ok(()) };
+        let can_accept = event_loop.connections().has_room_for_clients();
+        if can_accept && self.kernel.borrow().has_failed_backlog() && event_loop.next_wait() != Wait::No {
+            return Err("a connection was closed, and it does not try to accept again".to_owned());
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -109,7 +127,8 @@ impl<P: Protocol> Stage<P> {
         if kernel.open != live {
             return Err(format!("{} descriptors are open for {live} connections", kernel.open));
         }
-        if let Some(violation) = kernel.listeners.iter().find_map(|backlog| backlog.violation.as_ref()) {
+        let of_listeners = kernel.listeners.iter().find_map(|backlog| backlog.violation.as_ref());
+        if let Some(violation) = kernel.violation.as_ref().or(of_listeners) {
             return Err(violation.clone());
         }
         if self.is_finished() && kernel.is_listening() {

@@ -90,6 +90,14 @@ pub struct Kernel {
     pub stray_events: Vec<Token>,
     /// When the server was told to drain.
     pub drain_ordered: Option<Instant>,
+    /// Connections that the server may have at once.
+    pub capacity: usize,
+    /// Outbound connections that callbacks may have begun in one turn.
+    pub dials_most: usize,
+    dials_in_turn: usize,
+    /// Watched sockets that the server has closed.
+    pub freed: u64,
+    pub violation: Option<String>,
 }
 
 /// The kernel's side of a listening socket.
@@ -230,6 +238,11 @@ impl Kernel {
             sockets: Vec::new(),
             stray_events: Vec::new(),
             drain_ordered: None,
+            capacity: usize::MAX,
+            dials_most: usize::MAX,
+            dials_in_turn: 0,
+            freed: 0,
+            violation: None,
             listeners: (0..listeners).map(|_| Backlog { is_armed: true, ..Backlog::default() }).collect(),
         }))
     }
@@ -290,6 +303,12 @@ impl Kernel {
     /// Whether clients wait in a backlog.
     pub fn has_waiting(&self) -> bool {
         self.listeners.iter().any(|backlog| !backlog.is_closed && !backlog.waiting.is_empty())
+    }
+
+    /// Whether clients wait in a backlog to which no event will call the server back.
+    pub fn has_failed_backlog(&self) -> bool {
+        let mut backlogs = self.listeners.iter();
+        backlogs.any(|backlog| !backlog.is_closed && backlog.has_failed && !backlog.waiting.is_empty())
     }
 
     pub fn is_listening(&self) -> bool {

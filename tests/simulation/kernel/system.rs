@@ -50,6 +50,7 @@ impl System for SimSystem {
         let kernel = &mut *self.kernel.borrow_mut();
         self.events.clear();
         kernel.calls += 1;
+        kernel.dials_in_turn = 0;
         if let Some((error, _)) = kernel.planned_error(Call::Wait) {
             if error == ErrorKind::Interrupted {
                 // A signal: no events, and no error.
@@ -93,6 +94,10 @@ impl System for SimSystem {
     fn connect(&mut self, peer: &Peer<'_>) -> io::Result<FakeTransport> {
         let kernel = &mut *self.kernel.borrow_mut();
         kernel.calls += 1;
+        kernel.dials_in_turn += usize::from(peer.requested_by.is_some());
+        if kernel.dials_in_turn > kernel.dials_most {
+            kernel.violation = Some(format!("{} connections begun in one turn", kernel.dials_in_turn));
+        }
         if let Some((error, _)) = kernel.planned_error(Call::Connect) {
             return Err(error.into());
         }
@@ -160,6 +165,9 @@ impl Accept for FakeListener {
     fn accept(&mut self) -> io::Result<(FakeTransport, Address)> {
         let kernel = &mut *self.kernel.borrow_mut();
         kernel.calls += 1;
+        if kernel.open >= kernel.capacity {
+            kernel.violation = Some(format!("it accepts with {} sockets open", kernel.open));
+        }
         if let Some((error, _)) = kernel.planned_error(Call::Accept) {
             kernel.listeners[self.position].has_failed = true;
             return Err(error.into());

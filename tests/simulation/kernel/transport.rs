@@ -327,9 +327,11 @@ impl Drop for FakeTransport {
             // An ordinary close sends FIN behind what is queued in the kernel.
             socket.outbound_fin = true;
         }
+        let was_watched = socket.id.is_some();
         drop(socket);
         let mut kernel = self.kernel.borrow_mut();
         kernel.open -= 1;
+        kernel.freed += u64::from(was_watched);
         kernel.progress += 1;
     }
 }
