@@ -796,3 +796,78 @@ fn what_a_handle_sends_to_all_and_then_to_one_comes_in_that_order() {
     net.run();
     assert_eq!(client.received(), b"all one");
 }
+
+#[test]
+fn messages_of_one_connection_to_another_come_in_their_order() {
+    let stage = Stage::new();
+    let (first, second) = (stage.client(), stage.client());
+    let id = second.id().unwrap();
+    first.message(act(move |cx| {
+        for digit in [b"1", b"2", b"3"] {
+            let says_it = act(move |cx| {
+                cx.write(digit);
+            });
+            assert!(cx.send(id, says_it).is_ok());
+        }
+    }));
+    assert_eq!(second.received(), b"123");
+}
+
+#[test]
+fn free_places_go_to_the_listeners_in_turn() {
+    let config = Config { max_connections: Some(1), ..Config::default() };
+    let stage = Stage::with_config(config);
+    let mut open = stage.client();
+    let mut waiting = [0, 0, 0, 1, 1, 1].map(|position| stage.net.client().listener(position).connect());
+    let mut served = Vec::new();
+    for _ in 0..waiting.len() {
+        open.reset();
+        let next = waiting.iter().position(Client::is_open).expect("a place is free");
+        served.push(next);
+        open = waiting[next].clone();
+        // It does not count again.
+        waiting[next] = stage.net.client().listener(next / 3).connect();
+    }
+    let of_second = served.iter().filter(|&&number| number >= 3).count();
+    assert_eq!(of_second, 3, "{served:?}");
+}
+
+#[test]
+fn nobody_dials_for_one_who_has_ended() {
+    let config = Config { max_connections: Some(2), ..Config::default() };
+    let stage = Stage::with_config(config);
+    let (first, second) = (stage.client(), stage.client());
+    first.message(act(|cx| assert!(cx.connect(upstream(), 1).is_ok())));
+    assert!(stage.net.next_connect().is_none(), "there is no room");
+    first.reset();
+    assert!(stage.net.next_connect().is_none());
+    assert!(second.is_open());
+}
+
+#[test]
+fn clients_do_not_take_the_room_that_a_wanted_connection_waits_for() {
+    let config = Config { max_connections: Some(3), ..Config::default() };
+    let stage = Stage::with_config(config);
+    let (first, second) = (stage.client(), stage.client());
+    let id = second.id().unwrap();
+    // What comes by mail comes after the connections of the turn were begun, and before clients are accepted.
+    let ask = act(move |cx| {
+        assert!(cx.send(id, act(|cx| assert!(cx.connect(upstream(), 1).is_ok()))).is_ok());
+    });
+    assert!(stage.net.handle().send(first.id().unwrap(), ask).is_ok());
+    let client = stage.net.connect();
+    assert!(stage.net.next_connect().is_some());
+    assert_eq!(client.id(), None);
+}
+
+#[test]
+fn a_loop_does_not_end_while_requests_wait() {
+    let config = Config { accept_limit: Some(1), event_batch: 1, ..Config::default() };
+    let stage = Stage::with_config(config);
+    let client = stage.client();
+    for label in [REFUSED, REFUSED, 1] {
+        stage.net.handle().connect(upstream(), label).unwrap();
+    }
+    client.reset();
+    assert_eq!(stage.net.next_connect().expect("it is asked for").label(), 1);
+}
