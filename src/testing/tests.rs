@@ -1,7 +1,7 @@
 //! Every rule of the kit, most of them with a protocol that does what the test tells it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -870,4 +870,45 @@ fn a_loop_does_not_end_while_requests_wait() {
     }
     client.reset();
     assert_eq!(stage.net.next_connect().expect("it is asked for").label(), 1);
+}
+
+#[test]
+fn connections_that_are_wanted_are_begun_a_burst_at_a_time() {
+    const WANTED: u64 = 100;
+    /// Notes in each turn how many have been begun.
+    struct Watch {
+        begun: Rc<Cell<u64>>,
+        seen: Rc<RefCell<Vec<u64>>>,
+    }
+    impl Protocol for Watch {
+        type Message = ();
+
+        fn on_data(&mut self, _: &mut Input<'_>, cx: &mut Context<'_>) {
+            for label in 0..WANTED {
+                assert!(cx.connect(upstream(), label).is_ok());
+            }
+            cx.set_timer(0, Duration::ZERO);
+        }
+
+        fn on_timeout(&mut self, _: Timeout, cx: &mut Context<'_>) {
+            self.seen.borrow_mut().push(self.begun.get());
+            if self.begun.get() < WANTED {
+                cx.set_timer(0, Duration::ZERO);
+            }
+        }
+    }
+    let (begun, seen) = (Rc::<Cell<u64>>::default(), Rc::<RefCell<Vec<u64>>>::default());
+    let config = Config { accept_burst: 3, ..Config::default() };
+    let net = Loop::with_config(config, {
+        let (begun, seen) = (Rc::clone(&begun), Rc::clone(&seen));
+        move |peer| {
+            let is_wanted = matches!(peer.origin, Origin::Connect(_));
+            begun.set(begun.get() + u64::from(is_wanted));
+            Some(Watch { begun: Rc::clone(&begun), seen: Rc::clone(&seen) })
+        }
+    });
+    net.connect().send("go");
+    assert_eq!(begun.get(), WANTED);
+    let seen = seen.borrow();
+    assert!(seen.windows(2).all(|turns| turns[1] - turns[0] <= 3), "{seen:?}");
 }
