@@ -14,6 +14,7 @@
 
 mod choices;
 mod client;
+mod dials;
 mod exhaustive;
 mod kernel;
 mod protocol;

@@ -24,7 +24,7 @@ pub use self::{
 use crate::{
     choices::Choices,
     client::{Manner, Seen},
-    kernel::{FAR, Faults, Kernel, Planned, SharedKernel},
+    kernel::{FAR, Faults, Kernel, Nature, Planned, SharedKernel},
     protocol::{Broadcast, Habit, Note, SharedNeighbours, Simulated},
     stage::{Failure, Stage},
 };
@@ -71,6 +71,14 @@ pub fn run_script(seed: u64, planned: Option<Planned>, is_verbose: bool) -> Resu
     let mut plan = Plan::script(&choices);
     plan.nature.planned = planned;
     run(plan, choices, is_verbose)
+}
+
+/// The same with connections that ask for others.
+pub fn run_dials(seed: u64, planned: Option<Planned>) -> Result<Outcome, Failure> {
+    let choices = Choices::seeded(seed);
+    let plan = Plan { is_pure: false, habits: vec![Habit::Dialling, Habit::Echo], ..Plan::script(&choices) };
+    let nature = Nature { planned, ..plan.nature };
+    run(Plan { nature, ..plan }, choices, false)
 }
 
 pub fn run(plan: Plan, choices: Choices, is_verbose: bool) -> Result<Outcome, Failure> {
