@@ -912,3 +912,19 @@ fn connections_that_are_wanted_are_begun_a_burst_at_a_time() {
     let seen = seen.borrow();
     assert!(seen.windows(2).all(|turns| turns[1] - turns[0] <= 3), "{seen:?}");
 }
+
+#[test]
+fn what_is_asked_for_behind_the_mailbox_wakes_the_loop_again() {
+    let client = Stage::new().client();
+    client.message(act(|cx| {
+        // Mail is dealt with when the mailbox of the turn has been read.
+        let by_mail = act(|cx| {
+            let hello = act(|cx| {
+                cx.write(b"hello");
+            });
+            assert!(cx.handle().send(cx.id(), hello).is_ok());
+        });
+        assert!(cx.send(cx.id(), by_mail).is_ok());
+    }));
+    assert_eq!(client.received(), b"hello");
+}

@@ -76,7 +76,10 @@ pub fn run_script(seed: u64, planned: Option<Planned>, is_verbose: bool) -> Resu
 /// The same with connections that ask for others.
 pub fn run_dials(seed: u64, planned: Option<Planned>) -> Result<Outcome, Failure> {
     let choices = Choices::seeded(seed);
-    let plan = Plan { is_pure: false, habits: vec![Habit::Dialling, Habit::Echo], ..Plan::script(&choices) };
+    let habits = vec![Habit::Dialling, Habit::Echo];
+    // Who has gone is told nothing.
+    let manners = vec![Manner::Silent];
+    let plan = Plan { is_pure: false, habits, manners, ..Plan::script(&choices) };
     let nature = Nature { planned, ..plan.nature };
     run(Plan { nature, ..plan }, choices, false)
 }
