@@ -104,7 +104,8 @@ pub struct Config {
     /// is still in flight can arrive. Default 250 ms.
     pub drain_silence: Duration,
     /// In a drain, a connection that goes on talking ends after this long too, at the first moment when everything that
-    /// it sent is answered. One that never comes to such a moment is reset at `drain_timeout`. Default 2 s.
+    /// it sent is answered; but not one that does not receive as fast as it is sent to: it may have sent more than has
+    /// come, and must be silent first. One that never comes to such a moment is reset at `drain_timeout`. Default 2 s.
     pub drain_patience: Duration,
     /// How long an outbound connection may take to be made. Default 10 s.
     pub connect_timeout: Option<Duration>,

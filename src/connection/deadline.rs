@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, halves::RecvHalf, shared::Shared, state::State};
+use super::{Connection, drain::DrainStage, halves::RecvHalf, shared::Shared, state::State};
 use crate::{
     close_reason::CloseReason,
     config::Config,
@@ -34,6 +34,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         // What has come and was not announced yet is to be dealt with before the protocol is told.
         self.ready.insert(Readiness::READ);
         self.deadline_moved = true;
+        if self.state == State::Echoing {
+            self.drain = DrainStage::UntoldUntilSilent;
+        }
     }
 
     /// Does what is due at `shared.now`. A deadline counts only after the socket was tried
@@ -119,7 +122,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             // It is not caught up.
             return;
         }
-        self.told_drain = true;
+        self.drain = DrainStage::Told;
         let requests = self.call(shared, |protocol, cx| protocol.on_drain(cx));
         self.apply(shared, requests, &[], CloseReason::Drained);
     }
@@ -158,7 +161,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     fn drain_deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
         let drain = shared.drain?;
-        if self.told_drain || !(self.recv.matters() || self.send.is_open()) {
+        if self.drain == DrainStage::Told || !(self.recv.matters() || self.send.is_open()) {
             return None;
         }
         // A stream that is passed on is not ended in its middle: what still flows is reset in the end, not finished.
@@ -171,7 +174,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             State::Reading | State::HalfClosed if self.waits_for_partner() => None,
             State::Reading | State::HalfClosed => earliest(
                 after(self.last_activity, Some(shared.limits.drain_silence)),
-                unless_relayed(drain.patience_ends),
+                unless_relayed(drain.patience_ends).filter(|_| self.drain == DrainStage::Untold),
             ),
             // Somebody's client may wait for it.
             State::Connecting if self.has_requester() => drain.finish_by,

@@ -20,6 +20,18 @@ pub struct Drain {
     pub deadline: Option<Instant>,
 }
 
+/// How far the drain has come with one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DrainStage {
+    /// Its protocol is to be told.
+    Untold,
+    /// The same, but not before a silence: its peer did not take all output at once, so its own system may hold back
+    /// what it has sent, and a moment with nothing to read is no sign that all has come.
+    UntoldUntilSilent,
+    /// Its protocol was told.
+    Told,
+}
+
 impl Drain {
     /// A drain that begins now.
     pub fn begin(now: Instant, limits: &Config) -> Self {

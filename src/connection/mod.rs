@@ -25,6 +25,7 @@ use std::{
 
 use self::{
     bulk::Bulk,
+    drain::DrainStage,
     halves::{RecvHalf, SendHalf},
     queue::Queue,
     shared::Shared,
@@ -61,8 +62,7 @@ pub struct Connection<P, T: Transport> {
     throttled: bool,
     /// The protocol waits for `on_writable`.
     awaits_writable: bool,
-    /// The protocol was told of the drain.
-    told_drain: bool,
+    drain: DrainStage,
     /// The deadline may be earlier than it was when it was last armed.
     deadline_moved: bool,
     /// How much it has sent in bulk lately, see `bulk`.
@@ -117,7 +117,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             },
             throttled: false,
             awaits_writable: false,
-            told_drain: false,
+            drain: DrainStage::Untold,
             deadline_moved: true,
             bulk: Bulk::default(),
             protocol,

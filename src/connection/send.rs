@@ -9,6 +9,7 @@ use super::{
     Connection,
     bulk::cost_of_move,
     disconnect::reason_of,
+    drain::DrainStage,
     halves::SendHalf,
     queue::Queue,
     shared::{OUTPUT_CAPACITY_KEPT, Shared},
@@ -123,7 +124,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 self.last_activity = shared.now;
                 shared.counters.bytes_sent.add(n);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.remove(Readiness::WRITE),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ready.remove(Readiness::WRITE);
+                if shared.drain.is_some() && self.drain == DrainStage::Untold {
+                    self.drain = DrainStage::UntoldUntilSilent;
+                }
+            }
             Err(error) => self.break_send(&error, unqueued, shared),
         }
     }

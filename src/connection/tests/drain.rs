@@ -57,6 +57,25 @@ fn input_that_was_not_dealt_with_is_never_answered_with_fin() {
 }
 
 #[test]
+fn a_peer_that_was_slow_to_receive_must_be_silent_before_it_is_let_go() {
+    let limits = Config { high_water_bytes: 10, low_water_bytes: 4, ..Config::default() };
+    let (mut world, peer) = World::with_one(limits, 0);
+    world.data(&peer, &[b'x'; 20]);
+    world.begin_drain();
+    world.pass(seconds(10));
+    // Now it receives, and its own system sends what it has held back, bit by bit.
+    world.make_room(&peer, 1000);
+    for _ in 0..10 {
+        world.pass(Duration::from_millis(249));
+        assert!(!peer.calls().contains(&"shutdown".to_owned()));
+        world.data(&peer, b"held back");
+    }
+    world.pass(Duration::from_millis(250));
+    assert!(peer.calls().contains(&"shutdown".to_owned()));
+    assert_eq!(peer.sent().len(), 110);
+}
+
+#[test]
 fn a_peer_that_never_lets_the_server_catch_up_is_reset_at_the_drain_deadline() {
     let limits = Config { high_water_bytes: 10, low_water_bytes: 4, ..Config::default() };
     let (mut world, peer) = World::with_one(limits, 0);
