@@ -928,3 +928,19 @@ fn what_is_asked_for_behind_the_mailbox_wakes_the_loop_again() {
     }));
     assert_eq!(client.received(), b"hello");
 }
+
+#[test]
+fn a_mailbox_that_holds_more_than_a_turn_takes_is_read_to_its_end() {
+    let stage = Stage::with_config(Config { event_batch: 1, ..Config::default() });
+    let client = stage.client();
+    let id = client.id().unwrap();
+    for n in 0..5_u8 {
+        let write = act(move |cx| {
+            cx.write(&[n]);
+        });
+        assert!(stage.net.handle().send(id, write).is_ok());
+    }
+    // Nothing else wakes the loop.
+    stage.net.run();
+    assert_eq!(client.received(), [0, 1, 2, 3, 4]);
+}
