@@ -15,6 +15,8 @@ use crate::{address::Address, stats::Counters, system::Accept};
 pub(crate) struct Listener<A> {
     socket: A,
     gate: Gate,
+    /// How many connections may still be accepted.
+    left: u64,
     /// Connections that were lost in a row before they could be accepted.
     lost_in_row: usize,
     last_complaint: Option<Instant>,
@@ -53,7 +55,7 @@ const LOST_IN_ROW_MAX: usize = 64;
 impl<A: Accept> Listener<A> {
     /// A listener whose backlog may already hold clients.
     pub(crate) const fn new(socket: A) -> Self {
-        Self { socket, gate: Gate::Ready, lost_in_row: 0, last_complaint: None }
+        Self { socket, gate: Gate::Ready, left: u64::MAX, lost_in_row: 0, last_complaint: None }
     }
 
     /// Notes an event, or another cause to look into the backlog.
@@ -68,13 +70,19 @@ impl<A: Accept> Listener<A> {
         self.gate = Gate::Ready;
     }
 
+    /// Accepts no more than so many connections from now on.
+    pub(crate) const fn set_limit(&mut self, connections: u64) {
+        self.left = connections;
+    }
+
     /// Whether an attempt is due.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
-        match self.gate {
-            Gate::Waiting => false,
-            Gate::Ready => true,
-            Gate::Retry(at) => at <= now,
-        }
+        self.left > 0
+            && match self.gate {
+                Gate::Waiting => false,
+                Gate::Ready => true,
+                Gate::Retry(at) => at <= now,
+            }
     }
 
     /// When to try again if no event comes before.
@@ -85,9 +93,9 @@ impl<A: Accept> Listener<A> {
         }
     }
 
-    /// Whether the backlog was found empty.
+    /// Whether the backlog was found empty, or as many were accepted as may be.
     pub(crate) fn is_drained(&self) -> bool {
-        self.gate == Gate::Waiting
+        self.gate == Gate::Waiting || self.left == 0
     }
 
     /// Tries to accept one connection.
@@ -95,6 +103,7 @@ impl<A: Accept> Listener<A> {
         let error = match self.socket.accept() {
             Ok((transport, address)) => {
                 self.gate = Gate::Ready;
+                self.left = self.left.saturating_sub(1);
                 self.lost_in_row = 0;
                 return Attempt::Accepted(transport, address);
             }
@@ -302,6 +311,21 @@ mod tests {
         assert!(listener.is_drained() && !listener.is_ready(now));
         listener.set_ready();
         assert!(listener.is_ready(now));
+    }
+
+    #[test]
+    fn no_more_are_accepted_than_the_limit_says_and_then_the_backlog_counts_as_empty() {
+        let now = Instant::now();
+        let mut listener = listener([Ok(1), Ok(2), Ok(3)]);
+        listener.set_limit(2);
+        for n in [1, 2] {
+            assert!(listener.is_ready(now) && !listener.is_drained());
+            let Attempt::Accepted(accepted, _) = listener.accept(now, &Counters::default()) else {
+                panic!("there are three")
+            };
+            assert_eq!(accepted, n);
+        }
+        assert!(!listener.is_ready(now) && listener.is_drained());
     }
 
     #[cfg(unix)]

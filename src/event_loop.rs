@@ -256,13 +256,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         // The turn may have begun a while ago, and the drain deadline must not come early by it.
         self.read_clock();
         self.connections.begin_drain();
-        // Clients that are in the backlog now are served. Those that come later are not counted on.
-        let mut in_backlogs = 0;
+        // Clients that are in the backlog now are served. Those that come later are not counted on, and must not take
+        // the places of others.
         for listener in self.listeners.iter_mut().flatten() {
             listener.retry();
-            in_backlogs += u64::from(self.limits.backlog) + 1;
+            listener.set_limit(u64::from(self.limits.backlog) + 1);
         }
-        self.accepts_left = self.accepts_left.min(in_backlogs);
     }
 
     fn abort(&mut self) {

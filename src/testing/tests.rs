@@ -944,3 +944,19 @@ fn a_mailbox_that_holds_more_than_a_turn_takes_is_read_to_its_end() {
     stage.net.run();
     assert_eq!(client.received(), [0, 1, 2, 3, 4]);
 }
+
+#[test]
+fn latecomers_in_a_drain_take_no_place_from_those_who_waited() {
+    let config = Config { backlog: 1, max_connections: Some(4), ..Config::default() };
+    let net = Loop::with_config(config, |_| Some(Echo));
+    let _first: Vec<_> = (0..4).map(|_| net.connect()).collect();
+    let waiting: Vec<_> = [0, 0, 1, 1].map(|listener| net.client().listener(listener).connect()).into();
+    net.drain();
+    let late = net.connect();
+    // All places come free at the same time: when those who have them neither send nor end.
+    net.advance(Duration::from_secs(6));
+    for client in &waiting {
+        assert!(client.id().is_some() && !client.was_reset());
+    }
+    assert!(late.was_reset());
+}
