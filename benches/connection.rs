@@ -74,6 +74,10 @@ impl Transport for FakeTransport {
         Ok(())
     }
 
+    fn unacknowledged(&self) -> Option<usize> {
+        None
+    }
+
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
         Ok(None)
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{address::Address, stats::Counters, system::Accept};
+use crate::{address::Address, complaints::Complaints, stats::Counters, system::Accept};
 
 /// A listening socket that never spins and never goes deaf.
 ///
@@ -19,7 +19,7 @@ pub(crate) struct Listener<A> {
     left: u64,
     /// Connections that were lost in a row before they could be accepted.
     lost_in_row: usize,
-    last_complaint: Option<Instant>,
+    complaints: Complaints,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +46,13 @@ pub(crate) enum Attempt<T> {
 /// How long to wait before accepting again when descriptors or memory ran out.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// How often at most a shortage is logged.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
-
 /// Losses in a row that are one client's bad luck each; more look like a fault that stays.
 const LOST_IN_ROW_MAX: usize = 64;
 
 impl<A: Accept> Listener<A> {
     /// A listener whose backlog may already hold clients.
     pub(crate) const fn new(socket: A) -> Self {
-        Self { socket, gate: Gate::Ready, left: u64::MAX, lost_in_row: 0, last_complaint: None }
+        Self { socket, gate: Gate::Ready, left: u64::MAX, lost_in_row: 0, complaints: Complaints::new() }
     }
 
     /// Notes an event, or another cause to look into the backlog.
@@ -126,17 +123,11 @@ impl<A: Accept> Listener<A> {
                 counters.accept_exhausted.add(1);
                 self.lost_in_row = 0;
                 self.gate = now.checked_add(RETRY_AFTER).map_or(Gate::Ready, Gate::Retry);
-                self.complain(&error, now);
+                if self.complaints.is_due(now) {
+                    log::warn!("cannot accept: {error}; clients wait in the backlog");
+                }
                 Attempt::Pause
             }
-        }
-    }
-
-    fn complain(&mut self, error: &io::Error, now: Instant) {
-        let recently = |at: Instant| now.saturating_duration_since(at) < COMPLAIN_EVERY;
-        if !self.last_complaint.is_some_and(recently) {
-            self.last_complaint = Some(now);
-            log::warn!("cannot accept: {error}; clients wait in the backlog");
         }
     }
 }
@@ -286,20 +277,6 @@ mod tests {
         assert_eq!(accept_all(&mut listener, Instant::now(), &counters), [1]);
         assert!(listener.retry_at().is_some(), "one more than what is bad luck");
         assert_eq!(counters.accept_aborted.get(), 2 * LOST_IN_ROW_MAX as u64);
-    }
-
-    #[test]
-    fn a_shortage_that_stays_is_logged_once_a_second() {
-        let begin = Instant::now();
-        let mut listener = listener((0..9).map(|_| Err(ErrorKind::OutOfMemory.into())));
-        let mut logged_at = |millis| {
-            let now = begin + Duration::from_millis(millis);
-            accept_all(&mut listener, now, &Counters::default());
-            listener.last_complaint.expect("there was a complaint") - begin
-        };
-        for (millis, logged) in [(0, 0), (500, 0), (999, 0), (1000, 1000), (1999, 1000), (2000, 2000)] {
-            assert_eq!(logged_at(millis), Duration::from_millis(logged));
-        }
     }
 
     #[test]

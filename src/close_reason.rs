@@ -2,10 +2,11 @@
 
 use std::{fmt, io};
 
-/// How a connection ended: who ended it, and whether everything owed to the peer was handed over.
+/// How a connection ended: who ended it, and whether everything owed to the peer was delivered.
 ///
-/// "Owed" is what a protocol wrote (an echo server: what it read). "Handed over" means that the
-/// operating system took it, with the FIN behind it; see [`is_complete`](Self::is_complete).
+/// *Owed* is what a protocol wrote (an echo server: what it read). *Delivered* means that the peer's system has
+/// acknowledged it, with the FIN behind it. Linux and Apple's systems can say that of TCP. Elsewhere, as on Windows and
+/// for Unix sockets, what our own system took counts as delivered; it goes on sending it when the socket is closed.
 ///
 /// ```
 /// use echoloop::{CloseReason, EndedBy};
@@ -17,30 +18,35 @@ use std::{fmt, io};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer sent its FIN first; everything owed was sent, then our FIN.
+    /// The peer sent its FIN first; everything owed was delivered, and our FIN.
     Peer,
-    /// The protocol finished first; everything was sent, then our FIN, and the peer's FIN came.
+    /// The protocol finished first; everything was delivered, and our FIN, and the peer's FIN came.
     Finished,
-    /// The idle deadline ended it; our FIN was sent and the peer's came.
+    /// The idle deadline ended it; everything was delivered, and our FIN, and the peer's FIN came.
     Idle,
-    /// A drain ended it; everything owed and our FIN were sent, and the peer's FIN came.
+    /// A drain ended it, or its protocol after it was told of the drain; everything was delivered, and our FIN, and the
+    /// peer's FIN came.
     Drained,
-    /// Everything was sent, then our FIN, but the peer did not end within the linger timeout.
+    /// Everything was delivered, and our FIN, but the peer did not end within the linger timeout, or before the end of
+    /// a drain.
     LingerTimeout,
-    /// Everything was sent, then our FIN; the peer neither sent a byte nor ended for the linger silence.
+    /// Everything was delivered, and our FIN; the peer neither sent a byte nor ended for the linger silence.
     LingerSilence,
-    /// Everything was sent, then our FIN; the peer went on sending more than the linger byte cap.
+    /// Everything was delivered, and our FIN; the peer went on sending more than the linger byte cap.
     LingerBytes,
-    /// The peer reset the connection, or was gone, while nothing was queued for it.
+    /// The peer reset the connection, or was gone, when everything owed to it was delivered.
     Reset,
-    /// The peer reset the connection, or was gone, while output was queued: those bytes are lost.
-    ResetUnsent,
-    /// The peer took no byte of the queued output for the write timeout: those bytes are lost.
+    /// The peer reset the connection, or was gone, before everything owed to it was delivered: the rest is lost.
+    ResetUndelivered,
+    /// The peer's system acknowledged nothing of what was owed for the write timeout: that is lost.
     WriteStall,
-    /// The drain deadline cut it off before everything owed was sent.
+    /// The drain deadline cut it off before everything owed was delivered.
     DrainTimeout,
-    /// The protocol or a [`Handle`](crate::Handle) aborted it.
+    /// The protocol aborted it.
     Aborted,
+    /// The operator aborted the server, [`Handle::abort`](crate::Handle::abort), or a drain began before an outbound
+    /// connection was made.
+    ServerAborted,
     /// A callback of the protocol panicked.
     Panicked,
     /// The protocol gave up on a peer that receives too slowly: [`Context::give_up`](crate::Context::give_up).
@@ -77,7 +83,7 @@ pub enum EndedBy {
 }
 
 /// The number of variants of [`CloseReason`], for the counters.
-pub(crate) const REASONS: usize = 20;
+pub(crate) const REASONS: usize = 21;
 
 impl CloseReason {
     /// Every reason once; the error kinds are placeholders. The order is that of the variants.
@@ -90,10 +96,11 @@ impl CloseReason {
         Self::LingerSilence,
         Self::LingerBytes,
         Self::Reset,
-        Self::ResetUnsent,
+        Self::ResetUndelivered,
         Self::WriteStall,
         Self::DrainTimeout,
         Self::Aborted,
+        Self::ServerAborted,
         Self::Panicked,
         Self::SlowReader,
         Self::RelayBroken,
@@ -104,7 +111,7 @@ impl CloseReason {
         Self::ConnectTimeout,
     ];
 
-    /// Whether everything owed to the peer, and our FIN behind it, was handed to the operating system.
+    /// Whether everything owed to the peer was delivered, and our FIN behind it.
     #[must_use]
     pub const fn is_complete(self) -> bool {
         match self {
@@ -116,10 +123,11 @@ impl CloseReason {
             | Self::LingerSilence
             | Self::LingerBytes => true,
             Self::Reset
-            | Self::ResetUnsent
+            | Self::ResetUndelivered
             | Self::WriteStall
             | Self::DrainTimeout
             | Self::Aborted
+            | Self::ServerAborted
             | Self::Panicked
             | Self::SlowReader
             | Self::RelayBroken
@@ -135,17 +143,20 @@ impl CloseReason {
     #[must_use]
     pub const fn ended_by(self) -> EndedBy {
         match self {
-            Self::Peer | Self::Reset | Self::ResetUnsent | Self::RelayBroken => EndedBy::Peer,
-            Self::Finished | Self::Panicked | Self::SlowReader | Self::InputLimit | Self::QueueLimit => {
-                EndedBy::Protocol
-            }
+            Self::Peer | Self::Reset | Self::ResetUndelivered | Self::RelayBroken => EndedBy::Peer,
+            Self::Finished
+            | Self::Aborted
+            | Self::Panicked
+            | Self::SlowReader
+            | Self::InputLimit
+            | Self::QueueLimit => EndedBy::Protocol,
             Self::Idle
             | Self::LingerTimeout
             | Self::LingerSilence
             | Self::LingerBytes
             | Self::WriteStall
             | Self::ConnectTimeout => EndedBy::Deadline,
-            Self::Drained | Self::DrainTimeout | Self::Aborted => EndedBy::Operator,
+            Self::Drained | Self::DrainTimeout | Self::ServerAborted => EndedBy::Operator,
             Self::Failed(_) | Self::ConnectFailed(_) => EndedBy::System,
         }
     }
@@ -162,10 +173,11 @@ impl CloseReason {
             Self::LingerSilence => "linger silence",
             Self::LingerBytes => "linger bytes",
             Self::Reset => "reset",
-            Self::ResetUnsent => "reset with output unsent",
+            Self::ResetUndelivered => "reset undelivered",
             Self::WriteStall => "write stall",
             Self::DrainTimeout => "drain timeout",
             Self::Aborted => "aborted",
+            Self::ServerAborted => "server aborted",
             Self::Panicked => "panicked",
             Self::SlowReader => "slow reader",
             Self::RelayBroken => "relay broken",
@@ -175,6 +187,11 @@ impl CloseReason {
             Self::ConnectFailed(_) => "connect failed",
             Self::ConnectTimeout => "connect timeout",
         }
+    }
+
+    /// The reason when so many bytes were lost by it.
+    pub(crate) const fn with_loss(self, undelivered: usize) -> Self {
+        if undelivered > 0 && matches!(self, Self::Reset) { Self::ResetUndelivered } else { self }
     }
 
     /// The place of this reason in [`Self::ALL`] and in the counters.
@@ -208,18 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_says_who_ended_it_and_whether_all_was_handed_over() {
+    fn every_reason_says_who_ended_it_and_whether_all_was_delivered() {
         use CloseReason as R;
         let ended_by = |who| CloseReason::ALL.into_iter().filter(move |reason| reason.ended_by() == who);
-        assert!(ended_by(EndedBy::Peer).eq([R::Peer, R::Reset, R::ResetUnsent, R::RelayBroken]));
+        assert!(ended_by(EndedBy::Peer).eq([R::Peer, R::Reset, R::ResetUndelivered, R::RelayBroken]));
         assert!(ended_by(EndedBy::Protocol).eq([
             R::Finished,
+            R::Aborted,
             R::Panicked,
             R::SlowReader,
             R::InputLimit,
             R::QueueLimit
         ]));
-        assert!(ended_by(EndedBy::Operator).eq([R::Drained, R::DrainTimeout, R::Aborted]));
+        assert!(ended_by(EndedBy::Operator).eq([R::Drained, R::DrainTimeout, R::ServerAborted]));
         assert_eq!(ended_by(EndedBy::Deadline).count() + ended_by(EndedBy::System).count(), 8);
         let complete = CloseReason::ALL.into_iter().filter(|reason| reason.is_complete());
         assert!(complete.eq(CloseReason::ALL.into_iter().take(7)));

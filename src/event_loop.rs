@@ -14,6 +14,7 @@ use crate::{
     accept::{Attempt, Listener},
     address::Address,
     close_reason::CloseReason,
+    complaints::Complaints,
     config::Config,
     connection::state::State,
     connection_id::{ConnectionId, WAKER, reserved, reserved_token},
@@ -62,6 +63,7 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     accepts_left: u64,
     now: Instant,
     mailbox_has_more: bool,
+    setup_complaints: Complaints,
     /// The listener that is served first in this turn.
     first_listener: usize,
 }
@@ -88,6 +90,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             limits,
             now,
             mailbox_has_more: false,
+            setup_complaints: Complaints::default(),
             first_listener: 0,
         };
         listeners.into_iter().try_for_each(|listener| event_loop.listen(listener))?;
@@ -129,7 +132,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// [`Error::Loop`] if the system fails the loop. Everything is then closed: the loop is finished.
     pub fn turn(&mut self) -> Result<(), Error> {
         if let Err(source) = self.wait() {
-            self.abort();
+            self.abort(CloseReason::Failed(source.kind()));
             // Those that were to have a turn leave the ready queue by it.
             self.connections.run_ready(&mut self.system);
             self.reap();
@@ -216,7 +219,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         match self.mailbox.order() {
             Order::Run => {}
             Order::Drain => self.begin_drain(),
-            Order::Abort => return self.abort(),
+            Order::Abort => return self.abort(CloseReason::ServerAborted),
         }
         self.mailbox_has_more = true;
         for _ in 0..self.limits.event_batch {
@@ -264,10 +267,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
     }
 
-    fn abort(&mut self) {
+    fn abort(&mut self, reason: CloseReason) {
         self.listeners.fill_with(|| None);
         self.mailbox_has_more = false;
-        self.connections.close_all(CloseReason::Aborted, &mut self.system);
+        self.connections.close_all(reason, &mut self.system);
         self.connections.refuse_mail();
     }
 
@@ -345,7 +348,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         };
         match self.connections.add(id, State::Reading, transport, protocol, &mut self.system) {
             Ok(()) => log::debug!("{id}: {address}, accepted by listener {position}"),
-            Err(error) => log::debug!("{address}: cannot be watched: {error}"),
+            Err(error) => {
+                log::debug!("{address}: cannot be watched: {error}");
+                if self.setup_complaints.is_due(self.now) {
+                    log::warn!("a client cannot be served: {error}; it is reset, and so are others like it");
+                }
+            }
         }
     }
 

@@ -107,6 +107,7 @@ mod accept;
 mod address;
 mod buffers;
 mod close_reason;
+mod complaints;
 mod config;
 mod connection;
 mod connection_id;

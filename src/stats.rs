@@ -79,8 +79,10 @@ counters! {
     bytes_sent,
     /// Bytes received after our end of the connection was finished, and discarded.
     bytes_discarded,
-    /// Bytes owed to a peer that were lost: after its reset, a deadline, an abort or a panic.
-    bytes_unsent,
+    /// Bytes owed to a peer that were lost: after its reset, a deadline, an abort or a panic. Those that were on their
+    /// way and not acknowledged by the peer's system count too, where the system knows; see
+    /// [`CloseReason::is_complete`].
+    bytes_undelivered,
     /// Panics in callbacks of the protocol.
     panics,
     /// Messages for connections that were gone when the loop came to deliver them.
@@ -112,15 +114,18 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} connections, {} bytes received, {} bytes sent, {} bytes unsent",
+            "{} connections, {} bytes received, {} bytes sent, {} bytes undelivered",
             self.closed_total() + self.open,
             self.bytes_received,
             self.bytes_sent,
-            self.bytes_unsent,
+            self.bytes_undelivered,
         )?;
-        for (position, (reason, count)) in self.close_reasons().enumerate() {
+        let never_begun = [("refused", self.refused), ("set-up failed", self.setup_failures)];
+        let reasons = self.close_reasons().map(|(reason, count)| (reason.name(), count));
+        let all = reasons.chain(never_begun.into_iter().filter(|&(_, count)| count > 0));
+        for (position, (name, count)) in all.enumerate() {
             let separator = if position == 0 { "; " } else { ", " };
-            write!(f, "{separator}{} {count}", reason.name())?;
+            write!(f, "{separator}{name} {count}")?;
         }
         Ok(())
     }
@@ -171,7 +176,7 @@ mod tests {
         assert_eq!(sum.closed_total(), 4);
         assert_eq!(
             sum.to_string(),
-            "4 connections, 0 bytes received, 0 bytes sent, 0 bytes unsent; idle 2, failed 2"
+            "4 connections, 0 bytes received, 0 bytes sent, 0 bytes undelivered; idle 2, failed 2"
         );
     }
 }

@@ -59,7 +59,7 @@ fn of_clients_mid_transfer_only_those_that_never_read_are_cut_off() {
     // waits for that client's end, and has nothing to cut off.
     let (cut_off, lingering) = (ended["drain timeout"], ended.get("linger timeout").copied().unwrap_or(0));
     assert_eq!(cut_off + lingering, STUCK, "{summary}");
-    assert!(!summary.contains(" 0 bytes unsent"), "{summary}");
+    assert!(!summary.contains(" 0 bytes undelivered"), "{summary}");
     let mut errors = String::new();
     stderr.read_to_string(&mut errors).unwrap();
     assert!(errors.ends_with(&format!("error: drain: {cut_off} cut off by the drain timeout\n")), "{errors}");
@@ -75,7 +75,7 @@ fn with_nobody_stuck_every_client_mid_transfer_is_ended_in_full() {
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
     let summary = server.line();
     assert!(summary.starts_with("201 connections, "), "{summary}");
-    assert!(summary.ends_with(" 0 bytes unsent; peer 1, drained 200"), "{summary}");
+    assert!(summary.ends_with(" 0 bytes undelivered; peer 1, drained 200"), "{summary}");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn once_serves_one_client_and_ends() {
     ping(&client, b"still served");
     assert!(finish(&client).is_empty());
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
-    let summary = "1 connections, 24 bytes received, 24 bytes sent, 0 bytes unsent; peer 1";
+    let summary = "1 connections, 24 bytes received, 24 bytes sent, 0 bytes undelivered; peer 1";
     assert_eq!(server.line(), summary);
 }
 

@@ -90,7 +90,7 @@ fn an_overlong_line_gets_the_replies_before_it_and_its_own_and_a_clean_end() {
     assert!(finish(&client).is_empty());
     server.wait_until_idle();
     let stats = server.drain();
-    assert_eq!((stats.closed(CloseReason::Finished), stats.bytes_unsent), (1, 0), "{stats}");
+    assert_eq!((stats.closed(CloseReason::Finished), stats.bytes_undelivered), (1, 0), "{stats}");
 }
 
 /// Sends every frame back.

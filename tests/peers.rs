@@ -160,7 +160,7 @@ fn a_reset_of_an_idle_connection_costs_only_itself() {
         eventually("the resets are noticed", || server.stats().open == 1);
     });
     let stats = expect_idle_resets(server, 10);
-    assert_eq!(stats.bytes_unsent, 0);
+    assert_eq!(stats.bytes_undelivered, 0);
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn a_reset_in_the_middle_of_a_transfer_costs_only_itself() {
         }
         eventually("the resets are noticed", || server.stats().open == 1);
     });
-    let stats = expect_cost(server, CloseReason::ResetUnsent, 3);
-    assert!(stats.bytes_unsent >= 3, "{stats}");
+    let stats = expect_cost(server, CloseReason::ResetUndelivered, 3);
+    assert!(stats.bytes_undelivered >= 3, "{stats}");
 }
 
 /// Closing with the echo unread makes the peer's kernel send the reset.
@@ -188,7 +188,7 @@ fn a_close_without_reading_is_a_reset_too() {
         drop(peer);
         eventually("the reset is noticed", || server.stats().open == 1);
     });
-    expect_cost(server, CloseReason::ResetUnsent, 1);
+    expect_cost(server, CloseReason::ResetUndelivered, 1);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_reset_behind_our_fin_costs_only_itself() {
         eventually("the reset is noticed", || server.stats().open == 1);
     });
     let stats = expect_idle_resets(server, 1);
-    assert_eq!(stats.bytes_unsent, 0);
+    assert_eq!(stats.bytes_undelivered, 0);
 }
 
 /// Echo that blocks its loop at the byte `B` until the test lets it go on.
@@ -275,7 +275,7 @@ fn a_peer_that_never_reads_is_cut_off_by_the_write_timeout_and_can_tell() {
         assert!(received.len() < sent.len());
     });
     let stats = expect_cost(server, CloseReason::WriteStall, 1);
-    assert!(stats.bytes_unsent > 0, "{stats}");
+    assert!(stats.bytes_undelivered > 0, "{stats}");
 }
 
 /// More than the buffers on the way hold.
@@ -305,7 +305,7 @@ fn a_truncated_reply_never_looks_whole() {
     eventually("the write stall", || server.stats().closed(CloseReason::WriteStall) == 1);
     assert!(read_to_reset(&peer).len() < MUCH);
     server.wait_until_idle();
-    assert!(server.stats().bytes_unsent > 0);
+    assert!(server.stats().bytes_undelivered > 0);
 }
 
 // Those that do not end after our FIN.
@@ -496,5 +496,5 @@ fn ten_thousand_that_connect_and_close_leave_nothing_behind() {
     let stats = server.last_stats();
     let expected = THREADS * EACH + 2;
     assert_eq!((stats.accepted, stats.closed(CloseReason::Peer)), (expected, expected), "{stats}");
-    assert_eq!((stats.closed_total(), stats.open, stats.bytes_unsent), (expected, 0, 0), "{stats}");
+    assert_eq!((stats.closed_total(), stats.open, stats.bytes_undelivered), (expected, 0, 0), "{stats}");
 }

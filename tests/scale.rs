@@ -32,7 +32,7 @@ fn of_many_connections_at_once_not_one_is_lost() {
     server.signal("TERM");
     let bytes = count * 2 * MESSAGE_BYTES;
     let summary = format!(
-        "{count} connections, {bytes} bytes received, {bytes} bytes sent, 0 bytes unsent; peer {count}"
+        "{count} connections, {bytes} bytes received, {bytes} bytes sent, 0 bytes undelivered; peer {count}"
     );
     assert_eq!(server.line(), summary);
     assert_eq!(server.wait(DEADLINE).code(), Some(0));

@@ -77,8 +77,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return self.nothing_moved(result.err(), shared);
         }
         *budget -= cost_of_move(n);
-        self.last_activity = shared.now;
-        shared.counters.bytes_received.add(n);
+        self.note_received(n, shared);
         self.note_bulk(n, shared);
         self.queue = Some(Box::new(Queue { pipe: Some(pooled), ..Queue::new(shared.now) }));
         self.set_state(self.state.queued());
@@ -94,7 +93,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             Some(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 // The kernel tells it once: to the read that follows this would look like an end.
-                self.break_send(&error, 0, shared);
+                self.break_send(&error, shared);
                 Fill::Nothing
             }
             Some(error) if error.kind() == ErrorKind::WouldBlock && self.is_drained_by_short_read() => {

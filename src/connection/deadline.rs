@@ -17,11 +17,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let own = match self.state {
             State::Connecting => after(self.last_activity, limits.connect_timeout),
             State::Reading => self.idle_deadline(limits),
-            State::Echoing => self.stall_deadline(limits),
+            State::Echoing => None,
             State::HalfClosed => earliest(self.idle_deadline(limits), self.linger_deadline(limits)),
             State::Closed(_) => return None,
         };
-        earliest(earliest(own, self.timer_deadline()), self.drain_deadline(shared))
+        let owed = earliest(self.stall_deadline(limits), self.look_deadline(limits));
+        let asked_for = earliest(self.timer_deadline(), self.drain_deadline(shared));
+        earliest(earliest(own, owed), asked_for)
     }
 
     /// Whether the deadline may have moved forward since the last call.
@@ -39,10 +41,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    /// Does what is due at `shared.now`. A deadline counts only after the socket was tried
-    /// once more: the loop may have been late, not the peer.
+    /// Does what is due at `shared.now`. A deadline counts only after the system was asked what is acknowledged, and
+    /// the socket was tried once more: the loop may have been late, not the peer.
     pub fn expire(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
         self.deadline_moved = true;
+        if self.depends_on_look(shared) {
+            self.look(shared.now, &shared.limits);
+            self.settle(shared);
+        }
         if !self.is_due(shared) {
             return;
         }
@@ -68,6 +74,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.deadline(shared).is_some_and(|at| at <= shared.now)
     }
 
+    fn depends_on_look(&self, shared: &Shared<P::Message, T::Pipe>) -> bool {
+        let limits = &shared.limits;
+        let owed = earliest(self.look_deadline(limits), self.stall_deadline(limits));
+        earliest(owed, self.idle_deadline(limits)).is_some_and(|at| at <= shared.now)
+    }
+
     /// The deadlines that end a connection at once.
     fn end_by_deadline(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         let limits = &shared.limits;
@@ -76,7 +88,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             State::Connecting if due(after(self.last_activity, limits.connect_timeout)) => {
                 CloseReason::ConnectTimeout
             }
-            State::Echoing if due(self.stall_deadline(limits)) => CloseReason::WriteStall,
+            State::Reading | State::Echoing | State::HalfClosed if due(self.stall_deadline(limits)) => {
+                CloseReason::WriteStall
+            }
             State::HalfClosed if due(self.linger_end(limits)) => CloseReason::LingerTimeout,
             State::HalfClosed if due(self.linger_deadline(limits)) => CloseReason::LingerSilence,
             State::Connecting | State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => {
@@ -116,7 +130,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         if self.state == State::Connecting {
-            return self.close(CloseReason::Aborted, shared);
+            return self.close(CloseReason::ServerAborted, shared);
         }
         if self.may_have_input() {
             // It is not caught up.
@@ -133,26 +147,37 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             // What it waits for is its partner's to be taken: that has a deadline of its own.
             RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Ended if self.waits_for_partner() => None,
             RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => {
-                after(self.last_activity, limits.idle_timeout)
+                after(self.last_progress(), limits.idle_timeout)
             }
-            RecvHalf::Ended if self.send.is_open() => after(self.last_activity, limits.idle_timeout),
+            RecvHalf::Ended if self.send.is_open() => after(self.last_progress(), limits.idle_timeout),
             RecvHalf::Ended | RecvHalf::Discarded => None,
         }
     }
 
+    /// When something moved or was acknowledged, as far as it is known.
+    pub(super) fn last_progress(&self) -> Instant {
+        self.unacknowledged().map_or(self.last_activity, |owed| owed.progress.max(self.last_activity))
+    }
+
+    /// Output is stalled while the peer's system acknowledges none of it. As long as that was not asked, or cannot be,
+    /// what counts is that ours takes it.
     fn stall_deadline(&self, limits: &Config) -> Option<Instant> {
-        after(self.queue.as_ref()?.progress, limits.write_timeout)
+        let progress = match (self.unacknowledged(), &self.queue) {
+            (Some(unacknowledged), _) => unacknowledged.progress,
+            (None, Some(queue)) => queue.progress,
+            (None, None) => return None,
+        };
+        after(progress, limits.write_timeout)
     }
 
     fn linger_deadline(&self, limits: &Config) -> Option<Instant> {
         let end = self.linger_end(limits);
-        self.extra.as_ref()?.linger.as_ref()?;
+        self.extra.as_ref()?.lingers_since?;
         earliest(end, after(self.last_activity, limits.linger_silence_timeout))
     }
 
     fn linger_end(&self, limits: &Config) -> Option<Instant> {
-        let linger = self.extra.as_ref()?.linger.as_ref()?;
-        after(linger.since, limits.linger_timeout)
+        after(self.extra.as_ref()?.lingers_since?, limits.linger_timeout)
     }
 
     fn timer_deadline(&self) -> Option<Instant> {

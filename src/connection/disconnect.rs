@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    Connection, Extra, Linger,
+    Connection, Extra,
+    drain::DrainStage,
     halves::{RecvHalf, SendHalf},
     shared::Shared,
     state::State,
@@ -21,7 +22,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         match self.send {
             SendHalf::Open => {
                 // The first cause counts: where the peer has ended, it is that.
-                let reason = if self.recv == RecvHalf::Ended { CloseReason::Peer } else { reason };
+                let reason = if self.recv == RecvHalf::Ended {
+                    CloseReason::Peer
+                } else if reason == CloseReason::Finished && self.drain == DrainStage::Told {
+                    CloseReason::Drained
+                } else {
+                    reason
+                };
                 self.set_send(SendHalf::Ending(reason));
             }
             SendHalf::Ending(_) | SendHalf::Broken(_) => {}
@@ -68,7 +75,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         if self.state == State::HalfClosed {
             match self.recv {
+                _ if !self.all_acknowledged => {}
                 RecvHalf::Ended => self.close(reason, shared),
+                RecvHalf::Discarded if self.discarded() > shared.limits.linger_limit_bytes => {
+                    self.close(CloseReason::LingerBytes, shared);
+                }
                 RecvHalf::Discarded => self.begin_linger(shared.now),
                 RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => {}
             }
@@ -81,20 +92,43 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Ok(()) => {
                 self.set_state(self.state.write_shut());
                 self.last_activity = shared.now;
+                self.look_after_fin(shared.now, &shared.limits);
             }
             Err(error) => {
                 log::debug!("{}: shutdown failed: {error}", self.id);
-                self.close(reason_of(&error, false), shared);
+                self.close(reason_of(&error), shared);
             }
         }
     }
 
+    /// Bytes that were owed will not be delivered.
+    pub(super) fn lose(&mut self, bytes: usize, shared: &Shared<P::Message, T::Pipe>) {
+        shared.counters.bytes_undelivered.add(bytes);
+        if let SendHalf::Broken(reason) = self.send {
+            self.set_send(SendHalf::Broken(reason.with_loss(bytes)));
+        }
+    }
+
+    /// Bytes discarded since our FIN.
+    fn discarded(&self) -> u64 {
+        self.extra.as_ref().map_or(0, |extra| extra.discarded)
+    }
+
     fn begin_linger(&mut self, now: Instant) {
         let extra = self.extra.get_or_insert_default();
-        if extra.linger.is_none() {
-            extra.linger = Some(Linger { since: now, discarded: 0 });
+        if extra.lingers_since.is_none() {
+            extra.lingers_since = Some(now);
             self.last_activity = now;
         }
+    }
+
+    /// Whether it only waits for the peer's end: everything was delivered, with our FIN behind it.
+    pub fn only_lingers(&mut self, shared: &Shared<P::Message, T::Pipe>) -> bool {
+        if self.state != State::HalfClosed || (self.partner().is_some() && !self.is_discarding()) {
+            return false;
+        }
+        self.look(shared.now, &shared.limits);
+        self.all_acknowledged
     }
 
     /// Ends the connection now. The first reason stays.
@@ -102,7 +136,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state.is_closed() {
             return;
         }
-        let unsent = self.queued();
+        let undelivered = self.undelivered();
+        let reason = reason.with_loss(undelivered);
+        log::debug!(
+            "{}: closed: {reason}: {}, {undelivered} bytes undelivered",
+            self.id,
+            self.account(shared.now)
+        );
         self.set_state(self.state.close(reason));
         self.queue = None;
         if let Some(extra) = &mut self.extra {
@@ -113,9 +153,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             // No peer is to take a truncated stream for a whole one.
             self.transport.reset_on_close();
         }
-        shared.counters.bytes_unsent.add(unsent);
+        shared.counters.bytes_undelivered.add(undelivered);
         shared.counters.count_closed(reason);
-        log::debug!("{}: closed: {reason}, {unsent} bytes unsent", self.id);
         let told = catch_unwind(AssertUnwindSafe(|| self.protocol.on_close(&reason)));
         if told.is_err() {
             shared.counters.panics.add(1);
@@ -125,7 +164,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 }
 
 /// What an error on the socket says about how the connection ended.
-pub(super) fn reason_of(error: &io::Error, output_queued: bool) -> CloseReason {
+pub(super) fn reason_of(error: &io::Error) -> CloseReason {
     let peer_is_gone = matches!(
         error.kind(),
         ErrorKind::ConnectionReset
@@ -133,9 +172,5 @@ pub(super) fn reason_of(error: &io::Error, output_queued: bool) -> CloseReason {
             | ErrorKind::BrokenPipe
             | ErrorKind::NotConnected
     );
-    match (peer_is_gone, output_queued) {
-        (true, true) => CloseReason::ResetUnsent,
-        (true, false) => CloseReason::Reset,
-        (false, _) => CloseReason::Failed(error.kind()),
-    }
+    if peer_is_gone { CloseReason::Reset } else { CloseReason::Failed(error.kind()) }
 }

@@ -3,6 +3,8 @@
 //! A connection never sees a socket, a poller or a clock. It is told what may be ready and what time
 //! it is, does what can be done without blocking, and says what it waits for.
 
+mod account;
+mod acknowledgement;
 mod bulk;
 mod deadline;
 mod disconnect;
@@ -24,6 +26,8 @@ use std::{
 };
 
 use self::{
+    account::Account,
+    acknowledgement::Unacknowledged,
     bulk::Bulk,
     drain::DrainStage,
     halves::{RecvHalf, SendHalf},
@@ -63,6 +67,9 @@ pub struct Connection<P, T: Transport> {
     /// The protocol waits for `on_writable`.
     awaits_writable: bool,
     drain: DrainStage,
+    /// The peer's system had acknowledged everything when ours was last asked, or ours cannot say; nothing was sent
+    /// since.
+    all_acknowledged: bool,
     /// The deadline may be earlier than it was when it was last armed.
     deadline_moved: bool,
     /// How much it has sent in bulk lately, see `bulk`.
@@ -77,26 +84,38 @@ struct Extra {
     unconsumed: Vec<u8>,
     /// Timers of the protocol, by key.
     timers: Vec<(u64, Instant)>,
-    /// Since our FIN, while input is discarded.
-    linger: Option<Linger>,
+    /// What the last look found on its way to the peer.
+    unacknowledged: Option<Unacknowledged>,
+    /// When our FIN was seen to be acknowledged, while input is discarded.
+    lingers_since: Option<Instant>,
+    /// Bytes discarded since our FIN.
+    discarded: u64,
     /// The connection that everything is passed on to, or is to be from the next opportunity on.
     relay: Option<Relay>,
     /// That connection has output queued.
     partner_owes: bool,
     /// Who waits for this connection to be made, and under which label.
     requester: Option<(ConnectionId, u64)>,
+    /// Where its end is logged.
+    account: Option<Account>,
+}
+
+impl Extra {
+    /// The system took so many bytes.
+    const fn note_sent(&mut self, n: usize) {
+        if let Some(unacknowledged) = &mut self.unacknowledged {
+            unacknowledged.add(n);
+        }
+        if let Some(account) = &mut self.account {
+            account.note_sent(n);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Relay {
     Wanted(ConnectionId),
     With(ConnectionId),
-}
-
-#[derive(Debug)]
-struct Linger {
-    since: Instant,
-    discarded: u64,
 }
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
@@ -118,6 +137,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             throttled: false,
             awaits_writable: false,
             drain: DrainStage::Untold,
+            all_acknowledged: false,
             deadline_moved: true,
             bulk: Bulk::default(),
             protocol,
@@ -189,6 +209,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Tells the protocol that the connection is made.
     pub fn open(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+        self.begin_account(shared.now);
         let requests = self.call(shared, |protocol, cx| protocol.on_open(cx));
         self.apply(shared, requests, &[], CloseReason::Finished);
         self.settle(shared);
@@ -274,7 +295,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return 0;
         };
         if self.send.fault().is_some() {
-            shared.counters.bytes_unsent.add(requests.refused);
+            self.lose(requests.refused, shared);
         }
         self.awaits_writable |= requests.told_full;
         let sent = self.send_or_queue(&input[requests.forward], shared);
@@ -307,9 +328,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let unneeded = |extra: &Extra| {
             extra.unconsumed.is_empty()
                 && extra.timers.is_empty()
-                && extra.linger.is_none()
+                && extra.unacknowledged.is_none()
+                && extra.lingers_since.is_none()
+                && extra.discarded == 0
                 && extra.relay.is_none()
                 && extra.requester.is_none()
+                && extra.account.is_none()
         };
         if self.extra.as_deref().is_some_and(unneeded) {
             self.extra = None;

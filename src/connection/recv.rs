@@ -3,7 +3,8 @@
 use std::{io::ErrorKind, mem};
 
 use super::{
-    Connection, bulk::Fill, disconnect::reason_of, halves::RecvHalf, shared::Shared, turn::PROBE_BYTES,
+    Connection, bulk::Fill, disconnect::reason_of, halves::RecvHalf, shared::Shared, state::State,
+    turn::PROBE_BYTES,
 };
 use crate::{
     close_reason::CloseReason,
@@ -68,8 +69,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             },
             Ok(n) => {
                 *budget -= n;
-                self.last_activity = shared.now;
-                shared.counters.bytes_received.add(n);
+                self.note_received(n, shared);
                 if n < room && self.is_drained_by_short_read() {
                     self.note_drained(shared);
                 }
@@ -89,13 +89,23 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 return false;
             }
             Err(error) => {
-                let reason = self.send.fault().unwrap_or_else(|| reason_of(&error, self.queued() > 0));
+                let reason = self.send.fault().unwrap_or_else(|| reason_of(&error));
                 log::trace!("{}: {error}", self.id);
                 self.close(reason, shared);
                 return false;
             }
         }
         !self.state.is_closed()
+    }
+
+    /// Notes that so many bytes were taken from the socket.
+    #[inline]
+    pub(super) fn note_received(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
+        self.last_activity = shared.now;
+        shared.counters.bytes_received.add(n);
+        if let Some(account) = self.extra.as_mut().and_then(|extra| extra.account.as_mut()) {
+            account.note_received(n);
+        }
     }
 
     /// Nothing more has come so far. An event follows when something does.
@@ -159,6 +169,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.set_recv(RecvHalf::Ended);
         self.ready.remove(Readiness::READ);
         self.last_activity = shared.now;
+        self.look_before_close(shared.now, &shared.limits);
         match (before, partner) {
             (RecvHalf::Open | RecvHalf::Resumed, Some(partner)) => {
                 partner.end_send(CloseReason::Finished);
@@ -181,12 +192,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     fn discard(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
         shared.counters.bytes_discarded.add(n);
-        let Some(linger) = self.extra.as_mut().and_then(|extra| extra.linger.as_mut()) else {
+        if self.state != State::HalfClosed {
             return;
-        };
-        linger.discarded += n as u64;
-        if linger.discarded > shared.limits.linger_limit_bytes {
-            self.close(CloseReason::LingerBytes, shared);
+        }
+        let caps = |bytes: u64| bytes / shared.limits.linger_limit_bytes.saturating_add(1);
+        let extra = self.extra.get_or_insert_default();
+        let before = caps(extra.discarded);
+        extra.discarded += n as u64;
+        if caps(extra.discarded) > before {
+            // A close is due if our FIN is acknowledged.
+            self.look(shared.now, &shared.limits);
         }
     }
 

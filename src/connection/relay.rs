@@ -111,7 +111,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     #[inline(never)]
     fn take_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> usize {
         if !self.send.is_open() {
-            shared.counters.bytes_unsent.add(bytes.len());
+            self.lose(bytes.len(), shared);
             return 0;
         }
         shared.output.clear();
@@ -141,7 +141,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 }
                 if self.recv != RecvHalf::Discarded {
                     // They are idle together or not at all.
-                    self.last_activity = self.last_activity.max(partner.last_activity);
+                    self.last_activity = self.last_activity.max(partner.last_progress());
                 }
                 let owes = partner.queued() > 0;
                 if let Some(extra) = &mut self.extra {

@@ -45,7 +45,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             let second = &output[..output.len().min(limit - first.len())];
             let result = write_slices(&mut self.transport, [IoSlice::new(first), IoSlice::new(second)]);
             sent = *result.as_ref().unwrap_or(&0);
-            self.written(result, owed, shared);
+            self.written(result, shared);
         }
         if sent < owed {
             let from_output = sent.saturating_sub(forward.len());
@@ -62,8 +62,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message, T::Pipe>) {
         let unsent = first.len() + second.len();
         if self.send.fault().is_some() || self.state.is_closed() {
-            shared.counters.bytes_unsent.add(unsent);
-            return;
+            return self.lose(unsent, shared);
         }
         let (now, limits) = (shared.now, &shared.limits);
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
@@ -113,16 +112,20 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     self.set_state(self.state.flushed());
                 }
             }
-            self.written(result, 0, shared);
+            self.written(result, shared);
         }
     }
 
-    /// Notes the outcome of a write of what is queued, or of `unqueued` bytes that were not queued yet.
-    fn written(&mut self, result: io::Result<usize>, unqueued: usize, shared: &Shared<P::Message, T::Pipe>) {
+    /// Notes the outcome of a write.
+    fn written(&mut self, result: io::Result<usize>, shared: &Shared<P::Message, T::Pipe>) {
         match result {
             Ok(n) => {
                 self.last_activity = shared.now;
                 shared.counters.bytes_sent.add(n);
+                self.note_owed();
+                if let Some(extra) = &mut self.extra {
+                    extra.note_sent(n);
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready.remove(Readiness::WRITE);
@@ -130,25 +133,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     self.drain = DrainStage::UntoldUntilSilent;
                 }
             }
-            Err(error) => self.break_send(&error, unqueued, shared),
+            Err(error) => self.break_send(&error, shared),
         }
     }
 
     /// The peer can be sent nothing any more. What it sent before is still read; see [`settle`](Self::settle).
-    pub(super) fn break_send(
-        &mut self,
-        error: &io::Error,
-        unqueued: usize,
-        shared: &Shared<P::Message, T::Pipe>,
-    ) {
-        let unsent = self.queued();
-        let fault = reason_of(error, unsent + unqueued > 0);
+    pub(super) fn break_send(&mut self, error: &io::Error, shared: &Shared<P::Message, T::Pipe>) {
         log::trace!("{}: {error}", self.id);
         if self.send.fault().is_none() {
-            self.set_send(SendHalf::Broken(fault));
+            self.set_send(SendHalf::Broken(reason_of(error)));
         }
+        self.lose(self.undelivered(), shared);
+        self.note_nothing_owed();
         self.ready.insert(Readiness::READ);
-        shared.counters.bytes_unsent.add(unsent);
         self.queue = None;
         if self.state == State::Echoing {
             self.set_state(self.state.flushed());

@@ -20,6 +20,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state == State::Connecting && !self.try_connected(shared) {
             return;
         }
+        self.look_before_close(shared.now, &shared.limits);
         let mut budget = shared.limits.turn_budget_bytes;
         let mut may_starve = true;
         loop {
@@ -89,7 +90,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         self.ready.remove(Readiness::ERROR);
         if let Ok(Some(error)) | Err(error) = self.transport.take_error() {
-            self.break_send(&error, 0, shared);
+            self.break_send(&error, shared);
         }
     }
 }

@@ -289,14 +289,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         let open: Vec<usize> = self.slots.iter().map(|(index, _)| index).collect();
         for &index in &open {
             let connection = &mut self.slots[index].connection;
-            let reason = match (connection.state(), reason) {
-                (State::HalfClosed, CloseReason::DrainTimeout)
-                    if connection.partner().is_none() || connection.is_discarding() =>
-                {
-                    CloseReason::LingerTimeout
-                }
-                _ => reason,
-            };
+            let only_lingers = reason == CloseReason::DrainTimeout && connection.only_lingers(&self.shared);
+            let reason = if only_lingers { CloseReason::LingerTimeout } else { reason };
             connection.close(reason, &self.shared);
         }
         for index in open {

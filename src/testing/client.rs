@@ -122,6 +122,47 @@ impl<P: Protocol> Client<P> {
         String::from_utf8(self.received()).expect("what was received is UTF-8")
     }
 
+    /// Acknowledges nothing until [`resume_acknowledging`](Self::resume_acknowledging), like a client whose network is
+    /// gone, though what the server sends still comes. Until then the server owes it: its connection does not count as
+    /// delivered, and ends as a write stall if it takes too long.
+    ///
+    /// ```
+    /// use echoloop::{CloseReason, Echo, testing::Loop};
+    ///
+    /// let net = Loop::new(|_| Some(Echo));
+    /// let client = net.connect();
+    /// client.stop_acknowledging();
+    /// client.send(b"hello");
+    /// client.end();
+    /// // The server's FIN counts as a byte.
+    /// assert_eq!(client.unacknowledged(), 6);
+    /// client.acknowledge(5);
+    /// assert!(client.is_open());
+    /// client.acknowledge(1);
+    /// assert_eq!(client.close_reason(), Some(CloseReason::Peer));
+    /// ```
+    pub fn stop_acknowledging(&self) {
+        self.socket.borrow_mut().stop_acknowledging();
+    }
+
+    /// Acknowledges up to `bytes` bytes of what the server has sent, in order; its FIN counts as one.
+    pub fn acknowledge(&self, bytes: usize) {
+        self.socket.borrow_mut().acknowledge(bytes);
+        self.run();
+    }
+
+    /// Acknowledges everything, and from now on whatever comes.
+    pub fn resume_acknowledging(&self) {
+        self.socket.borrow_mut().resume_acknowledging();
+        self.run();
+    }
+
+    /// What the server has sent and this client has not acknowledged, in bytes; its FIN counts as one.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.socket.borrow().unacknowledged()
+    }
+
     /// Receives nothing until [`resume_reading`](Self::resume_reading): what the server sends waits in its buffer, up
     /// to [`Connector::buffer_bytes`], and then with the server. For an example see [the module](super).
     pub fn stop_reading(&self) {

@@ -389,7 +389,7 @@ impl<P: Protocol> Loop<P> {
     /// let client = net.connect();
     /// net.abort();
     /// assert!(client.was_reset() && net.is_finished());
-    /// assert_eq!(client.close_reason(), Some(CloseReason::Aborted));
+    /// assert_eq!(client.close_reason(), Some(CloseReason::ServerAborted));
     /// ```
     pub fn abort(&self) {
         self.handle().abort();

@@ -62,6 +62,7 @@ impl Write for ServerEnd {
             return Ok(n);
         }
         socket.outbound.extend(&bytes[..n]);
+        socket.note_sent(n);
         if socket.reads {
             self.kernel.note_readable(&self.socket);
         }
@@ -102,7 +103,12 @@ impl Transport for ServerEnd {
             return Err(ErrorKind::NotConnected.into());
         }
         socket.outbound_fin = true;
+        socket.note_sent(1);
         Ok(())
+    }
+
+    fn unacknowledged(&self) -> Option<usize> {
+        Some(self.socket.borrow().unacknowledged())
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {

@@ -60,6 +60,10 @@ pub(super) struct Socket {
     pub(super) capacity: usize,
     /// FIN is behind them.
     pub(super) outbound_fin: bool,
+    /// Whether the client's system acknowledges whatever comes.
+    acknowledges: bool,
+    /// What it has not, in bytes, FIN counted as one.
+    unacknowledged: usize,
     /// Whether the client reads whatever comes.
     pub(super) reads: bool,
     /// What it has read by that.
@@ -101,6 +105,8 @@ impl Socket {
             outbound: VecDeque::new(),
             capacity: CAPACITY,
             outbound_fin: false,
+            acknowledges: true,
+            unacknowledged: 0,
             reads: true,
             received: Vec::new(),
             reset_by_server: false,
@@ -193,6 +199,29 @@ impl Socket {
         }
     }
 
+    pub(super) const fn stop_acknowledging(&mut self) {
+        self.acknowledges = false;
+    }
+
+    pub(super) fn resume_acknowledging(&mut self) {
+        self.acknowledges = true;
+        self.acknowledge(usize::MAX);
+    }
+
+    /// The client's system acknowledges up to `most` bytes.
+    pub(super) fn acknowledge(&mut self, most: usize) {
+        let has_all = self.unacknowledged > 0 && self.unacknowledged <= most;
+        self.unacknowledged = self.unacknowledged.saturating_sub(most);
+        if has_all && self.outbound_fin && self.client_end != ClientEnd::Open {
+            // Both have ended, and know it: EPOLLHUP.
+            self.announce(Readiness::READ | Readiness::WRITE | Readiness::MORE);
+        }
+    }
+
+    pub(super) const fn unacknowledged(&self) -> usize {
+        self.unacknowledged
+    }
+
     pub(super) fn stop_reading(&mut self) {
         self.reads = false;
     }
@@ -247,6 +276,13 @@ impl Socket {
     }
 
     // What the server does.
+
+    /// It has sent `n` bytes, or FIN, which counts as one.
+    pub(super) const fn note_sent(&mut self, n: usize) {
+        if !self.acknowledges {
+            self.unacknowledged += n;
+        }
+    }
 
     pub(super) fn reset_from_server(&mut self) {
         self.reset_by_server = true;

@@ -250,8 +250,8 @@ fn a_reset_with_output_queued_is_told_from_one_without() {
     let client = net.client().buffer_bytes(2).stopped().connect();
     client.send(b"abc");
     client.reset();
-    assert_eq!(client.close_reason(), Some(CloseReason::ResetUnsent));
-    assert_eq!((net.stats().bytes_sent, net.stats().bytes_unsent), (2, 1));
+    assert_eq!(client.close_reason(), Some(CloseReason::ResetUndelivered));
+    assert_eq!((net.stats().bytes_sent, net.stats().bytes_undelivered), (2, 1));
     assert_eq!(client.read(9), b"", "what it had not read is lost");
 }
 

@@ -59,7 +59,7 @@ fn a_protocol_that_shut_its_side_still_hears_the_client_to_the_end() {
     assert!(heard.recv_timeout(DEADLINE).expect("the end of input") == bytes);
     let stats = server.last_stats();
     assert_eq!(stats.closed(CloseReason::Finished), 1, "{stats}");
-    assert_eq!((stats.closed_total(), stats.bytes_unsent, stats.bytes_discarded), (1, 0, 0), "{stats}");
+    assert_eq!((stats.closed_total(), stats.bytes_undelivered, stats.bytes_discarded), (1, 0, 0), "{stats}");
 }
 
 /// Keeps quiet until the client has ended; then speaks at length, and at last by a timer.
@@ -120,7 +120,7 @@ fn a_protocol_may_go_on_writing_behind_the_clients_end() {
     expect_and_end(&client, &[&speech, LAST_WORD].concat());
     let stats = server.last_stats();
     assert_eq!(stats.closed(CloseReason::Peer), 1, "{stats}");
-    assert_eq!((stats.closed_total(), stats.bytes_unsent), (1, 0), "{stats}");
+    assert_eq!((stats.closed_total(), stats.bytes_undelivered), (1, 0), "{stats}");
 }
 
 /// Has nothing to say, ever.

@@ -63,7 +63,7 @@ fn expect_all_ended_by_their_peers<P: Protocol + 'static>(server: Running<P>, cl
     assert_eq!(stats.accepted, clients, "{stats}");
     assert_eq!(stats.bytes_received, bytes as u64, "{stats}");
     assert_eq!(stats.bytes_sent, bytes as u64, "{stats}");
-    assert_eq!((stats.bytes_unsent, stats.bytes_discarded), (0, 0), "{stats}");
+    assert_eq!((stats.bytes_undelivered, stats.bytes_discarded), (0, 0), "{stats}");
 }
 
 /// Answers the first bytes with a reply, and ends.

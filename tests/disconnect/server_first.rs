@@ -39,7 +39,7 @@ fn reply_reaches_those_who_still_send(then: Then) {
     assert_eq!(stats.closed_total(), 10, "{stats}");
     assert_eq!(stats.bytes_received, 10 * request.len() as u64, "everything was taken");
     assert_eq!(stats.bytes_sent, 10 * reply.len() as u64, "{stats}");
-    assert_eq!(stats.bytes_unsent, 0, "{stats}");
+    assert_eq!(stats.bytes_undelivered, 0, "{stats}");
 }
 
 #[test]
@@ -97,5 +97,5 @@ fn a_client_that_wakes_up_behind_the_idle_deadline_gets_what_it_was_owed() {
     assert_eq!(stats.closed(CloseReason::Idle), 1, "{stats}");
     assert_eq!(stats.closed_total(), 1, "{stats}");
     assert_eq!((stats.bytes_sent, stats.bytes_discarded), (first.len() as u64, rest.len() as u64), "{stats}");
-    assert_eq!(stats.bytes_unsent, 0, "{stats}");
+    assert_eq!(stats.bytes_undelivered, 0, "{stats}");
 }

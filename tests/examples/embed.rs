@@ -71,7 +71,7 @@ fn what_the_program_says_reaches_every_client_and_a_drain_ends_them_all() {
     drop(client);
     drop(stdin);
     nc.wait(DEADLINE);
-    operated.ends("2 connections, 9 bytes received, 35 bytes sent, 0 bytes unsent; drained 2");
+    operated.ends("2 connections, 9 bytes received, 35 bytes sent, 0 bytes undelivered; drained 2");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_end_of_stdin_is_a_drain() {
     let (operated, _) = Operated::start();
     let Operated { mut program, stdin } = operated;
     drop(stdin);
-    assert_eq!(program.line(), "0 connections, 0 bytes received, 0 bytes sent, 0 bytes unsent");
+    assert_eq!(program.line(), "0 connections, 0 bytes received, 0 bytes sent, 0 bytes undelivered");
     assert!(program.wait(DEADLINE).success());
 }
 
@@ -91,7 +91,7 @@ fn a_line_that_is_not_utf_8_is_a_line_like_any_other() {
     operated.stdin.write_all(b"say caf\xe9\r\ndrain\n").expect("it reads commands");
     assert_eq!(util::read_to_end(&client), "caf\u{fffd}\n".as_bytes());
     drop(client);
-    operated.ends("1 connections, 4 bytes received, 11 bytes sent, 0 bytes unsent; drained 1");
+    operated.ends("1 connections, 4 bytes received, 11 bytes sent, 0 bytes undelivered; drained 1");
 }
 
 #[test]
@@ -101,5 +101,5 @@ fn quit_resets_every_client() {
     util::ping(&client, b"ping");
     operated.does("quit");
     assert!(util::read_to_reset(&client).is_empty());
-    operated.ends("1 connections, 4 bytes received, 4 bytes sent, 0 bytes unsent; aborted 1");
+    operated.ends("1 connections, 4 bytes received, 4 bytes sent, 0 bytes undelivered; server aborted 1");
 }

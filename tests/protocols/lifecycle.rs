@@ -114,7 +114,7 @@ fn an_abort_of_the_server_resets_every_client() {
     for client in &clients {
         read_to_reset(client);
     }
-    assert_eq!((stats.closed(CloseReason::Aborted), stats.closed_total()), (3, 3), "{stats}");
+    assert_eq!((stats.closed(CloseReason::ServerAborted), stats.closed_total()), (3, 3), "{stats}");
 }
 
 /// Tells how it ends, and that it is dropped.

@@ -59,7 +59,7 @@ fn the_smallest_limits_echo_every_byte_all_the_same() {
         assert!(finish(client) == sent, "the echo differs");
     }
     let stats = server.last_stats();
-    assert_eq!((stats.closed(CloseReason::Peer), stats.bytes_unsent), (3, 0), "{stats}");
+    assert_eq!((stats.closed(CloseReason::Peer), stats.bytes_undelivered), (3, 0), "{stats}");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn a_server_can_call_itself_on_the_same_loop() {
     assert_eq!((stats.connects, stats.accepted), (CALLS, CALLS), "{stats}");
     assert_eq!(stats.closed(CloseReason::Finished), CALLS, "{stats}");
     assert_eq!(stats.closed(CloseReason::Peer), CALLS, "{stats}");
-    assert_eq!((stats.closed_total(), stats.bytes_unsent), (2 * CALLS, 0), "{stats}");
+    assert_eq!((stats.closed_total(), stats.bytes_undelivered), (2 * CALLS, 0), "{stats}");
 }
 
 /// An address where nobody listens, as long as the socket lives.

@@ -80,7 +80,7 @@ fn a_protocol_that_heeds_the_flow_sends_much_with_a_small_queue() {
     let most = most_queued.load(SeqCst);
     assert!((high_water..high_water + PIECE).contains(&most), "{most} bytes queued");
     let stats = server.last_stats();
-    assert_eq!((stats.closed(CloseReason::Finished), stats.bytes_unsent), (1, 0), "{stats}");
+    assert_eq!((stats.closed(CloseReason::Finished), stats.bytes_undelivered), (1, 0), "{stats}");
 }
 
 #[test]
@@ -105,5 +105,5 @@ fn a_protocol_that_does_not_heed_the_flow_is_ended_at_the_queue_limit() {
     assert!(finish(&neighbour).is_empty());
     let stats = server.last_stats();
     assert_eq!((stats.closed(CloseReason::QueueLimit), stats.closed_total()), (1, 2), "{stats}");
-    assert!(stats.bytes_unsent > MIB as u64, "{stats}");
+    assert!(stats.bytes_undelivered > MIB as u64, "{stats}");
 }

@@ -1,11 +1,11 @@
 //! What the server counted.
 
-/// The server's last line: `N connections, N bytes received, N bytes sent, N bytes unsent; REASON N, …`.
+/// The server's last line: `N connections, N bytes received, N bytes sent, N bytes undelivered; REASON N, …`.
 pub(crate) struct Summary {
     pub(crate) connections: u64,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    pub(crate) unsent: u64,
+    pub(crate) undelivered: u64,
     reasons: Vec<(String, u64)>,
 }
 
@@ -18,8 +18,8 @@ impl Summary {
             let (name, count) = part.rsplit_once(' ').expect("a name and a number");
             (name.to_owned(), count.parse().unwrap())
         };
-        let [connections, received, sent, unsent] = totals[..] else { panic!("four totals in {line}") };
-        Self { connections, received, sent, unsent, reasons: reasons.split(", ").map(reason).collect() }
+        let [connections, received, sent, undelivered] = totals[..] else { panic!("four totals in {line}") };
+        Self { connections, received, sent, undelivered, reasons: reasons.split(", ").map(reason).collect() }
     }
 
     /// The numbers of those whose reason's name begins so.

@@ -171,9 +171,8 @@ impl Soak {
             known += counted;
         }
         assert!(summary.connections - known <= held_up, "connections ended for other reasons");
-        let owed = summary.sent + summary.unsent;
         let discarded_max = self.dripped.load(SeqCst) as u64;
-        let received = owed..=owed + discarded_max;
+        let received = summary.sent..=summary.sent + summary.undelivered + discarded_max;
         assert!(
             received.contains(&summary.received) || held_up > 0,
             "{} not in {received:?}",

@@ -325,7 +325,7 @@ pub fn drains_when_told_to_stop(mut server: Program, address: SocketAddr, stop: 
     assert!(read_to_end(&open).is_empty());
     drop(open);
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
-    let summary = "2 connections, 8 bytes received, 8 bytes sent, 0 bytes unsent; peer 1, drained 1";
+    let summary = "2 connections, 8 bytes received, 8 bytes sent, 0 bytes undelivered; peer 1, drained 1";
     assert_eq!(server.line(), summary);
 }
 

@@ -72,7 +72,7 @@ fn a_pipe_of_which_the_peer_takes_nothing_is_a_write_stall() {
     world.data(&peer, b"not wanted");
     world.pass(Config::default().write_timeout.unwrap());
     assert_eq!(peer.calls(), ["move 10", "reset", "close"]);
-    assert_eq!(world.stats().bytes_unsent, 10);
+    assert_eq!(world.stats().bytes_undelivered, 10);
     world.assert_ended(CloseReason::WriteStall);
 }
 
@@ -83,8 +83,8 @@ fn what_is_in_a_pipe_when_a_write_fails_is_counted_as_lost() {
     peer.wire.borrow_mut().write_errors.push_back(ErrorKind::BrokenPipe);
     world.fin(&peer);
     world.event(&peer, WRITE);
-    assert_eq!(world.stats().bytes_unsent, 10);
-    world.assert_ended(CloseReason::ResetUnsent);
+    assert_eq!(world.stats().bytes_undelivered, 10);
+    world.assert_ended(CloseReason::ResetUndelivered);
 }
 
 #[test]

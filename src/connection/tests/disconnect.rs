@@ -144,7 +144,7 @@ fn echoing_without_progress_is_a_write_stall_and_reset() {
     world.assert_open();
     world.pass(seconds(1));
     world.assert_ended(CloseReason::WriteStall);
-    assert_eq!(world.stats().bytes_unsent, 5);
+    assert_eq!(world.stats().bytes_undelivered, 5);
     assert!(peer.calls().ends_with(&["reset".to_owned(), "close".to_owned()]));
 }
 

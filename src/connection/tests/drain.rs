@@ -132,7 +132,7 @@ fn a_drain_gives_up_an_outbound_connection_that_is_not_made() {
     world.add(Echo, State::Connecting, Wire { connecting: true, ..Wire::default() });
     world.begin_drain();
     world.pass(Duration::ZERO);
-    world.assert_ended(CloseReason::Aborted);
+    world.assert_ended(CloseReason::ServerAborted);
 }
 
 #[test]

@@ -20,8 +20,8 @@ fn after_a_failed_write_the_end_of_input_is_no_clean_end() {
     peer.wire.borrow_mut().write_errors.push_back(ErrorKind::BrokenPipe);
     peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"abc".to_vec()));
     world.fin(&peer);
-    world.assert_ended(CloseReason::ResetUnsent);
-    assert_eq!(world.stats().bytes_unsent, 3);
+    world.assert_ended(CloseReason::ResetUndelivered);
+    assert_eq!(world.stats().bytes_undelivered, 3);
     assert!(!peer.calls().contains(&"shutdown".to_owned()));
 }
 
@@ -36,7 +36,7 @@ fn after_a_failed_write_what_the_peer_had_sent_is_still_handed_over() {
     }
     world.event(&peer, READ);
     assert_eq!(*received.borrow(), b"onetwosix");
-    world.assert_ended(CloseReason::ResetUnsent);
+    world.assert_ended(CloseReason::ResetUndelivered);
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn a_reset_while_output_is_queued_loses_it_and_says_so() {
     peer.wire.borrow_mut().pending_error = Some(ErrorKind::ConnectionReset);
     peer.wire.borrow_mut().incoming.push_back(Incoming::Fin);
     world.event(&peer, READ | WRITE | Readiness::ERROR);
-    world.assert_ended(CloseReason::ResetUnsent);
-    assert_eq!(world.stats().bytes_unsent, 10);
+    world.assert_ended(CloseReason::ResetUndelivered);
+    assert_eq!(world.stats().bytes_undelivered, 10);
 }
 
 #[test]
@@ -84,6 +84,6 @@ fn a_reset_that_a_read_shows_while_output_is_queued_says_that_it_is_lost() {
     world.data(&peer, b"queued");
     peer.wire.borrow_mut().incoming.push_back(Incoming::Error(ErrorKind::ConnectionReset));
     world.event(&peer, READ);
-    assert_eq!(world.stats().bytes_unsent, 6);
-    world.assert_ended(CloseReason::ResetUnsent);
+    assert_eq!(world.stats().bytes_undelivered, 6);
+    world.assert_ended(CloseReason::ResetUndelivered);
 }

@@ -17,6 +17,10 @@ pub(super) struct Wire {
     pub(super) short_read_drains: bool,
     pub(super) has_pipes: bool,
     pub(super) sent: Vec<u8>,
+    /// What the peer's system has yet to acknowledge; `None`: the fake cannot say.
+    pub(super) unacknowledged: Option<usize>,
+    /// How often that was asked.
+    pub(super) looks: usize,
     /// What was called, in order: `read N`, `write N`, `shutdown`, `reset`, `close`; would-blocks left out.
     pub(super) calls: Vec<String>,
     pub(super) reads: usize,
@@ -140,6 +144,12 @@ impl Transport for Fake {
         let mut wire = self.0.borrow_mut();
         wire.calls.push("shutdown".to_owned());
         wire.shutdown_error.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn unacknowledged(&self) -> Option<usize> {
+        let mut wire = self.0.borrow_mut();
+        wire.looks += 1;
+        wire.unacknowledged
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {

@@ -343,7 +343,7 @@ fn frames_held_back_are_lost_with_the_connection() {
     test.lines(&THREE_REPLIES);
     test.peer.wire.borrow_mut().write_errors.push_back(ErrorKind::ConnectionReset);
     test.make_room(1000);
-    assert_eq!(test.told(), ["reply", "reply", CloseReason::ResetUnsent.name()]);
+    assert_eq!(test.told(), ["reply", "reply", CloseReason::ResetUndelivered.name()]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Every rule of the disconnect, on a fake transport and in virtual time.
 
+mod acknowledgement;
 mod budget;
 mod bulk;
 mod deadlines;
@@ -158,6 +159,17 @@ impl<P: Protocol> World<P> {
             self.settle();
         }
         panic!("the deadlines come for ever");
+    }
+
+    /// From now on so many bytes that were sent to the peer are not acknowledged. No event tells of it.
+    fn unacknowledged(&self, peer: &Peer, bytes: usize) {
+        peer.wire.borrow_mut().unacknowledged = Some(bytes);
+    }
+
+    /// The peer's system acknowledges everything, our FIN included, after it has ended too.
+    fn acknowledge_end(&mut self, peer: &Peer) {
+        self.unacknowledged(peer, 0);
+        self.event(peer, READ | WRITE | Readiness::MORE);
     }
 
     fn begin_drain(&mut self) {

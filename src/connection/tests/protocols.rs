@@ -135,7 +135,7 @@ fn what_came_before_a_write_that_fails_at_once_is_handed_over_and_its_end_is_no_
     world.settle();
     assert_eq!(*greeter.received.borrow(), b"request");
     assert!(!greeter.saw_eof.get(), "an upload that was cut off must not look whole");
-    world.assert_ended(CloseReason::ResetUnsent);
+    world.assert_ended(CloseReason::ResetUndelivered);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn what_is_written_after_a_reset_is_counted_as_lost() {
     peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![0; 200_000]));
     world.fin(&peer);
     let stats = world.stats();
-    assert_eq!((stats.bytes_received, stats.bytes_sent, stats.bytes_unsent), (200_000, 0, 200_000));
+    assert_eq!((stats.bytes_received, stats.bytes_sent, stats.bytes_undelivered), (200_000, 0, 200_000));
 }
 
 /// Leaves everything unconsumed; messages pause and resume.

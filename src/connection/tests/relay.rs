@@ -150,7 +150,7 @@ fn one_that_stalls_takes_the_other_with_it() {
     world.data(&other, b"unread");
     world.pass(Config::default().write_timeout.unwrap());
     assert_eq!(reasons(&world), ["write stall", "relay broken"]);
-    assert_eq!(world.stats().bytes_unsent, 6);
+    assert_eq!(world.stats().bytes_undelivered, 6);
     assert_eq!(one.calls(), ["reset", "close"]);
 }
 
@@ -394,7 +394,7 @@ fn what_comes_for_one_that_has_shut_down_is_not_read_and_dropped_for_ever() {
     for _ in 0..1000 {
         world.data(&other, b"more");
     }
-    assert_ne!(world.stats().closed_total(), 0, "{} bytes dropped", world.stats().bytes_unsent);
+    assert_ne!(world.stats().closed_total(), 0, "{} bytes dropped", world.stats().bytes_undelivered);
 }
 
 /// A drain does not take from a client the connection that it waits for.

@@ -35,5 +35,5 @@ fn a_short_read_after_a_failed_write_is_not_the_last() {
     peer.wire.borrow_mut().incoming = [Incoming::Bytes(b"x".to_vec()), Incoming::Bytes(b"y".to_vec())].into();
     world.event(&peer, READ);
     assert_eq!(world.stats().bytes_received, 2);
-    world.assert_ended(CloseReason::ResetUnsent);
+    world.assert_ended(CloseReason::ResetUndelivered);
 }

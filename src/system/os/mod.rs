@@ -4,6 +4,7 @@ mod listener;
 #[cfg(target_os = "linux")]
 mod pipe;
 pub(crate) mod stream;
+mod unacknowledged;
 #[cfg(unix)]
 mod unix_listener;
 

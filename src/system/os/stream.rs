@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 #[cfg(target_os = "linux")]
 use super::pipe::KernelPipe;
+use super::unacknowledged::unacknowledged;
 #[cfg(not(target_os = "linux"))]
 use crate::pipes::NoPipe;
 use crate::{
@@ -162,6 +163,15 @@ impl Transport for Stream {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         each!(self, stream => stream.shutdown(Shutdown::Write))
+    }
+
+    /// `None` for Unix sockets: what they have taken outlives us.
+    fn unacknowledged(&self) -> Option<usize> {
+        match self {
+            Self::Tcp(stream) => unacknowledged(stream),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {

@@ -301,6 +301,10 @@ impl Transport for FakeTransport {
         Ok(())
     }
 
+    fn unacknowledged(&self) -> Option<usize> {
+        None
+    }
+
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
         self.ask()?;
         Ok(self.socket.borrow_mut().pending_error.take().map(io::Error::from))

@@ -297,7 +297,8 @@ impl<const PURE: bool> World<PURE> {
                 reason,
                 CloseReason::ConnectFailed(_)
                     | CloseReason::ConnectTimeout
-                    | CloseReason::Aborted
+                    | CloseReason::ServerAborted
+                    | CloseReason::Failed(_)
                     | CloseReason::DrainTimeout
             );
         if record.opened != 1 && !(record.opened == 0 && was_never_made) {
@@ -324,11 +325,9 @@ impl<const PURE: bool> World<PURE> {
                 !pair.is_outbound || (is_begun && !resets)
             }
             CloseReason::ConnectTimeout => !pair.is_outbound,
-            CloseReason::Reset | CloseReason::ResetUnsent => !resets,
-            CloseReason::Aborted => {
-                let is_unmade = pair.record.borrow().opened == 0;
-                !(matches!(pair.habit, Habit::AbortAfter(_)) || self.is_aborted() || is_unmade)
-            }
+            CloseReason::Reset | CloseReason::ResetUndelivered => !resets,
+            CloseReason::Aborted => !matches!(pair.habit, Habit::AbortAfter(_)),
+            CloseReason::ServerAborted => !self.is_aborted() && pair.record.borrow().opened != 0,
             CloseReason::Panicked => !matches!(pair.habit, Habit::PanicAfter(_) | Habit::PanicIn(_)),
             CloseReason::InputLimit => pair.habit != Habit::Hesitant,
             _ => false,

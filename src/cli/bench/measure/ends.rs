@@ -39,7 +39,7 @@ impl End {
     pub(crate) fn of_close(reason: CloseReason, was_open: bool) -> Self {
         match reason {
             CloseReason::Peer | CloseReason::Finished | CloseReason::Drained => Self::Fin,
-            CloseReason::Reset | CloseReason::ResetUnsent => Self::Reset,
+            CloseReason::Reset | CloseReason::ResetUndelivered => Self::Reset,
             CloseReason::Aborted if !was_open => Self::Cancelled,
             CloseReason::Aborted
             | CloseReason::Idle
