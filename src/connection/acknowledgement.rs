@@ -12,7 +12,7 @@ use crate::{config::Config, protocol::Protocol, system::transport::Transport};
 pub(super) struct Unacknowledged {
     /// At that look, with our FIN counted as one where the system does.
     bytes: usize,
-    /// Bytes that the system took since.
+    /// What the system took since.
     given_since: usize,
     /// When it was seen to become less, or seen at all.
     pub(super) progress: Instant,
@@ -34,7 +34,7 @@ const FIN_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_FIN_PAUSE: Duration = Duration::from_secs(5);
 
 impl Unacknowledged {
-    /// The system took so many bytes more.
+    /// The system took so much more.
     pub(super) const fn add(&mut self, n: usize) {
         self.given_since += n;
     }
@@ -103,6 +103,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if let Some(extra) = &mut self.extra
             && let Some(unacknowledged) = &mut extra.unacknowledged
         {
+            // FIN counts as one.
+            unacknowledged.add(1);
             unacknowledged.hasten(now);
         }
         self.look(now, limits);
@@ -117,7 +119,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn pause_before_look(&self, last: Option<Duration>, limits: &Config) -> Duration {
-        let usual = usual_pause(limits);
+        let usual = self.usual_pause(limits);
         if self.state == State::HalfClosed {
             let longest = usual.unwrap_or(LONGEST_FIN_PAUSE).min(LONGEST_FIN_PAUSE);
             last.map_or(FIN_PAUSE, |last| last * 2).min(longest)
@@ -142,7 +144,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Some(unacknowledged) => Some(unacknowledged.next_look),
             None => {
                 let since = self.queue.as_ref().map_or(self.last_activity, |queue| queue.progress);
-                since.checked_add(usual_pause(limits)?)
+                since.checked_add(self.usual_pause(limits)?)
             }
         }
     }
@@ -157,10 +159,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         };
         self.queued() + in_kernel
     }
-}
 
-/// `None` where no timeout depends on it.
-fn usual_pause(limits: &Config) -> Option<Duration> {
-    let shortest = [limits.write_timeout, limits.idle_timeout].into_iter().flatten().min()?;
-    Some((shortest / LOOKS).max(SHORTEST_PAUSE))
+    /// `None` where no timeout depends on it.
+    fn usual_pause(&self, limits: &Config) -> Option<Duration> {
+        let idle_timeout = limits.idle_timeout.filter(|_| self.can_be_idle());
+        let shortest = [limits.write_timeout, idle_timeout].into_iter().flatten().min()?;
+        Some((shortest / LOOKS).max(SHORTEST_PAUSE))
+    }
 }

@@ -16,8 +16,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let limits = &shared.limits;
         let own = match self.state {
             State::Connecting => after(self.last_activity, limits.connect_timeout),
-            State::Reading => self.idle_deadline(limits),
-            State::Echoing => None,
+            State::Reading | State::Echoing => self.idle_deadline(limits),
             State::HalfClosed => earliest(self.idle_deadline(limits), self.linger_deadline(limits)),
             State::Closed(_) => return None,
         };
@@ -45,10 +44,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// the socket was tried once more: the loop may have been late, not the peer.
     pub fn expire(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
         self.deadline_moved = true;
-        if self.depends_on_look(shared) {
-            self.look(shared.now, &shared.limits);
-            self.settle(shared);
-        }
+        self.look_if_it_matters(shared);
         if !self.is_due(shared) {
             return;
         }
@@ -56,6 +52,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.set_ready(Readiness::READ | Readiness::WRITE);
         }
         self.turn(partner.as_deref_mut(), shared);
+        self.look_if_it_matters(shared);
         if self.is_due(shared) {
             self.end_by_deadline(shared);
             if self.fire_timers(shared) {
@@ -74,10 +71,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.deadline(shared).is_some_and(|at| at <= shared.now)
     }
 
-    fn depends_on_look(&self, shared: &Shared<P::Message, T::Pipe>) -> bool {
+    /// Asks what is acknowledged, if a deadline that depends on it is due.
+    fn look_if_it_matters(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         let limits = &shared.limits;
         let owed = earliest(self.look_deadline(limits), self.stall_deadline(limits));
-        earliest(owed, self.idle_deadline(limits)).is_some_and(|at| at <= shared.now)
+        if earliest(owed, self.idle_deadline(limits)).is_some_and(|at| at <= shared.now) {
+            self.look(shared.now, limits);
+            self.settle(shared);
+        }
     }
 
     /// The deadlines that end a connection at once.
@@ -114,9 +115,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn end_by_idleness(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
-        let is_quiet = matches!(self.state, State::Reading | State::HalfClosed);
-        let due = self.idle_deadline(&shared.limits).is_some_and(|at| at <= shared.now);
-        if !is_quiet || !due {
+        if self.idle_deadline(&shared.limits).is_none_or(|at| at > shared.now) {
             return;
         }
         self.last_activity = shared.now;
@@ -143,14 +142,17 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Idleness ends a connection while nothing is owed and its input still matters.
     fn idle_deadline(&self, limits: &Config) -> Option<Instant> {
+        if self.can_be_idle() { after(self.last_progress(), limits.idle_timeout) } else { None }
+    }
+
+    pub(super) fn can_be_idle(&self) -> bool {
         match self.recv {
+            _ if !matches!(self.state, State::Reading | State::HalfClosed) => false,
             // What it waits for is its partner's to be taken: that has a deadline of its own.
-            RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Ended if self.waits_for_partner() => None,
-            RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => {
-                after(self.last_progress(), limits.idle_timeout)
-            }
-            RecvHalf::Ended if self.send.is_open() => after(self.last_progress(), limits.idle_timeout),
-            RecvHalf::Ended | RecvHalf::Discarded => None,
+            RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Ended if self.waits_for_partner() => false,
+            RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => true,
+            RecvHalf::Ended => self.send.is_open(),
+            RecvHalf::Discarded => false,
         }
     }
 

@@ -1,9 +1,9 @@
 //! The clients: what they do is decided by the seed.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use super::kernel::{
-    Kernel, Rearm,
+    Acks, Kernel, Rearm,
     socket::{Attempt, SharedSocket},
 };
 
@@ -46,6 +46,9 @@ pub enum Seen {
     Fin,
     Reset,
 }
+
+/// How long the server's kernel goes on sending to a host that does not answer: about `net.ipv4.tcp_retries2`.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(900);
 
 /// Bytes that are for ever to a client of a schedule, beyond those that it wants to send.
 const FOR_EVER: u64 = 5000;
@@ -111,8 +114,14 @@ impl Client {
     }
 
     /// False if it is known that [`act`](Self::act) would do nothing.
-    pub fn may_act(&self) -> bool {
+    pub fn may_act(&self, kernel: &Kernel) -> bool {
         let socket = self.socket.borrow();
+        if socket.has_vanished {
+            return false;
+        }
+        if kernel.nature.acks == Acks::Late && socket.ackable() > 0 {
+            return true;
+        }
         let is_reset = socket.reset_by_server || socket.reset_by_client;
         let has_something_to_read = !socket.outbound.is_empty() || socket.outbound_fin || is_reset;
         let has_all_sent = self.sent >= self.to_send;
@@ -124,6 +133,15 @@ impl Client {
     /// Does the next thing. True if it did anything.
     pub fn act(&mut self, kernel: &Kernel, calm: bool) -> Result<bool, String> {
         let rearm = kernel.nature.rearm;
+        if self.is_out_of_reach(kernel, calm) {
+            return Ok(false);
+        }
+        let has_acknowledged = self.acknowledge(kernel, calm);
+        Ok(self.act_itself(kernel, calm, rearm)? || has_acknowledged)
+    }
+
+    /// What its program does.
+    fn act_itself(&mut self, kernel: &Kernel, calm: bool, rearm: Rearm) -> Result<bool, String> {
         if self.gone || !self.is_connected(kernel, calm) {
             return Ok(false);
         }
@@ -133,6 +151,39 @@ impl Client {
         }
         let sent = self.send(kernel, calm);
         Ok(self.end(kernel) || sent || read)
+    }
+
+    /// Whether its host is gone, for ever. The server's kernel gives it up in the end.
+    fn is_out_of_reach(&self, kernel: &Kernel, calm: bool) -> bool {
+        let mut socket = self.socket.borrow_mut();
+        if kernel.nature.may_vanish && !calm && kernel.choices.happens(1, 250) {
+            socket.has_vanished = true;
+        }
+        let unanswered = kernel.now.saturating_duration_since(socket.last_acked);
+        let is_waiting = socket.unacked() > 0 && !socket.closed && !socket.reset_by_client;
+        if socket.has_vanished && is_waiting && unanswered >= GIVEN_UP_AFTER {
+            socket.give_up(kernel.nature.rearm);
+        }
+        socket.has_vanished
+    }
+
+    /// What its system does by itself. True if it did anything.
+    fn acknowledge(&self, kernel: &Kernel, calm: bool) -> bool {
+        let mut socket = self.socket.borrow_mut();
+        if kernel.nature.acks != Acks::Late {
+            return false;
+        }
+        if !calm && kernel.choices.happens(1, 30) {
+            // The server's kernel takes more, though there is no more room in the client's.
+            socket.outbound_capacity += kernel.choices.usize(1..20);
+            socket.edge_write(kernel.nature.rearm);
+        }
+        let ackable = socket.ackable();
+        let n = if calm { ackable } else { kernel.choices.u64(..=ackable) };
+        if socket.acknowledge(n, kernel.now) && kernel.nature.wakes_at_last_ack {
+            socket.edge_read(kernel.nature.rearm);
+        }
+        n > 0
     }
 
     /// One that the server connects to takes its time, and refuses or stays silent if that is its manner.
@@ -201,6 +252,12 @@ impl Client {
         }
         if !socket.closed {
             socket.edge_write(kernel.nature.rearm);
+        }
+        if kernel.acknowledges_at_once() {
+            let ackable = socket.ackable();
+            if socket.acknowledge(ackable, kernel.now) && kernel.nature.wakes_at_last_ack {
+                socket.edge_read(kernel.nature.rearm);
+            }
         }
         Ok(true)
     }

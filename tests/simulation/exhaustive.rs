@@ -22,7 +22,7 @@ use echoloop::Config;
 use crate::{
     choices::Choices,
     client::Manner,
-    kernel::{Faults, Nature, Rearm},
+    kernel::{Acks, Faults, Nature, Rearm},
     protocol::{Callback, Habit, hush_planned_panics},
     relays,
     stage::Failure,
@@ -40,6 +40,7 @@ struct Tiny {
     habits: &'static [Habit],
     capacity: usize,
     moves: Moves,
+    acks: Acks,
     kind: Kind,
 }
 
@@ -93,11 +94,29 @@ const ECHO: Tiny = Tiny {
     habits: &[Habit::Echo],
     capacity: 2,
     moves: CONNECTED,
+    acks: Acks::AtOnce,
     kind: Kind::Alone,
 };
 
-const WORLDS: [Tiny; 17] = [
+const WORLDS: [Tiny; 20] = [
     ECHO,
+    Tiny { name: "acks", acks: Acks::Late, moves: Moves { waits: 2, ..CONNECTED }, ..ECHO },
+    Tiny {
+        name: "acks-end",
+        bytes: 2,
+        acks: Acks::Late,
+        habits: &[Habit::FinishAfter(1), Habit::ShutdownAfter(1)],
+        moves: Moves { waits: 2, ..CONNECTED },
+        ..ECHO
+    },
+    Tiny {
+        name: "acks-drain",
+        bytes: 2,
+        acks: Acks::Late,
+        manners: &[Manner::Proper, Manner::LateReader],
+        moves: Moves { may_drain: true, waits: 2, ..CONNECTED },
+        ..ECHO
+    },
     Tiny { name: "pipes", bytes: 6, kind: Kind::Moved, ..ECHO },
     Tiny { name: "long-stream", bytes: 6, manners: &[Manner::Proper, Manner::LateReader], ..ECHO },
     Tiny { name: "waiting", manners: &[Manner::Waiting], moves: Moves { strays: 1, ..CONNECTED }, ..ECHO },
@@ -189,6 +208,9 @@ impl Tiny {
             nature: Nature {
                 rearm,
                 short_read_drains,
+                acks: self.acks,
+                wakes_at_last_ack: rearm == Rearm::EveryEdge,
+                may_vanish: false,
                 faults: Faults { partial: 1, would_block: 1, interrupted: 1, error: 1, accept: 1 },
                 errors: &[ErrorKind::ConnectionReset, ErrorKind::OutOfMemory],
                 planned: None,

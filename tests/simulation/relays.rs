@@ -248,7 +248,11 @@ impl World {
             Some(Step::Turn | Step::Deadline) | None => 0,
         };
         let ends = self.ends.borrow();
-        steps.extend((first..ends.len()).filter(|&number| ends[number].client.may_act()).map(Step::Client));
+        steps.extend(
+            (first..ends.len())
+                .filter(|&number| ends[number].client.may_act(&self.kernel.borrow()))
+                .map(Step::Client),
+        );
         if waits > 0 && self.stage.left_until_deadline().is_some_and(|left| left < FAR) {
             steps.push(Step::Deadline);
         }
@@ -461,7 +465,10 @@ impl World {
 
     /// Two proper clients have everything from each other, without waiting for any deadline.
     fn check_proper(&self, ends: &[End], number: usize) -> Result<(), Failure> {
-        let is_proper = |end: &End| matches!(end.client.manner, Manner::Proper | Manner::LateReader);
+        let is_proper = |end: &End| {
+            let is_there = !end.client.socket.borrow().has_vanished;
+            is_there && matches!(end.client.manner, Manner::Proper | Manner::LateReader)
+        };
         let end = &ends[number];
         let Some(other) = other(ends, number) else { return Ok(()) };
         let timed_out = |end: &End| {
@@ -494,7 +501,11 @@ fn check_not_forgotten(ends: &[End], number: usize) -> Result<(), Failure> {
     let (record, Some(with)) = (end.record.borrow(), end.with) else { return Ok(()) };
     let Some(other) = ends.iter().find(|other| other.id() == Some(with)) else { return Ok(()) };
     let other_is_open = other.record.borrow().closed.is_none() && !other.record.borrow().has_finished;
-    let is_proper = matches!(other.client.manner, Manner::Proper | Manner::LateReader);
+    let is_there = {
+        let socket = other.client.socket.borrow();
+        !socket.has_vanished && !socket.is_over()
+    };
+    let is_proper = is_there && matches!(other.client.manner, Manner::Proper | Manner::LateReader);
     if record.has_asked && record.closed.is_some() && other_is_open && is_proper {
         return Err(format!("client {number} is gone, and its partner waits: {:?}", other.client));
     }

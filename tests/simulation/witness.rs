@@ -7,7 +7,7 @@ use std::{
 
 use echoloop::{CloseReason, Config};
 
-use super::kernel::{SharedKernel, socket::SharedSocket};
+use super::kernel::{Acks, SharedKernel, socket::SharedSocket};
 
 /// What the kernel knows of one connection, beside what its protocol is told.
 #[derive(Debug)]
@@ -36,7 +36,10 @@ impl Witness {
     }
 
     pub fn idle(&self) -> Result<(), String> {
-        self.has_passed("idle", self.socket.borrow().stirred, self.limits.idle_timeout)
+        let socket = self.socket.borrow();
+        let is_delivering = self.is_askable() && socket.unacked() > 0;
+        let since = if is_delivering { socket.stirred.max(socket.last_acked) } else { socket.stirred };
+        self.has_passed("idle", since, self.limits.idle_timeout)
     }
 
     /// The protocol is told of the drain. One that has not paused must have been given everything.
@@ -57,18 +60,24 @@ impl Witness {
 
     /// The connection ended for this reason.
     pub fn close(&self, reason: CloseReason) -> Result<(), String> {
-        let (since, stirred, last_taken, shut_at) = {
-            let socket = self.socket.borrow();
-            (socket.since, socket.stirred, socket.last_taken, socket.shut_at)
-        };
+        let socket = self.socket.borrow();
+        let is_delivering = self.is_askable() && socket.unacked() > 0;
+        let delivered_at = if self.is_askable() { socket.all_acked_at } else { socket.shut_at };
+        if reason.is_complete() && delivered_at.is_none() {
+            return Err(format!("'{reason}' with {} bytes unacknowledged", socket.unacked()));
+        }
+        let stalled_since = if is_delivering { socket.last_acked } else { socket.last_taken };
         let limits = &*self.limits;
         let what = reason.to_string();
         match reason {
-            CloseReason::ConnectTimeout => self.has_passed(&what, since, limits.connect_timeout),
-            CloseReason::WriteStall => self.has_passed(&what, last_taken, limits.write_timeout),
-            CloseReason::LingerSilence => self.has_passed(&what, stirred, limits.linger_silence_timeout),
+            CloseReason::ConnectTimeout => self.has_passed(&what, socket.since, limits.connect_timeout),
+            CloseReason::WriteStall => self.has_passed(&what, stalled_since, limits.write_timeout),
+            CloseReason::LingerSilence => {
+                let since = delivered_at.map_or(socket.stirred, |at| at.max(socket.stirred));
+                self.has_passed(&what, since, limits.linger_silence_timeout)
+            }
             CloseReason::LingerTimeout => {
-                let begin = shut_at.ok_or("it lingers, and was not shut")?;
+                let begin = delivered_at.ok_or("it lingers, and was not shut")?;
                 // So is called too what the end of a drain finds lingering.
                 self.has_passed(&what, begin, limits.linger_timeout).or_else(|error| {
                     let ordered = self.kernel.borrow().drain_ordered.ok_or(error)?;
@@ -81,6 +90,10 @@ impl Witness {
             }
             _ => Ok(()),
         }
+    }
+
+    fn is_askable(&self) -> bool {
+        self.kernel.borrow().nature.acks != Acks::Unaskable
     }
 
     fn has_passed(&self, what: &str, since: Instant, timeout: Option<Duration>) -> Result<(), String> {

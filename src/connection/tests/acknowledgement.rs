@@ -157,6 +157,17 @@ fn more_output_does_not_hide_that_something_was_acknowledged() {
 }
 
 #[test]
+fn our_fin_does_not_hide_that_something_was_acknowledged() {
+    let limits = Config { write_timeout: Some(seconds(8)), ..Config::default() };
+    let (mut world, peer) = with_unacknowledged(limits, 50);
+    world.pass(seconds(7));
+    // A byte less, and FIN.
+    world.fin(&peer);
+    world.pass(seconds(7));
+    world.assert_open();
+}
+
+#[test]
 fn a_fin_that_is_never_acknowledged_is_a_write_stall() {
     let (mut world, peer) = with_unacknowledged(Config::default(), 31);
     world.fin(&peer);

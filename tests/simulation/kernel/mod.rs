@@ -31,6 +31,17 @@ pub enum Rearm {
     AfterWouldBlock,
 }
 
+/// What the kernel knows of what the clients' systems have acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Acks {
+    /// It cannot say.
+    Unaskable,
+    /// They acknowledge everything at once, as far as there is room for it.
+    AtOnce,
+    /// Late, in part, or never.
+    Late,
+}
+
 /// How likely each fault is, in percent of calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
@@ -48,6 +59,11 @@ pub struct Nature {
     pub rearm: Rearm,
     /// A read that brings less than it has room for has brought everything.
     pub short_read_drains: bool,
+    pub acks: Acks,
+    /// When both sides have ended, an event tells of the last acknowledgement (EPOLLHUP).
+    pub wakes_at_last_ack: bool,
+    /// A client's host may be gone from one moment to the next.
+    pub may_vanish: bool,
     pub faults: Faults,
     /// What a call fails with when it fails by itself.
     pub errors: &'static [ErrorKind],
@@ -257,7 +273,11 @@ impl Kernel {
 
     /// A new connection, with buffers of these sizes.
     pub fn add_socket(&mut self, inbound: usize, outbound: usize) -> SharedSocket {
-        let socket = Rc::new(RefCell::new(Socket::new(inbound, outbound, self.now)));
+        let mut socket = Socket::new(inbound, outbound, self.now);
+        if self.nature.acks == Acks::Late {
+            socket.window = self.choices.usize(..=outbound);
+        }
+        let socket = Rc::new(RefCell::new(socket));
         self.sockets.push(Rc::clone(&socket));
         socket
     }
@@ -424,6 +444,11 @@ impl Kernel {
             self.advance(JUMPS.get(planned.choice).copied().unwrap_or_default());
         }
         self.now
+    }
+
+    /// Whether the clients' systems acknowledge what they can as soon as it is sent.
+    pub fn acknowledges_at_once(&self) -> bool {
+        self.is_calm || self.nature.acks == Acks::AtOnce
     }
 
     /// Moves the time, unless it is so far that it is never.

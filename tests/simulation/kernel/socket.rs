@@ -35,6 +35,16 @@ pub struct Socket {
     pub last_taken: Instant,
     /// The server shut its side.
     pub shut_at: Option<Instant>,
+    /// Something was acknowledged, or sent while everything was.
+    pub last_acked: Instant,
+    /// Everything was acknowledged, the server's FIN included.
+    pub all_acked_at: Option<Instant>,
+    /// What the client's system has acknowledged in all; FIN counts as one.
+    acked: u64,
+    /// How many bytes it acknowledges beyond those that the client has read.
+    pub window: usize,
+    /// The client's host is gone: it does and acknowledges nothing any more.
+    pub has_vanished: bool,
     /// Bytes from the client, and whether its FIN is behind them.
     pub inbound: VecDeque<u8>,
     pub inbound_fin: bool,
@@ -97,6 +107,11 @@ impl Socket {
             stirred: now,
             last_taken: now,
             shut_at: None,
+            last_acked: now,
+            all_acked_at: None,
+            acked: 0,
+            window: outbound_capacity,
+            has_vanished: false,
             interest: None,
             events: Readiness::NONE,
             armed_read: false,
@@ -126,6 +141,67 @@ impl Socket {
     pub fn close_unaccepted(&mut self) {
         self.closed = true;
         self.reset_by_server = true;
+    }
+
+    /// What the server has sent in all; FIN counts as one.
+    fn given(&self) -> u64 {
+        self.taken + u64::from(self.write_shut)
+    }
+
+    /// What is sent and not acknowledged.
+    pub fn unacked(&self) -> u64 {
+        self.given() - self.acked
+    }
+
+    /// The same without FIN.
+    pub fn bytes_unacked(&self) -> u64 {
+        self.taken.saturating_sub(self.acked)
+    }
+
+    /// Whether both sides have ended, and know it. Where no event tells the server, a look does a little later.
+    pub fn is_over(&self) -> bool {
+        self.all_acked_at.is_some() && self.inbound_fin && self.inbound.is_empty()
+    }
+
+    /// The server is about to send.
+    pub fn note_sending(&mut self) {
+        if self.unacked() == 0 {
+            self.last_acked = self.stirred;
+        }
+    }
+
+    /// How much of it the client's system has room for.
+    pub fn ackable(&self) -> u64 {
+        if self.has_vanished || self.closed || self.reset_by_client {
+            return 0;
+        }
+        let read = self.taken - self.outbound.len() as u64;
+        let received = self.taken.min(read + self.window as u64);
+        let fin = u64::from(self.write_shut && received == self.taken);
+        (received + fin).saturating_sub(self.acked)
+    }
+
+    /// The client's system acknowledges so much more. True if that is an event.
+    pub fn acknowledge(&mut self, n: u64, now: Instant) -> bool {
+        if n == 0 {
+            return false;
+        }
+        self.acked += n;
+        self.last_acked = now;
+        let is_all = self.write_shut && self.unacked() == 0;
+        if is_all {
+            self.all_acked_at = Some(now);
+        }
+        is_all && self.inbound_fin
+    }
+
+    /// The kernel gives up a peer that has vanished.
+    pub fn give_up(&mut self, rearm: Rearm) {
+        self.pending_error = Some(ErrorKind::TimedOut);
+        self.reset_by_client = true;
+        self.outbound.clear();
+        self.edge_read(rearm);
+        self.edge_write(rearm);
     }
 
     pub fn is_readable(&self) -> bool {

@@ -11,7 +11,7 @@ use echoloop::{
 };
 
 use super::{
-    Call, SharedKernel,
+    Acks, Call, SharedKernel,
     socket::{Attempt, SharedSocket, Socket},
 };
 
@@ -192,7 +192,10 @@ impl Write for FakeTransport {
         self.progress();
         let rearm = self.kernel.borrow().nature.rearm;
         self.kernel.borrow_mut().bytes_out += n as u64;
+        let (now, acknowledges_at_once) =
+            (self.kernel.borrow().now, self.kernel.borrow().acknowledges_at_once());
         let mut socket = self.socket.borrow_mut();
+        socket.note_sending();
         socket.taken += n as u64;
         socket.last_taken = socket.stirred;
         if socket.client_closed {
@@ -200,6 +203,10 @@ impl Write for FakeTransport {
             socket.reset(rearm);
         } else {
             socket.outbound.extend(&bytes[..n]);
+            if acknowledges_at_once {
+                let ackable = socket.ackable();
+                socket.acknowledge(ackable, now);
+            }
         }
         Ok(n)
     }
@@ -285,6 +292,7 @@ impl Transport for FakeTransport {
             Ok(()) | Err(_) => {}
         }
         self.progress();
+        let kernel = self.kernel.borrow();
         let mut socket = self.socket.borrow_mut();
         if socket.closed {
             socket.violation("shutdown after close");
@@ -295,14 +303,24 @@ impl Transport for FakeTransport {
         if socket.reset_by_client {
             return Err(ErrorKind::NotConnected.into());
         }
+        socket.note_sending();
         socket.write_shut = true;
         socket.shut_at = Some(socket.stirred);
         socket.outbound_fin = true;
+        if kernel.acknowledges_at_once() {
+            let ackable = socket.ackable();
+            socket.acknowledge(ackable, kernel.now);
+        }
         Ok(())
     }
 
     fn unacknowledged(&self) -> Option<usize> {
-        None
+        let mut socket = self.socket.borrow_mut();
+        if socket.closed {
+            socket.violation("asked after close");
+        }
+        let is_askable = self.kernel.borrow().nature.acks != Acks::Unaskable;
+        is_askable.then(|| usize::try_from(socket.unacked()).expect("little is on its way"))
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
@@ -320,6 +338,13 @@ impl Drop for FakeTransport {
         let mut socket = self.socket.borrow_mut();
         if socket.closed {
             socket.violation("closed twice");
+        }
+        let is_reset = socket.linger_zero || socket.sticky.is_some() || socket.reset_by_client;
+        let is_askable = self.kernel.borrow().nature.acks != Acks::Unaskable;
+        if is_askable && !is_reset && socket.write_shut && socket.unacked() > 0 {
+            // The kernel gives up such a socket when the client takes its time.
+            let unacked = socket.unacked();
+            socket.violation(&format!("closed with {unacked} bytes unacknowledged"));
         }
         socket.closed = true;
         // Closing with unread input, or with SO_LINGER 0, resets: what is under way is destroyed. So does

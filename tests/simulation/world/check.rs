@@ -7,7 +7,7 @@ use echoloop::{CloseReason, internals::Connections};
 use super::{World, pair::Pair};
 use crate::{
     client::{Manner, Seen},
-    kernel::{FAR, socket::Attempt},
+    kernel::{Acks, FAR, socket::Attempt},
     protocol::{Callback, Habit},
     stage::Failure,
 };
@@ -137,13 +137,15 @@ impl<const PURE: bool> World<PURE> {
                 | Habit::Hesitant
                 | Habit::Deferring => false,
             };
-            if opened == 0 || !is_proper || !ends_by_itself {
+            if opened == 0 || !is_proper || !ends_by_itself || pair.client.socket.borrow().has_vanished {
                 continue;
             }
             if !pair.client.gone {
                 return Err(format!("client {number} waits for ever: {:?}", pair.client));
             }
-            if closed.is_none() {
+            if closed.is_none()
+                && (self.plan.nature.wakes_at_last_ack || !pair.client.socket.borrow().is_over())
+            {
                 return Err(format!("client {number} is gone, and its connection stays"));
             }
         }
@@ -203,6 +205,7 @@ impl<const PURE: bool> World<PURE> {
             && !record.was_idle
             && record.closed.is_none()
             && !socket.closed
+            && !socket.has_vanished
             && is_ample(limits.idle_timeout)
             && is_ample(limits.write_timeout)
     }
@@ -228,6 +231,10 @@ impl<const PURE: bool> World<PURE> {
             limits.linger_timeout,
             limits.linger_silence_timeout,
         ];
+        let stays = |pair: &Pair| pair.client.socket.borrow().is_over() && is_open(pair);
+        if let Some(number) = self.pairs.borrow().iter().position(stays) {
+            return Err(format!("both sides of client {number} have ended, and its connection stays"));
+        }
         let left = self.stage.connections().map_or(0, Connections::len);
         if all_on.iter().all(|timeout| timeout.is_some_and(|timeout| timeout < FAR)) && left > 0 {
             return Err(format!("{left} connections outlive their deadlines"));
@@ -258,6 +265,10 @@ impl<const PURE: bool> World<PURE> {
             }
         }
         let stats = self.stage.counters.snapshot();
+        let lost: u64 = self.pairs.borrow().iter().map(bytes_lost).sum();
+        if self.plan.nature.acks != Acks::Unaskable && stats.bytes_undelivered < lost {
+            return Err(format!("{lost} bytes were never acknowledged, but {stats:?}"));
+        }
         let told = self.neighbours.borrow().told;
         let heard: u64 = self.pairs.borrow().iter().map(|pair| pair.record.borrow().messages).sum();
         if told != heard + stats.messages_undeliverable {
@@ -317,9 +328,11 @@ impl<const PURE: bool> World<PURE> {
 
     /// Whether a connection cannot have ended in this way when no call failed by itself.
     fn is_unexpected(&self, reason: CloseReason, pair: &Pair) -> bool {
-        let resets = matches!(pair.client.manner, Manner::Resetter | Manner::Careless);
+        let has_vanished = pair.client.socket.borrow().has_vanished;
+        let resets = has_vanished || matches!(pair.client.manner, Manner::Resetter | Manner::Careless);
         match reason {
-            CloseReason::Failed(_) | CloseReason::QueueLimit => true,
+            CloseReason::Failed(_) => !has_vanished,
+            CloseReason::QueueLimit => true,
             CloseReason::ConnectFailed(_) => {
                 let is_begun = pair.client.socket.borrow().is_begun;
                 !pair.is_outbound || (is_begun && !resets)
@@ -333,4 +346,13 @@ impl<const PURE: bool> World<PURE> {
             _ => false,
         }
     }
+}
+
+fn is_open(pair: &Pair) -> bool {
+    pair.record.borrow().opened > 0 && pair.record.borrow().closed.is_none()
+}
+
+/// What the client's system has never acknowledged of what it was sent, in bytes.
+fn bytes_lost(pair: &Pair) -> u64 {
+    pair.client.socket.borrow().bytes_unacked()
 }

@@ -350,9 +350,16 @@ impl<const PURE: bool> World<PURE> {
         Ok(())
     }
 
-    /// From deadline to deadline until none is left.
+    /// From deadline to deadline until none is left, or until nothing has moved for so long that nothing will: without
+    /// a write timeout a client that never reads is looked at for ever.
     fn pass_deadlines(&mut self) -> Result<(), Failure> {
+        let (mut progress, mut since) = (self.kernel.borrow().progress, self.stage.now());
         for _ in 0..10_000 {
+            if self.kernel.borrow().progress != progress {
+                (progress, since) = (self.kernel.borrow().progress, self.stage.now());
+            } else if self.stage.now() > since + PATIENCE {
+                return Ok(());
+            }
             match self.stage.left_until_deadline() {
                 Some(ahead) if ahead <= FAR => self.advance(ahead),
                 Some(_) | None => return Ok(()),
@@ -375,6 +382,9 @@ impl<const PURE: bool> World<PURE> {
         self.check_mail()
     }
 }
+
+/// Longer than all deadlines, and than a kernel tries to reach a host that is gone.
+const PATIENCE: Duration = Duration::from_secs(2000);
 
 /// Accepting is tried again after so long at most.
 const RETRY_MOST: Duration = Duration::from_millis(100);

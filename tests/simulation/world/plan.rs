@@ -7,7 +7,7 @@ use echoloop::Config;
 use crate::{
     choices::Choices,
     client::{MANNERS, Manner},
-    kernel::{Faults, Nature, Rearm, transport::ERRORS},
+    kernel::{Acks, Faults, Nature, Rearm, transport::ERRORS},
     protocol::{CALLBACKS, Callback, Habit},
 };
 
@@ -71,6 +71,9 @@ pub fn nature(limits: &Config, choices: &Choices) -> Nature {
     Nature {
         rearm,
         short_read_drains: rearm == Rearm::EveryEdge && choices.bool(),
+        acks: choices.of(&[Acks::Unaskable, Acks::AtOnce, Acks::Late, Acks::Late]).expect("there are some"),
+        wakes_at_last_ack: rearm == Rearm::EveryEdge && choices.bool(),
+        may_vanish: choices.u8(..3) == 0,
         faults: Faults { accept: if choices.bool() { 0 } else { 30 }, ..faults },
         errors: &ERRORS,
         planned: None,

@@ -72,7 +72,8 @@ impl<const PURE: bool> World<PURE> {
             _ => 0,
         };
         let pairs = self.pairs.borrow();
-        steps.extend((first..pairs.len()).filter(|&number| pairs[number].client.may_act()).map(Step::Client));
+        let may_act = |number: &usize| pairs[*number].client.may_act(&self.kernel.borrow());
+        steps.extend((first..pairs.len()).filter(may_act).map(Step::Client));
         let inbound = pairs.iter().filter(|pair| !pair.is_outbound).count();
         let has_place = inbound < self.plan.clients && self.kernel.borrow().has_place(0);
         if has_place && !matches!(before, Some(Step::Client(_))) {
