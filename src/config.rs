@@ -85,19 +85,22 @@ pub struct Config {
     /// Messages and other requests that may wait for one loop before senders are told that it is
     /// full. 1 to 1,048,576. Default 1024.
     pub mailbox_capacity: usize,
-    /// A connection that neither sends nor receives a byte for this long, and has nothing queued, is closed. Default
-    /// 10 min.
+    /// A connection that neither sends nor receives a byte for this long, of whose output nothing is acknowledged
+    /// meanwhile, and that has nothing queued, is ended. Default 10 min.
     pub idle_timeout: Option<Duration>,
-    /// A connection with queued output that makes no progress for this long is reset. Default 60 s.
+    /// A connection is reset when the peer's system acknowledges nothing of its output for this long, whether that is
+    /// still queued or was taken by our own. It is noticed up to a quarter later. Where the system cannot say what is
+    /// acknowledged, room for queued output counts. Default 60 s.
     pub write_timeout: Option<Duration>,
-    /// After our FIN, how long to wait for the peer's before the socket is closed. Default 30 s.
+    /// Once our FIN is acknowledged, how long to wait for the peer's before the socket is closed. Default 30 s.
     pub linger_timeout: Option<Duration>,
-    /// After our FIN, how long the peer may be silent before the socket is closed. Default 5 s.
+    /// Once our FIN is acknowledged, how long the peer may be silent before the socket is closed. Default 5 s.
     pub linger_silence_timeout: Option<Duration>,
     /// After our FIN, bytes that are received and discarded before we stop waiting for the peer's FIN.
     /// Default 64 MiB.
     pub linger_limit_bytes: u64,
-    /// How long a drain may take. Connections that are not done are then reset. Default 25 s: below the 30 s that
+    /// How long a drain may take. Connections to which not everything is delivered are then reset. Default 25 s: below
+    /// the 30 s that
     /// Kubernetes gives a container; `docker stop` gives 10 s.
     pub drain_timeout: Option<Duration>,
     /// In a drain, a connection ends once everything that it sent is answered and it was silent this long, so that what

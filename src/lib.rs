@@ -87,8 +87,11 @@
 //! | [`Context::shutdown_write`] | everything written is sent, then FIN; input still comes until the peer's FIN |
 //! | no byte for the idle timeout | [`Protocol::on_timeout`]; by default: as `finish` |
 //! | [`Handle::drain`] | everything that peers had sent is dealt with, then [`Protocol::on_drain`]; by default: as `finish` |
-//! | the peer takes no byte of the queued output | after the write timeout: reset, so that no truncated reply looks whole |
+//! | the peer's system acknowledges nothing of what is owed | after the write timeout: reset, so that no truncated reply looks whole |
 //! | [`Context::abort`], [`Handle::abort`], a panic | reset |
+//!
+//! A connection is closed, its linger limits begin and a drain ends only when the peer's system has acknowledged
+//! everything, FIN included; see [`CloseReason`] for systems that cannot say.
 //!
 //! All limits are in [`Config`], what happened is in [`Stats`].
 //!

@@ -164,6 +164,27 @@ fn once_serves_one_client_and_ends() {
     assert_eq!(server.line(), summary);
 }
 
+/// The name of a reason is the same in the log and in the summary.
+#[test]
+fn the_log_says_who_ended_how_after_which_traffic() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
+    command.args(["serve", "127.0.0.1:0"]).args(splice_options());
+    command.env("RUST_LOG", "debug").stderr(Stdio::piped());
+    let mut server = Program::spawn(command);
+    let client = connect(server.listening());
+    let me = client.local_addr().unwrap();
+    ping(&client, b"hello");
+    assert_eq!(finish(&client), b"");
+    server.signal("TERM");
+    assert_eq!(server.line(), "1 connections, 5 bytes received, 5 bytes sent, 0 bytes undelivered; peer 1");
+    server.wait(DEADLINE);
+    let mut log = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let line = log.lines().find(|line| line.contains("closed: ")).expect("the end is logged");
+    assert!(line.contains(&format!("closed: peer: {me}, 5 bytes received, 5 bytes sent in ")), "{line}");
+    assert!(line.ends_with("s, 0 bytes undelivered"), "{line}");
+}
+
 /// Of `REASON N`, in the summary of a server.
 fn reason_and_count(text: &str) -> (&str, usize) {
     let (reason, count) = text.rsplit_once(' ').unwrap();

@@ -22,7 +22,7 @@ RUST_LOG=debug shows every connection, RUST_LOG=off nothing.
 
 SIGINT or SIGTERM starts a graceful shutdown (a drain): clients that wait in the backlog are still accepted, \
 everything that has arrived is echoed, and every connection is ended with the documented disconnect. The exit status \
-is then 0, or 1 if connections were still open when the drain timeout ran out. A second signal ends the program at \
+is then 0, or 1 if not everything was delivered to everyone when the drain timeout ran out. A second signal ends the program at \
 once, with status 130 or 143.
 
 A duration is written like 500ms, 30s, 10m or `1h 30m`; 0 or off turns the timeout off. A size is written like \
@@ -42,16 +42,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<usize>,
 
-    /// End a connection on which no byte is sent or received for this long
+    /// End a connection on which no byte is sent, received or acknowledged for this long
     #[arg(long, value_name = "DUR", default_value = "10m", value_parser = timeout)]
     idle_timeout: OptionalTimeout,
 
-    /// Reset a connection whose client takes no byte of its echo for this long
+    /// Reset a connection whose client's system acknowledges no byte of its echo for this long
     #[arg(long, value_name = "DUR", default_value = "60s", value_parser = timeout)]
     write_timeout: OptionalTimeout,
 
-    /// Lingering close: after the server has sent its FIN, wait this long for the client's FIN; less if the client is
-    /// silent for 5s or sends more than 64MiB
+    /// Lingering close: once the server's FIN is acknowledged, wait this long for the client's FIN; less if the client
+    /// is silent for 5s or sends more than 64MiB
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = timeout)]
     linger_timeout: OptionalTimeout,
 

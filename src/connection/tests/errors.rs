@@ -87,3 +87,30 @@ fn a_reset_that_a_read_shows_while_output_is_queued_says_that_it_is_lost() {
     assert_eq!(world.stats().bytes_undelivered, 6);
     world.assert_ended(CloseReason::ResetUndelivered);
 }
+
+/// A poller that has no room.
+struct Full;
+
+impl Poller<Fake> for Full {
+    fn register(&mut self, _: &mut Fake, _: ConnectionId, _: Interest) -> io::Result<()> {
+        Err(ErrorKind::StorageFull.into())
+    }
+
+    fn reregister(&mut self, _: &mut Fake, _: ConnectionId, _: Interest) -> io::Result<()> {
+        unreachable!("nothing is registered")
+    }
+}
+
+#[test]
+fn a_client_that_cannot_be_watched_is_reset_and_counted() {
+    let mut world = World::new(Config::default());
+    let wire = Rc::new(RefCell::new(Wire { room: 100, ..Wire::default() }));
+    let id = world.connections.next_id();
+    let added = world.connections.add(id, State::Reading, Fake(Rc::clone(&wire)), Echo, &mut Full);
+    assert_eq!(added.unwrap_err().kind(), ErrorKind::StorageFull);
+    // It must not take this for the clean end of an empty stream.
+    assert_eq!(wire.borrow().calls, ["reset", "close"]);
+    let stats = world.stats();
+    assert_eq!((stats.setup_failures, stats.closed_total(), stats.open), (1, 0, 0));
+    assert!(stats.to_string().ends_with("0 bytes undelivered; set-up failed 1"), "{stats}");
+}
