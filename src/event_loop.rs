@@ -25,6 +25,7 @@ use crate::{
     peer::{Origin, Peer},
     protocol::Protocol,
     stats::Counters,
+    status::{Accepting, WorkerStatus},
     system::{System, Wait, transport::Transport},
 };
 
@@ -234,11 +235,33 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                     self.connections.message_all(message, clone);
                 }
                 Some(Request::Connect(address, label)) => self.connect(&address, label, None),
+                Some(Request::Status(reply)) => {
+                    // Whoever asked may have lost patience.
+                    let _ = reply.try_send(self.status());
+                }
                 None => {
                     self.mailbox_has_more = false;
                     break;
                 }
             }
+        }
+    }
+
+    fn status(&self) -> WorkerStatus {
+        let stats = self.counters.snapshot();
+        WorkerStatus { accepting: self.accepting(), ..self.connections.status(stats) }
+    }
+
+    fn accepting(&self) -> Accepting {
+        let mut listeners = self.listeners.iter().flatten().peekable();
+        if !self.takes_clients() || listeners.peek().is_none() {
+            Accepting::No
+        } else if !self.connections.has_room_for_clients() {
+            Accepting::Full
+        } else if listeners.any(|listener| listener.retry_at().is_some()) {
+            Accepting::Short
+        } else {
+            Accepting::Yes
         }
     }
 

@@ -129,6 +129,7 @@ mod protocol;
 mod send_queue;
 mod server;
 mod stats;
+mod status;
 mod system;
 pub mod testing;
 
@@ -147,6 +148,7 @@ pub use protocol::{
 };
 pub use server::{Builder, Server};
 pub use stats::Stats;
+pub use status::{Accepting, WorkerStatus};
 pub use system::descriptors::raise_descriptor_limit;
 
 /// The layers below the loop, for simulations and benchmarks that bring their own transport and clock. No

@@ -179,6 +179,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.recv == RecvHalf::Discarded
     }
 
+    /// Whether what comes stays in the kernel until the protocol resumes.
+    pub fn is_paused(&self) -> bool {
+        self.recv == RecvHalf::Paused
+    }
+
     /// Notes what may be ready.
     pub fn set_ready(&mut self, ready: Readiness) {
         self.ready.insert(ready);

@@ -24,7 +24,8 @@ use crate::{
     deadlines::Deadlines,
     handle::Handle,
     protocol::Protocol,
-    stats::Counters,
+    stats::{Counters, Stats},
+    status::{Accepting, WorkerStatus},
     system::{Poller, readiness::Readiness, transport::Transport},
 };
 
@@ -372,6 +373,34 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     pub fn get(&self, id: ConnectionId) -> Option<&Connection<P, T>> {
         let slot = self.slots.get(id.index as usize)?;
         Some(&slot.connection).filter(|connection| connection.id() == id)
+    }
+
+    /// What they are doing, with the counters so far.
+    pub fn status(&self, stats: Stats) -> WorkerStatus {
+        let mut status = WorkerStatus {
+            worker: self.worker as usize,
+            connecting: 0,
+            reading: 0,
+            echoing: 0,
+            half_closed: 0,
+            paused: 0,
+            queued_bytes: 0,
+            accepting: Accepting::No,
+            stats,
+        };
+        for (_, slot) in &self.slots {
+            let connection = &slot.connection;
+            match connection.state() {
+                State::Connecting => status.connecting += 1,
+                State::Reading => status.reading += 1,
+                State::Echoing => status.echoing += 1,
+                State::HalfClosed => status.half_closed += 1,
+                State::Closed(_) => {}
+            }
+            status.paused += usize::from(connection.is_paused());
+            status.queued_bytes += connection.queued();
+        }
+        status
     }
 
     fn count_open(&self) {

@@ -37,7 +37,10 @@ use self::{
         page, table,
     },
 };
-use super::{failure::Failure, signals::Signals};
+use super::{
+    failure::Failure,
+    signals::{Actions, Signals},
+};
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     if args.threads > args.connections {
@@ -51,7 +54,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let log = log_file.as_mut().map(|file| file.begin(&title)).transpose()?;
 
     let load = Load::start(args.plan(address))?;
-    let signals = Signals::install(load.interrupter(), load.aborter())
+    let signals = Signals::install(Actions::new(load.interrupter(), load.aborter()))
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     let outcome = load.run(log);
     if let Some(status) = signals.aborted() {

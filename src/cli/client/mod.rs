@@ -21,7 +21,7 @@ use echoloop::Address;
 use self::{comparison::Comparison, receiver::EchoReceiver};
 use super::{
     failure::Failure,
-    stderr::Stderr,
+    lines::Lines,
     values::{DEFAULT_PORT, OptionalTimeout, timeout},
 };
 
@@ -59,7 +59,7 @@ fn server(text: &str) -> Result<Address, echoloop::AddressError> {
     if text.contains(':') { text.parse() } else { format!("{text}:{DEFAULT_PORT}").parse() }
 }
 
-pub(crate) fn run(args: &ClientArgs, stderr: &Stderr) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &ClientArgs, stderr: &Lines) -> Result<ExitCode, Failure> {
     let streams_stdin = args.message == "-";
     let socket = Arc::new(connect::connect(&args.server, args.connect_timeout.0)?);
     let comparison = Arc::new(Comparison::new());
