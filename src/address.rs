@@ -1,7 +1,8 @@
 //! Addresses as people write them, and as sockets report them.
 
 use std::{
-    fmt, io,
+    fmt::{self, Write},
+    io,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     str::FromStr,
@@ -9,7 +10,8 @@ use std::{
 
 /// Where to listen or connect to, and where a peer is.
 ///
-/// Written as `HOST:PORT`, `V4:PORT`, `[V6]:PORT` or `unix:PATH`; `Display` writes the same forms.
+/// Written as `HOST:PORT`, `V4:PORT`, `[V6]:PORT` or `unix:PATH`; `Display` writes the same forms, control characters
+/// escaped.
 ///
 /// ```
 /// use echoloop::Address;
@@ -136,7 +138,14 @@ impl fmt::Display for Address {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Host { name, port } => write!(f, "{name}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => {
+                f.write_str("unix:")?;
+                // Peers choose theirs, and none may begin a new line of a log.
+                path.display().to_string().chars().try_for_each(|c| match c {
+                    c if c.is_control() => write!(f, "{}", c.escape_default()),
+                    c => f.write_char(c),
+                })
+            }
         }
     }
 }
@@ -195,11 +204,18 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_too_strange(text in ".{0,40}|[0-9a-f:.\\[\\]]{0,40}|unix:.{0,9}|[a-z.-]{1,9}:[0-9]{1,6}") {
-            if let Ok(address) = text.parse::<Address>() {
+            // Control characters are shown, and not read back.
+            if !text.contains(char::is_control) && let Ok(address) = text.parse::<Address>() {
                 // What is understood reads back as the same address.
                 prop_assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
             }
         }
+    }
+
+    #[test]
+    fn no_path_begins_a_new_line() {
+        let address = Address::Unix("/tmp/x\nERROR all is lost\u{1b}[2J".into());
+        assert_eq!(address.to_string(), "unix:/tmp/x\\nERROR all is lost\\u{1b}[2J");
     }
 
     #[test]

@@ -77,7 +77,7 @@ struct Inbox<M> {
     requests: SyncSender<Request<M>>,
     order: AtomicU8,
     woken: AtomicBool,
-    waker: Box<dyn Wake>,
+    waker: Arc<dyn Wake>,
     counters: Arc<Counters>,
 }
 
@@ -92,7 +92,7 @@ pub struct Mailbox<M> {
 /// most `capacity` requests.
 pub fn channel<M>(
     capacity: usize,
-    workers: Vec<(Box<dyn Wake>, Arc<Counters>)>,
+    workers: Vec<(Arc<dyn Wake>, Arc<Counters>)>,
 ) -> (Handle<M>, Vec<Mailbox<M>>) {
     let mailboxes: Vec<_> = workers
         .into_iter()
@@ -350,7 +350,7 @@ mod tests {
 
     fn pair(capacity: usize) -> (Handle<u8>, Mailbox<u8>, Arc<AtomicUsize>) {
         let wakes = Arc::new(AtomicUsize::new(0));
-        let waker: Box<dyn Wake> = Box::new(CountWakes(Arc::clone(&wakes)));
+        let waker: Arc<dyn Wake> = Arc::new(CountWakes(Arc::clone(&wakes)));
         let (handle, mut mailboxes) = channel(capacity, vec![(waker, Arc::default())]);
         (handle, mailboxes.pop().unwrap(), wakes)
     }

@@ -125,6 +125,7 @@ mod handle;
 mod outbox;
 mod peer;
 mod pipes;
+mod places;
 mod protocol;
 mod send_queue;
 mod server;
@@ -163,6 +164,7 @@ pub mod internals {
         event_loop::{EventLoop, Parts},
         handle::{Mailbox, Order, Request, channel},
         pipes::{NoPipe, Pipe},
+        places::Places,
         send_queue::SendQueue,
         stats::{Counter, Counters},
         system::{

@@ -9,6 +9,7 @@ use crate::{
     event_loop::{EventLoop, Parts},
     handle::{self, Handle},
     peer::Peer,
+    places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
     system::{
@@ -174,15 +175,20 @@ impl<P: Protocol> Server<P> {
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
         let mut systems = Vec::with_capacity(config.workers);
         let mut channels = Vec::with_capacity(config.workers);
+        let mut wakers = Vec::with_capacity(config.workers);
         let mut counters = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
             let (system, waker) = Os::new(&config).map_err(failed)?;
             systems.push(system);
+            wakers.push(Arc::clone(&waker));
             counters.push(Arc::new(Counters::default()));
             channels.push((waker, Arc::clone(counters.last().expect("one was just pushed"))));
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
-        let (capacity, pipes) = shares(&config);
+        let (connections, pipes) = shares(&config);
+        let places = Places::new(connections, wakers);
+        let table_bytes =
+            descriptors::address_space_limit().map(|limit| limit / TABLES_SHARE / config.workers);
         let parts = systems.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
             |(worker, (((system, listeners), mailbox), counters))| Parts {
                 worker: u32::try_from(worker).expect("there are at most 1024 workers"),
@@ -191,7 +197,8 @@ impl<P: Protocol> Server<P> {
                 mailbox,
                 handle: handle.clone(),
                 counters: Arc::clone(counters),
-                capacity: share(capacity, config.workers, worker),
+                places: Arc::clone(&places),
+                table_bytes,
                 limits: Config { pipes_max: pipes / config.workers, ..config.clone() },
             },
         );
@@ -226,10 +233,8 @@ fn shares(config: &Config) -> (usize, usize) {
     }
 }
 
-/// The part of `total` that falls to one of `workers`, at least 1.
-fn share(total: usize, workers: usize, worker: usize) -> usize {
-    (total / workers + usize::from(worker < total % workers)).max(1)
-}
+/// Where address space is limited, tables of connections reserve this part of it at most.
+const TABLES_SHARE: usize = 8;
 
 impl<P: Protocol> fmt::Debug for Server<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,15 +252,6 @@ mod tests {
         assert_eq!(shares(&config), (10, if cfg!(target_os = "linux") { 8 } else { 0 }));
         config.splice_threshold_bytes = None;
         assert_eq!(shares(&config), (10, 0));
-    }
-
-    #[test]
-    fn the_shares_of_the_workers_add_up() {
-        for (total, workers) in [(10, 3), (9, 3), (1000, 7)] {
-            let sum: usize = (0..workers).map(|worker| share(total, workers, worker)).sum();
-            assert_eq!(sum, total);
-        }
-        assert_eq!(share(1, 4, 3), 1);
     }
 
     #[test]

@@ -14,6 +14,9 @@ use std::{
 /// The most lines that wait to be written. Further ones are dropped and counted.
 const LINES_WAITING_MAX: usize = 1024;
 
+/// It does little, and memory may be scarce.
+const STACK_BYTES: usize = 256 << 10;
+
 /// How long the program waits at its end for lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -57,7 +60,7 @@ impl Lines {
                 write_item(&mut sink, item, name, &counter).unwrap_or_else(&complain);
             }
         };
-        if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(work) {
+        if let Err(error) = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work) {
             let _ = writeln!(io::stderr(), "error: cannot start the thread for {name}: {error}");
         }
         Self { lines, dropped }

@@ -21,6 +21,7 @@ mod tests;
 mod turn;
 
 use std::{
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
@@ -96,6 +97,10 @@ struct Extra {
     partner_owes: bool,
     /// Who waits for this connection to be made, and under which label.
     requester: Option<(ConnectionId, u64)>,
+    /// When connecting was last tried again.
+    connect_tried: Option<Instant>,
+    /// Outbound connections that its protocol has asked for, and that may not be made yet.
+    attempts: Vec<ConnectionId>,
     /// Where its end is logged.
     account: Option<Account>,
 }
@@ -244,6 +249,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.extra.get_or_insert_default().requester = Some((requester, label));
     }
 
+    /// Notes the outbound connections that its protocol has asked for.
+    pub fn set_attempts(&mut self, attempts: Vec<ConnectionId>) {
+        self.extra.get_or_insert_default().attempts = attempts;
+    }
+
+    /// The outbound connections that its protocol has asked for; some may be made by now.
+    pub fn take_attempts(&mut self) -> Vec<ConnectionId> {
+        self.extra.as_mut().map(|extra| mem::take(&mut extra.attempts)).unwrap_or_default()
+    }
+
     fn has_requester(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.requester.is_some())
     }
@@ -338,6 +353,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 && extra.discarded == 0
                 && extra.relay.is_none()
                 && extra.requester.is_none()
+                && extra.attempts.is_empty()
                 && extra.account.is_none()
         };
         if self.extra.as_deref().is_some_and(unneeded) {

@@ -18,6 +18,9 @@ use signal_hook::{
 
 use super::Stops;
 
+/// It does little, and memory may be scarce.
+const STACK_BYTES: usize = 256 << 10;
+
 /// A signal, and whether it has come since it was last looked at.
 type Pending = (i32, Arc<AtomicBool>);
 
@@ -44,7 +47,7 @@ pub(super) fn install(mut stops: Stops) -> io::Result<()> {
     // A log that reaches `ulimit -f` is an error of that write, and no reason to die.
     flag::register(SIGXFSZ, Arc::default())?;
     let had_terminal = io::stdin().is_terminal();
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+    thread::Builder::new().name("signals".to_owned()).stack_size(STACK_BYTES).spawn(move || {
         // The writing end is kept open by the handlers.
         let _waker = waker;
         while wait(&mut wakes) {
