@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
 
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+#[cfg(target_os = "linux")]
 mod acknowledged;
 mod client;
 mod drain;
@@ -11,8 +11,10 @@ mod drain;
 mod namespaces;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod network;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod program;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod registration;
 mod unix;
 #[path = "../util/mod.rs"]
 mod util;

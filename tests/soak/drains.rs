@@ -77,7 +77,7 @@ fn drain(workers: u64, number: u32, rng: &mut Rng) -> bool {
     // In every other one all are fast enough, unless the machine is held up.
     let round = Round::new(rng.u64(..), server.listening(), number.is_multiple_of(2));
     let mut kinds = CLIENTS.to_vec();
-    if !round.is_hasty {
+    if !round.is_hasty && rng.bool() {
         kinds.push(Kind::NeverReads);
     }
     let before_signal = millis(rng, 50..800);
