@@ -10,7 +10,7 @@ use std::{
 use echoloop::Address;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::util::{DEADLINE, eventually, pattern};
+use crate::util::{DEADLINE, eventually, pattern, unless_interrupted};
 
 /// The length after which the stream repeats: a prime, so that no buffer's size is a multiple of it.
 const PERIOD: usize = 65_521;
@@ -60,6 +60,11 @@ impl Client {
 
     /// Sends until neither side takes any more.
     pub(crate) fn send_until_blocked(&mut self) {
+        self.send_until_blocked_or(usize::MAX);
+    }
+
+    /// The same, or until so much is sent.
+    pub(crate) fn send_until_blocked_or(&mut self, most: usize) {
         self.socket.set_nonblocking(true).unwrap();
         let mut looks_in_vain = 0;
         eventually("the client can send no more", || {
@@ -69,14 +74,14 @@ impl Client {
                 Err(error) => panic!("{error} after {} bytes", self.sent),
             }
             // The server takes more as long as it can.
-            looks_in_vain > 100
+            looks_in_vain > 100 || self.sent >= most
         });
         self.socket.set_nonblocking(false).unwrap();
     }
 
     fn send_some(&self, most: usize) -> io::Result<usize> {
         let at = self.sent % PERIOD;
-        (&self.socket).write(&self.stream[at..at + most.min(PERIOD)])
+        unless_interrupted(|| (&self.socket).write(&self.stream[at..at + most.min(PERIOD)]))
     }
 
     /// No more is sent: FIN.
@@ -87,7 +92,7 @@ impl Client {
     /// Reads once, and checks what came.
     fn read(&mut self, most: usize) -> io::Result<usize> {
         let mut bytes = vec![0; most.min(PERIOD)];
-        let n = (&self.socket).read(&mut bytes)?;
+        let n = unless_interrupted(|| (&self.socket).read(&mut bytes))?;
         let at = self.received % PERIOD;
         assert!(bytes[..n] == self.stream[at..at + n], "different within {n} bytes from {}", self.received);
         self.received += n;

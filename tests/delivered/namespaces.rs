@@ -129,7 +129,7 @@ fn an_outage_at_the_end_delays_the_exit_and_costs_nothing() {
 fn a_peer_that_vanishes_is_a_write_stall() {
     in_a_network_of_its_own("namespaces::a_peer_that_vanishes_is_a_write_stall", || {
         let host = Host::connected();
-        let mut server = host.serve(&["--write-timeout", "1s", "--idle-timeout", "off"]);
+        let mut server = host.serve(&["--write-timeout", "3s", "--idle-timeout", "off"]);
         let addresses = addresses(&server);
         let begin = Instant::now();
         // All is in the system's hands, with or without the server's end, or some is queued.
@@ -141,7 +141,8 @@ fn a_peer_that_vanishes_is_a_write_stall() {
         }));
         clients.extend(addresses.iter().map(|address| {
             let mut client = Client::connect(address);
-            client.send_until_blocked();
+            // More than the server's system takes.
+            client.send_until_blocked_or(8 << 20);
             client
         }));
         host.vanish();

@@ -24,7 +24,7 @@ use crate::{
     kinds::{millis, pause},
     seed,
     summary::Summary,
-    util::{DEADLINE, Program, eventually, pattern},
+    util::{DEADLINE, Program, eventually, pattern, unless_interrupted},
     workers::PERIOD,
 };
 
@@ -288,7 +288,7 @@ impl<'a> Client<'a> {
 
     fn send_some(&self, most: usize) -> io::Result<usize> {
         let sent = self.sent.load(SeqCst);
-        let result = (&self.stream).write(self.bytes(sent, most.min(CHUNK)));
+        let result = unless_interrupted(|| (&self.stream).write(self.bytes(sent, most.min(CHUNK))));
         let sent = sent + *result.as_ref().unwrap_or(&0);
         self.sent.store(sent, SeqCst);
         if !self.round.is_stopping() {
@@ -325,7 +325,7 @@ impl<'a> Client<'a> {
     /// Reads once; 0 is the end.
     fn read(&self, most: usize) -> io::Result<usize> {
         let mut buffer = vec![0; most.min(CHUNK)];
-        let n = (&self.stream).read(&mut buffer)?;
+        let n = unless_interrupted(|| (&self.stream).read(&mut buffer))?;
         let received = self.received.load(SeqCst);
         assert!(buffer[..n] == *self.bytes(received, n), "other bytes came than were sent, from {received}");
         self.received.store(received + n, SeqCst);
