@@ -1,7 +1,8 @@
 //! Clients of every kind, mixed at random for a chosen time, against the program; then nothing is left of them.
 //!
 //! `ECHOLOOP_SOAK=30m cargo test --release --test soak -- --nocapture` soaks for half an hour, without the variable
-//! it is a few seconds. `ECHOLOOP_SOAK_SEED` repeats the choices of a run that failed, not its timing.
+//! it is a few seconds. `ECHOLOOP_SOAK_DRAINS=50` drains so many servers at random moments, see `drains`.
+//! `ECHOLOOP_SOAK_SEED` repeats the choices of a run that failed, not its timing.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
