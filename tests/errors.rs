@@ -6,7 +6,7 @@
 
 mod util;
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::TcpListener;
 
 use util::{Ended, Program, echoloop};
 
@@ -72,27 +72,6 @@ fn bad_addresses_are_usage_errors() {
     fails(2, &["client", "localhost:x"], &["'localhost:x'", "port", "--help"]);
     fails(2, &["client", "a b"], &["a b"]);
     fails(2, &["serve", "a\n\nb:1"], &["'a", "b:1'", "--help"]);
-}
-
-#[test]
-fn an_unknown_interface_is_named_with_a_hint() {
-    for command in ["serve", "client"] {
-        let words = ["cannot resolve [fe80::1%nosuchif]:7", "name of the interface"];
-        fails(1, &[command, "[fe80::1%nosuchif]:7"], &words);
-    }
-}
-
-#[test]
-fn no_host_is_every_interface() {
-    let server = Program::start(&["serve", ":0"]);
-    let v4 = server.listening();
-    assert!(v4.is_ipv4() && v4.ip().is_unspecified(), "{v4}");
-    util::send_and_read(&util::connect(([127, 0, 0, 1], v4.port()).into()), b"this is a test");
-    if TcpListener::bind("[::1]:0").is_ok() {
-        let v6 = server.listening();
-        assert!(v6.is_ipv6() && v6.ip().is_unspecified(), "{v6}");
-        util::send_and_read(&util::connect((Ipv6Addr::LOCALHOST, v6.port()).into()), b"this is a test");
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Why the program ends with an error: one line, a hint where there is one, and the exit status.
 
-use std::{fmt, io, process::ExitCode};
+use std::{fmt, io, net::SocketAddr, process::ExitCode};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use echoloop::{Address, AddressError, Error};
@@ -39,6 +39,12 @@ impl Failure {
         Self { message, hint: Some("try --help"), status: 2 }
     }
 
+    /// No connection to `address` can be made.
+    pub(crate) fn connect(address: &Address, error: &io::Error) -> Self {
+        let hint = if lacks_interface(address) { Some(INTERFACE_HINT) } else { connect_hint(error) };
+        Self::new(format!("cannot connect to {address}: {error}")).hint(hint)
+    }
+
     /// Stdout cannot be written to.
     pub(crate) fn stdout(error: &io::Error) -> Self {
         Self::new(format!("cannot write to stdout: {error}"))
@@ -67,6 +73,7 @@ impl From<Error> for Failure {
             Error::Address(AddressError::Resolve { address, .. }) => (Some(resolve_hint(address)), 1),
             Error::Address(_) => (None, 2),
             Error::Config(_) => (Some("try --help"), 2),
+            Error::Bind { address, .. } if lacks_interface(address) => (Some(INTERFACE_HINT), 1),
             Error::Bind { source, .. } => (bind_hint(source), 1),
             Error::Loop { source, .. } => (resource_hint(source), 1),
             _ => (None, 1),
@@ -88,12 +95,18 @@ fn forget_double_dash(error: &mut clap::Error) {
 
 /// What to do about a host that is not found.
 fn resolve_hint(address: &Address) -> &'static str {
-    match address {
-        Address::Host { name, .. } if name.contains('%') => {
-            "check the name of the interface; only link-local addresses, fe80::, have one"
-        }
-        _ => "check the spelling of the host",
+    if matches!(address, Address::Host { name, .. } if name.contains('%')) {
+        "check the name of the interface; only link-local addresses, fe80::, have one"
+    } else {
+        "check the spelling of the host"
     }
+}
+
+const INTERFACE_HINT: &str = "a link-local address needs its interface, as in [fe80::1%eth0]:27015";
+
+/// Whether this is a link-local IPv6 address without an interface. Most systems can do nothing with it.
+fn lacks_interface(address: &Address) -> bool {
+    matches!(address, Address::Ip(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
 }
 
 /// On Windows this error means that the system or another program has reserved the port.

@@ -22,12 +22,13 @@ pub(crate) fn listen_address(text: &str) -> Result<Address, AddressError> {
 
 /// Where a server is: an address whose port may be left out, and its host if that is this machine.
 pub(crate) fn server_address(text: &str) -> Result<Address, AddressError> {
-    match listen_address(text)? {
-        Address::Host { name, port } if name.is_empty() => {
-            Ok(Address::Host { name: "localhost".to_owned(), port })
-        }
-        address => Ok(address),
+    let mut address = listen_address(text)?;
+    if let Address::Host { name, .. } = &mut address
+        && name.is_empty()
+    {
+        "localhost".clone_into(name);
     }
+    Ok(address)
 }
 
 /// A timeout that can be turned off: `None` if it is.

@@ -30,5 +30,5 @@ pub(super) fn unreachable_server(outcome: &Outcome) -> Failure {
 }
 
 pub(super) fn cannot_connect(address: &Address, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot connect to {address}: {error}")).hint(connect_hint(error))
+    Failure::connect(address, error)
 }
