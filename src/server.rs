@@ -14,7 +14,7 @@ use crate::{
     stats::{Counters, Stats},
     system::{
         descriptors,
-        os::{ListenSocket, Os, bind},
+        os::{ListenSocket, Os, bind, is_unavailable},
     },
 };
 
@@ -65,8 +65,11 @@ impl<P: Protocol> Builder<P> {
         self
     }
 
-    /// Listens on all the addresses; on every address of a host name. None at all is fine for a server
-    /// that only makes outbound connections; [`Config::keep_running`] keeps it waiting for them.
+    /// Listens on all the addresses. None at all is fine for a server that only makes outbound connections;
+    /// [`Config::keep_running`] keeps it waiting for them.
+    ///
+    /// Of a host name it listens on every address that this machine has. Those that it has not, as `::1` where IPv6 is
+    /// turned off, are skipped with a warning, unless none is left. The same goes for `:PORT`, every interface.
     ///
     /// # Errors
     ///
@@ -89,8 +92,7 @@ impl<P: Protocol> Builder<P> {
         let mut sockets: Vec<Vec<ListenSocket>> = (0..config.workers).map(|_| Vec::new()).collect();
         for address in addresses {
             let address: Address = address.try_into()?;
-            for resolved in address.resolve()? {
-                let (real, per_worker) = bind(&resolved, &config)?;
+            for (real, per_worker) in bind_each(&address, &address.resolve()?, &config)? {
                 bound.push(real);
                 for (worker, socket) in sockets.iter_mut().zip(per_worker) {
                     worker.push(socket);
@@ -212,6 +214,33 @@ impl<P: Protocol> Server<P> {
     }
 }
 
+/// Where it listens, with the real port, and a socket for each worker.
+type Listening = (Address, Vec<ListenSocket>);
+
+/// Listens on what `address` stands for. What this machine lacks is skipped, unless nothing else is left.
+fn bind_each(address: &Address, resolved: &[Address], config: &Config) -> Result<Vec<Listening>, Error> {
+    let mut listening = Vec::with_capacity(resolved.len());
+    let mut unavailable = Vec::new();
+    for resolved in resolved {
+        match bind(resolved, config) {
+            Ok(bound) => listening.push(bound),
+            Err(Error::Bind { address, source }) if is_unavailable(&source) => {
+                unavailable.push(Error::Bind { address, source });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if listening.is_empty()
+        && let Some(first) = unavailable.drain(..).next()
+    {
+        return Err(first);
+    }
+    for error in unavailable {
+        log::warn!("{address}: {error}; skipped");
+    }
+    Ok(listening)
+}
+
 /// Aborts the other workers unless this one came to a good end.
 struct AbortOthers<'a, M>(Option<&'a Handle<M>>);
 
@@ -252,6 +281,21 @@ mod tests {
         assert_eq!(shares(&config), (10, if cfg!(target_os = "linux") { 8 } else { 0 }));
         config.splice_threshold_bytes = None;
         assert_eq!(shares(&config), (10, 0));
+    }
+
+    #[test]
+    fn of_a_name_only_what_this_machine_has_is_listened_on() {
+        let parse = |text: &str| text.parse::<Address>().unwrap();
+        // RFC 5737: a network for documentation.
+        let (name, lacking, local) = (parse("localhost:0"), parse("192.0.2.77:0"), parse("127.0.0.1:0"));
+        let config = Config::default();
+        let both = bind_each(&name, &[lacking.clone(), local.clone()], &config).unwrap();
+        assert!(both.len() == 1 && both[0].0.to_string().starts_with("127.0.0.1:"), "{both:?}");
+        let error = bind_each(&name, std::slice::from_ref(&lacking), &config).unwrap_err();
+        assert!(error.to_string().starts_with("cannot listen on 192.0.2.77:0: "), "{error}");
+        // A port that somebody else has is an error in any case.
+        let error = bind_each(&name, &[local, both[0].0.clone()], &config).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", both[0].0)), "{error}");
     }
 
     #[test]

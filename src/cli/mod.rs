@@ -69,7 +69,7 @@ pub(crate) fn run() -> ExitCode {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        Err(error) => report_failure(&Failure::usage(&error), &stderr),
+        Err(error) => report_failure(&Failure::usage(error), &stderr),
     };
     stderr.flush();
     status

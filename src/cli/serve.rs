@@ -2,19 +2,18 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
     process::ExitCode,
     time::Duration,
 };
 
-use clap::{Parser, value_parser};
+use clap::Parser;
 use echoloop::{Address, CloseReason, Config, Echo, Handle, Server};
 
 use super::{
     failure::Failure,
     lines::Lines,
     signals::{Actions, Signals},
-    values::{DEFAULT_PORT, OptionalTimeout, at_least_one, size, timeout},
+    values::{COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, listen_address, size, timeout},
 };
 
 const HELP: &str = "\
@@ -29,20 +28,21 @@ terminal went away. SIGUSR1 prints what each worker is doing on stderr, in a lin
 program began, as by nohup, stays ignored.
 
 A duration is written like 500ms, 30s, 10m or `1h 30m`; 0 or off turns the timeout off. A size is written like \
-4096, 64KiB or 1MB.";
+4096, 64KiB or 1MB, a number like 1000, 10k or 1M.";
 
 /// Serve: send back to every client what it sends, on one thread
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH; port 0 lets the system choose. A host name
-    /// means all of its addresses, [::] means IPv6 only
-    #[arg(value_name = "ADDR", default_values_t = [default_address()])]
+    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH. :PORT means every interface, over IPv4 and IPv6; [::] means
+    /// IPv6 only. A host name means all of its addresses that this machine has. The port is 27015 if none is given; port 0
+    /// lets the system choose one for each address
+    #[arg(value_name = "ADDR", default_values_t = [default_address()], value_parser = listen_address)]
     addresses: Vec<Address>,
 
     /// Connections open at once; further clients wait in the backlog [default: the hard limit on open files,
     /// less 64 or an eighth of it, whichever is smaller]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = count_up_to::<usize, COUNT_MAX>)]
     max_connections: Option<usize>,
 
     /// End a connection on which no byte is sent, received or acknowledged for this long
@@ -63,11 +63,11 @@ pub(crate) struct ServeArgs {
     drain_timeout: OptionalTimeout,
 
     /// Clients that the kernel keeps waiting until they are accepted
-    #[arg(long, value_name = "N", default_value = "4096")]
-    backlog: NonZeroU32,
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = count_up_to::<u32, { u32::MAX as u64 }>)]
+    backlog: u32,
 
     /// Threads, each with its own event loop, listeners and share of the connections
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count_up_to::<u16, 1024>)]
     workers: u16,
 
     /// Backpressure: stop reading from a client while this much of its echo waits to be sent; reading starts again at
@@ -88,7 +88,7 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     fn config(&self) -> Config {
         let mut config = Config::default();
-        config.backlog = self.backlog.get();
+        config.backlog = self.backlog;
         config.max_connections = self.max_connections;
         config.accept_limit = self.once.then_some(1);
         config.workers = self.workers.into();

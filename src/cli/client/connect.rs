@@ -9,7 +9,7 @@ use std::{
 use echoloop::Address;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::cli::failure::{Failure, hint_for};
+use crate::cli::failure::Failure;
 
 /// A blocking socket that is connected to the first of the server's addresses that answers.
 pub(super) fn connect(server: &Address, timeout: Option<Duration>) -> Result<Socket, Failure> {
@@ -22,7 +22,7 @@ pub(super) fn connect(server: &Address, timeout: Option<Duration>) -> Result<Soc
         }
     }
     let (address, error) = last.expect("a resolved server has at least one address");
-    Err(Failure::new(format!("cannot connect to {address}: {error}")).hint(hint_for(&error)))
+    Err(Failure::connect(&address, &error))
 }
 
 fn connect_to(address: &Address, timeout: Option<Duration>) -> io::Result<Socket> {

@@ -35,6 +35,17 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<L
     result.map_err(|source| Error::Bind { address: address.clone(), source })
 }
 
+/// Whether this machine lacks the address, or the whole family: no interface has it, or IPv6 is turned off.
+pub(crate) fn is_unavailable(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    const FAMILY_NOT_SUPPORTED: i32 = libc::EAFNOSUPPORT;
+    // WSAEAFNOSUPPORT.
+    #[cfg(not(unix))]
+    const FAMILY_NOT_SUPPORTED: i32 = 10047;
+
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED)
+}
+
 fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
     let backlog = i32::try_from(config.backlog).unwrap_or(i32::MAX);
     let first = tcp_socket(address, config, PortUse::Alone)?;

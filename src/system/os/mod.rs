@@ -12,7 +12,7 @@ use std::{io, sync::Arc, time::Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, event::Source};
 
-pub(crate) use self::listener::{ListenSocket, bind};
+pub(crate) use self::listener::{ListenSocket, bind, is_unavailable};
 use self::stream::{SocketOptions, Stream};
 use super::{Poller, System, Wait, Wake, readiness::Readiness};
 use crate::{
