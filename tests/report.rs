@@ -220,6 +220,10 @@ mod unix {
         thread,
     };
 
+    #[cfg(target_os = "linux")]
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use util::eventually;
+
     use super::*;
 
     /// A program with limits: `script` ends with `exec "$0" "$@"`.
@@ -307,6 +311,48 @@ mod unix {
         assert!(all.contains("<!DOCTYPE html>") && all.ends_with("</html>\n"));
     }
 
+    #[test]
+    fn a_run_that_is_interrupted_before_it_measures_replaces_nothing() {
+        let (server, address) = echo_server();
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("old.hlog");
+        fs::write(&log, "older").unwrap();
+        let mut command = echoloop(&["bench", &address, "--warmup", "1h", "--hdr", text(&log)]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("the warm-up has begun", || server.stats().bytes_received > 0);
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(fs::read_to_string(&log).unwrap(), "older");
+        assert_eq!(names(&directory), ["old.hlog"]);
+    }
+
+    /// 128 MiB of addresses, of which the program and its threads take a part.
+    #[cfg(target_os = "linux")]
+    const LITTLE_MEMORY: &str = "ulimit -v 131072; exec \"$0\" \"$@\"";
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_log_that_claims_the_largest_range_and_precision_fits_into_little_memory() {
+        // Version 2, one byte of counts, five digits, all values there are: 47 MB of counts in each line.
+        let mut histogram = Vec::new();
+        [0x1c84_9313_u32, 1, 0, 5].iter().for_each(|number| histogram.extend(number.to_be_bytes()));
+        [1, i64::MAX as u64, 1.0_f64.to_bits()]
+            .iter()
+            .for_each(|number| histogram.extend(number.to_be_bytes()));
+        histogram.push(2);
+        let histogram = BASE64_STANDARD.encode(histogram);
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("vast.hlog");
+        let line = |second: u32| format!("{second}.0,1.0,0.0,{histogram}\n");
+        fs::write(&log, (0..300).map(line).collect::<String>()).unwrap();
+        let ended = limited(LITTLE_MEMORY, &["report", text(&log), "--format", "json"]);
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        let figures: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(figures["messages"], 300);
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_log_of_hours_fits_into_little_memory() {
@@ -326,9 +372,7 @@ mod unix {
             format!("{second}.000,1.000,0.0,{plain}\nTag=uncorrected,{second}.000,1.000,0.0,{uncorrected}\n")
         };
         fs::write(&log, (0..2 * 3_600).map(second).collect::<String>()).unwrap();
-        // 128 MiB of addresses, of which the program and its threads take a part.
-        let script = "ulimit -v 131072; exec \"$0\" \"$@\"";
-        let ended = limited(script, &["report", text(&log), "--format", "json"]);
+        let ended = limited(LITTLE_MEMORY, &["report", text(&log), "--format", "json"]);
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         let figures: Value = serde_json::from_str(&ended.stdout).unwrap();
         assert_eq!(figures["seconds"], 7_200.0);

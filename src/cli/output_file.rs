@@ -31,7 +31,7 @@ enum Place {
     /// At `part`, to be renamed to `target`.
     Beside { part: PathBuf, target: PathBuf },
     /// At its path, because its directory takes no other file. The older content goes when the first byte is written.
-    InPlace,
+    Overwrite,
     /// Into what is already there.
     Direct,
 }
@@ -48,7 +48,7 @@ impl OutputFile {
     }
 
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if matches!(self.place, Place::InPlace) {
+        if matches!(self.place, Place::Overwrite) {
             self.file.set_len(0)?;
             self.place = Place::Direct;
         }
@@ -122,7 +122,7 @@ fn open(path: &Path) -> io::Result<(File, Place)> {
     let in_place = older.as_ref().map(|_| File::options().write(true).open(&target)).transpose()?;
     let (file, part) = match (create_part(&target), in_place) {
         (Ok(created), _) => created,
-        (Err(_), Some(file)) => return Ok((file, Place::InPlace)),
+        (Err(_), Some(file)) => return Ok((file, Place::Overwrite)),
         (Err(error), None) => return Err(error),
     };
     if let Some(older) = older {

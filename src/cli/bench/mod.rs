@@ -78,7 +78,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         Format::Table => table::outcome(&outcome, output::columns()),
         Format::Json => json::outcome(&outcome)?,
     });
-    files.finish(&page::outcome(&outcome, &run_info))?;
+    // A run that was ended before anything was measured replaces no file.
+    if !outcome.elapsed.is_zero() {
+        files.finish(&page::outcome(&outcome, &run_info))?;
+    }
     printed?;
     verdict::verdict(&outcome)
 }

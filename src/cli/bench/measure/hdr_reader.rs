@@ -336,7 +336,17 @@ mod tests {
             log.write(&tally, Duration::from_secs(1)).unwrap();
         }
         log_file.finish().unwrap();
+        move_to(&file, 1_700_000_000);
         file
+    }
+
+    /// Makes the log one that began at this time, in seconds since the epoch.
+    fn move_to(log: &tempfile::NamedTempFile, seconds: u64) {
+        let moved = |line: &str| match line.split_once("Time: ") {
+            Some((name, _)) => format!("{name}Time: {seconds}.0 (seconds since epoch)]\n"),
+            None => format!("{line}\n"),
+        };
+        fs::write(log.path(), text(log).lines().map(moved).collect::<String>()).unwrap();
     }
 
     /// What such a log has in it.
@@ -478,13 +488,8 @@ mod tests {
 
     #[test]
     fn logs_of_different_times_are_not_added_up_in_silence() {
-        let early = log(false, 2, &[10]);
-        let late = log(false, 2, &[10]);
-        let later = |line: &str| {
-            let header = line.split_once("Time: ").map(|(name, _)| name);
-            header.map_or_else(|| format!("{line}\n"), |name| format!("{name}Time: 1900000000.0]\n"))
-        };
-        fs::write(late.path(), text(&late).lines().map(later).collect::<String>()).unwrap();
+        let (early, late) = (log(false, 2, &[10]), log(false, 2, &[10]));
+        move_to(&late, 1_900_000_000);
         let merged = read(&[late.path().to_owned(), early.path().to_owned()]).unwrap();
         assert!(merged.warnings[0].starts_with("the logs do not overlap in time: "), "{:?}", merged.warnings);
         let (begin, end) = merged.window.unwrap();

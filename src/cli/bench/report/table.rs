@@ -91,7 +91,7 @@ fn one_below_the_other(rows: &Rows, columns: usize) -> String {
     match rows.split_first() {
         Some((heading, rows)) if heading.len() > 2 => {
             for row in rows {
-                pair(&row[0], "");
+                pair(format!("{} {}", row[0], heading[0]).trim(), "");
                 let cells = heading.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty());
                 cells.for_each(|(name, cell)| pair(&format!("{GAP}{name}"), cell));
             }
@@ -145,8 +145,8 @@ mod tests {
         ];
         let text = layout(&quantiles, Some(40)) + &layout(&pairs, Some(40));
         assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
-        assert!(text.starts_with("corrected\n  p50         -\n  p90         -\n"), "{text}");
-        assert!(text.contains("\nuncorrected\n  p50 "), "{text}");
+        assert!(text.starts_with("corrected latency\n  p50         -\n  p90         -\n"), "{text}");
+        assert!(text.contains("\nuncorrected latency\n  p50 "), "{text}");
         assert!(
             text.contains("failures      2 corrupt, 10 truncated, 3\n              closed early, 4 reset\n"),
             "{text}"
