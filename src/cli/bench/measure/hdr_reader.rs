@@ -48,7 +48,7 @@ pub(crate) struct Merged {
     pub(crate) latency: Latencies,
     pub(crate) uncorrected: Option<Latencies>,
     pub(crate) connect: Latencies,
-    /// Latencies with tags that other programs gave them.
+    /// Latencies with other tags, such as those of other programs.
     pub(crate) tags: BTreeMap<String, Latencies>,
     /// Messages per second, added up over the logs.
     pub(crate) rate: f64,
