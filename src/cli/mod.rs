@@ -6,6 +6,7 @@ mod bench;
 mod client;
 mod failure;
 mod lines;
+mod output_file;
 mod report;
 mod serve;
 mod signals;

@@ -81,6 +81,7 @@ fn connect_to_path(path: &Path) -> io::Result<Stream> {
     socket.set_nonblocking(true)?;
     let connected = socket.connect(&SockAddr::unix(path)?);
     let stream = UnixStream::from_std(socket.into());
+    inline_urgent_data(&stream);
     match connected {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Ok(Stream::Retrying(stream, Some(path.to_owned())))
@@ -89,6 +90,14 @@ fn connect_to_path(path: &Path) -> io::Result<Stream> {
             Err(error)
         }
         Ok(()) | Err(_) => Ok(Stream::Unix(stream)),
+    }
+}
+
+/// Urgent data is data like any other, where the system has it on Unix sockets at all (Linux 5.15).
+#[cfg(unix)]
+pub(super) fn inline_urgent_data(stream: &UnixStream) {
+    if let Err(error) = SockRef::from(stream).set_out_of_band_inline(true) {
+        log::debug!("cannot set SO_OOBINLINE: {error}");
     }
 }
 

@@ -19,7 +19,7 @@ use rustix::{
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::stream::{Stream, unix_address};
+use super::stream::{Stream, inline_urgent_data, unix_address};
 use crate::{address::Address, config::Config};
 
 /// A listener on a path. The socket file goes with the last listener on it.
@@ -41,6 +41,7 @@ struct SocketFile {
 impl PathListener {
     pub(super) fn accept(&self) -> io::Result<(Stream, Address)> {
         let (stream, address) = self.socket.accept()?;
+        inline_urgent_data(&stream);
         Ok((Stream::Unix(stream), unix_address(&address)))
     }
 }
