@@ -16,8 +16,8 @@ use std::{
 use echoloop::{Address, CloseReason, Config, Echo, Error, Origin, Server};
 use socket2::SockRef;
 use util::{
-    DEADLINE, Ended, Program, Running, connect, drains_when_told_to_stop, echoloop, eventually, pattern,
-    ping, read_to_end,
+    Ended, Program, Running, connect, drains_when_told_to_stop, echoloop, eventually, pattern, ping,
+    read_to_end,
 };
 
 /// A console of its own, without a window.

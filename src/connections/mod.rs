@@ -84,7 +84,10 @@ const SLOTS_RESERVED: usize = 1 << 16;
 /// The address space of the table of slots, unless it is small anyway. Memory is taken page by page as slots are used, and the
 /// table is never copied while it grows. An allocation of more than 32 MiB goes back to the system when it is dropped,
 /// whatever the allocator of glibc has seen before; see mallopt(3), M_MMAP_THRESHOLD.
-const TABLE_BYTES: usize = if cfg!(target_os = "linux") { 33 << 20 } else { 0 };
+const TABLE_BYTES: usize = 33 << 20;
+
+/// Elsewhere a table takes memory when it is made, not as slots are used.
+const RESERVES_TABLE: bool = cfg!(target_os = "linux");
 
 impl<P: Protocol, T: Transport> Connections<P, T> {
     /// No connections yet, and never more than there are places.
@@ -455,7 +458,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
 /// An empty table of slots.
 fn table<P: Protocol, T: Transport>(places: usize, bytes: usize) -> Slab<Slot<P, T>> {
-    Slab::with_capacity(if places <= SLOTS_KEPT { places } else { bytes / size_of::<Slot<P, T>>() })
+    let reserved = if RESERVES_TABLE { bytes / size_of::<Slot<P, T>>() } else { 0 };
+    Slab::with_capacity(if places <= SLOTS_KEPT { places } else { reserved })
 }
 
 /// Watches for room to write only while output waits for it.

@@ -26,6 +26,7 @@ pub(crate) struct Actions {
     shut_down: Box<dyn Fn() + Send>,
     abort: Box<dyn Fn() + Send>,
     /// Only where more signals than those that interrupt a program have a meaning.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no other system has such signals"))]
     report: Option<Box<dyn Fn() + Send>>,
 }
 
