@@ -174,9 +174,14 @@ fn classify(error: &io::Error) -> AcceptError {
 #[cfg(unix)]
 fn is_network_error(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let mut network = vec![Errno::PROTO, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::OPNOTSUPP];
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    network.push(Errno::NONET);
+    let network = [
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::OPNOTSUPP,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Errno::NONET,
+    ];
     Errno::from_io_error(error).is_some_and(|errno| network.contains(&errno))
 }
 

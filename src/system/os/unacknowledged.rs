@@ -19,7 +19,7 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> Option<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let status = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) };
     #[cfg(target_vendor = "apple")]
-    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+    let mut size = libc::socklen_t::try_from(size_of::<libc::c_int>()).ok()?;
     // SAFETY: as above; it writes as much as `size` says, the size of an int, and then how much that was.
     #[cfg(target_vendor = "apple")]
     let status = unsafe {
