@@ -6,6 +6,7 @@ use clap::Parser;
 
 use super::{
     bench::{
+        condition::{self, Condition, ConditionArgs, Figures},
         measure::hdr_reader,
         report::{
             json,
@@ -29,10 +30,17 @@ pub(crate) struct ReportArgs {
     files: Vec<PathBuf>,
 
     #[command(flatten)]
+    conditions: ConditionArgs,
+
+    #[command(flatten)]
     output: OutputArgs,
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    let conditions = &args.conditions.fail_if;
+    if conditions.iter().any(Condition::is_about_failures) {
+        return Err(Failure::arguments("logs have no failures of connections: use --fail-if 'failures>0' with bench"));
+    }
     let page_file = args.output.report.as_deref().map(PageFile::create).transpose()?;
     let merged = hdr_reader::read(&args.files)?;
     let logs = args.files.len();
@@ -43,5 +51,6 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = page_file {
         file.write(&page::merged(&merged, logs))?;
     }
-    Ok(ExitCode::SUCCESS)
+    let figures = Figures { latency: &merged.latency, rate: merged.rate, failures: 0 };
+    condition::verdict(condition::reasons(conditions, &figures))
 }

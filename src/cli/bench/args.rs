@@ -1,14 +1,19 @@
 //! The arguments of `bench`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use clap::{Parser, value_parser};
 use echoloop::Address;
 
 use super::{
+    condition::ConditionArgs,
     plan::{Extent, Plan},
     rate::Rate,
     report::output::OutputArgs,
+    start_time::start_time,
 };
 use crate::cli::values::{OptionalTimeout, count, duration, size, timeout};
 
@@ -73,6 +78,11 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N/s")]
     connect_rate: Option<Rate>,
 
+    /// Begin the load at this time, as on several machines together: 2026-01-31T12:00:00Z, with an offset such as
+    /// +01:00, or @SECONDS since 1970. Connections are made before
+    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    start_at: Option<SystemTime>,
+
     /// Threads, each with its own event loop and share of the connections
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = value_parser!(u64).range(1..=1024))]
     pub(super) threads: u64,
@@ -90,6 +100,9 @@ pub(crate) struct BenchArgs {
     pub(super) hdr: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(super) conditions: ConditionArgs,
+
+    #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
@@ -105,6 +118,7 @@ impl BenchArgs {
             rate: self.rate,
             churn: self.churn,
             connect_rate: self.connect_rate,
+            start_at: self.start_at,
             extent: self.extent(),
             timeout: self.timeout,
             seed: self.seed,

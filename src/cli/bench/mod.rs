@@ -3,11 +3,12 @@
 //! ```text
 //! args       the arguments
 //! verdict    the error that the command ends with
+//! condition  what makes it fail beside failures
 //! load/      what makes the load
 //! report/    how figures are presented
 //! measure/   what is measured
 //! plan       what load is to be made
-//! rate, units, clock    leaves
+//! rate, start_time, units, clock    leaves
 //! ```
 //!
 //! `load` and `report` import `measure`, and neither imports the other; all three import the plan and the leaves. They
@@ -15,11 +16,13 @@
 
 pub(crate) mod args;
 mod clock;
+pub(crate) mod condition;
 mod load;
 pub(crate) mod measure;
 mod plan;
 mod rate;
 pub(crate) mod report;
+mod start_time;
 mod units;
 mod verdict;
 
@@ -32,7 +35,7 @@ use self::{
     load::phases::Load,
     measure::hdr_writer::LatencyLogFile,
     report::{
-        json,
+        description, json,
         output::{self, Format, PageFile},
         page, table,
     },
@@ -65,10 +68,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         Format::Table => table::outcome(&outcome),
         Format::Json => json::outcome(&outcome)?,
     })?;
+    if let Some(warning) = description::missed_rate(&outcome) {
+        log::warn!("{warning}");
+    }
     if let Some(file) = page_file {
         file.write(&page::outcome(&outcome))?;
     }
-    verdict::verdict(&outcome)
+    verdict::verdict(&outcome, &args.conditions.fail_if)
 }
 
 /// Descriptors that are not connections: standard streams, files, and a few for each event loop.

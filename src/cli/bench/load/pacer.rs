@@ -15,7 +15,7 @@ use std::{
 use echoloop::{ConnectionId, Handle, SendError};
 
 use super::{event::LoadEvent, instruction::Instruction, schedule::Schedule, worker::SharedWorker};
-use crate::cli::bench::clock;
+use crate::cli::bench::{clock, measure::window::Window};
 
 /// How long to wait for a loop whose mailbox is full.
 const MAILBOX_FULL_DELAY: Duration = Duration::from_micros(100);
@@ -23,11 +23,23 @@ const MAILBOX_FULL_DELAY: Duration = Duration::from_micros(100);
 /// The longest wait, so that a stop is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
+/// Messages that were never handed out are counted in at most about this many groups.
+const GROUPS: u64 = 1_000;
+
 /// A thread that hands out messages until it is stopped or there are no more.
 #[derive(Debug)]
 pub(super) struct Pacer {
+    begin: Instant,
     stopped: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    /// Returns what is left of the schedule.
+    thread: JoinHandle<Schedule>,
+}
+
+/// Messages that were due at about the same time and were never handed out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotHandedOut {
+    pub(super) due: Instant,
+    pub(super) count: u64,
 }
 
 /// What the thread works with.
@@ -36,50 +48,64 @@ struct PacerThread {
     /// Each message has a connection of its own.
     churn: bool,
     stopped: Arc<AtomicBool>,
+    /// When the schedule began.
+    begin: Instant,
     /// The worker that was served last.
     turn: usize,
 }
 
 impl Pacer {
-    /// Starts the schedule now. The workers take turns.
+    /// Starts the schedule, which counts from the beginning of the load. What is due before the window and is late when
+    /// the window begins is left out. The workers take turns.
     pub(super) fn start(
         schedule: Schedule,
+        begin: Instant,
+        window: Window,
         churn: bool,
         workers: Vec<SharedWorker>,
         events: Sender<LoadEvent>,
     ) -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let mut pacer = PacerThread { workers, churn, stopped: Arc::clone(&stopped), turn: 0 };
+        let mut pacer = PacerThread { workers, churn, stopped: Arc::clone(&stopped), begin, turn: 0 };
         let thread = thread::Builder::new().name("pacer".to_owned()).spawn(move || {
             wake_precisely();
-            pacer.run(schedule);
+            let left = pacer.run(schedule, window);
             // Nobody listens when the program is about to end.
             let _ = events.send(LoadEvent::HandedOut);
+            left
         })?;
-        Ok(Self { stopped, thread })
+        Ok(Self { begin, stopped, thread })
     }
 
-    /// Hands out nothing more.
-    pub(super) fn stop(self) {
+    /// Hands out nothing more. Returns what was due before `end` and was not handed out.
+    pub(super) fn stop(self, end: Instant) -> Vec<NotHandedOut> {
         self.stopped.store(true, Ordering::SeqCst);
         self.thread.thread().unpark();
-        if let Err(panic) = self.thread.join() {
-            std::panic::resume_unwind(panic);
+        let mut left = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        left.end_at(end.saturating_duration_since(self.begin));
+        let group = left.left().unwrap_or(0) / GROUPS + 1;
+        let mut groups = Vec::new();
+        while let Some(due) = left.next() {
+            groups.push(NotHandedOut { due: self.begin + due, count: left.take_many(group) });
         }
+        groups
     }
 }
 
 impl PacerThread {
-    fn run(&mut self, mut schedule: Schedule) {
-        let begin = clock::now();
+    fn run(&mut self, mut schedule: Schedule, window: Window) -> Schedule {
+        let mut warmup = Some(window.from().saturating_duration_since(self.begin));
         while let Some(next) = schedule.next().filter(|_| !self.is_stopped()) {
-            let elapsed = begin.elapsed();
-            if let Some(due) = schedule.take(elapsed) {
-                self.hand_out(begin + due);
+            let elapsed = clock::now().saturating_duration_since(self.begin);
+            if let Some(warmup) = warmup.take_if(|warmup| *warmup <= elapsed) {
+                schedule.skip_to(warmup);
+            } else if let Some(due) = schedule.take(elapsed) {
+                self.hand_out(self.begin + due);
             } else {
                 thread::park_timeout((next - elapsed).min(WAIT_MAX));
             }
         }
+        schedule
     }
 
     fn is_stopped(&self) -> bool {

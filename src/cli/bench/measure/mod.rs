@@ -8,6 +8,7 @@
 //! hdr_writer    the log of a load
 //! progress      the progress bar
 //! interval      the figures of one interval
+//! window        the time that is measured
 //! tally         messages, bytes and latencies of a period
 //! latencies     histograms
 //! ends          how connections ended
@@ -25,3 +26,4 @@ mod progress;
 pub(crate) mod recorder;
 pub(crate) mod samples;
 pub(crate) mod tally;
+pub(crate) mod window;

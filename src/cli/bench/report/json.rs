@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::cli::{
     bench::{
         measure::{
-            ends::Failures, hdr_reader::Merged, interval::Interval, latencies::Latencies, outcome::Outcome,
+            ends::Failures, hdr_reader::Merged, interval::Interval, latencies::Latencies,
+            outcome::{Outcome, Side},
         },
         rate::Rate,
     },
@@ -31,8 +32,11 @@ struct LoadFigures {
     interrupted: bool,
     connections: ConnectionFigures,
     rate: RateFigures,
+    rate_reached: Option<bool>,
+    limited_by: Option<&'static str>,
     seconds: f64,
     messages: u64,
+    messages_unanswered: u64,
     bytes: u64,
     bytes_per_second: f64,
     latency: LatencyFigures,
@@ -116,8 +120,14 @@ pub(crate) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
             requested_per_second: plan.rate.map(Rate::per_second),
             achieved_per_second: outcome.rate(),
         },
+        rate_reached: outcome.rate_reached(),
+        limited_by: outcome.limited_by.map(|side| match side {
+            Side::Client => "client",
+            Side::Server => "server",
+        }),
         seconds: outcome.elapsed.as_secs_f64(),
         messages: total.messages,
+        messages_unanswered: total.unanswered.len(),
         bytes: total.bytes,
         bytes_per_second: outcome.byte_rate(),
         latency: LatencyFigures::of(&total.latency),

@@ -33,6 +33,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     let failures = outcome.ends.failures;
     let early = outcome.interrupted.then(|| "It was ended early: these are the figures so far.".to_owned());
     let failed = (!outcome.is_good()).then(|| format!("Failures: {}.", failures.summary()));
+    let missed = description::missed_rate(outcome).map(|warning| format!("Warning: {warning}."));
     let unit = if plan.churn { "connections/s" } else { "messages/s" };
     let mut heads = vec![
         (units::number(outcome.rate()), unit),
@@ -50,7 +51,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         ],
         latencies: rows::latencies(outcome),
         series: &outcome.series,
-        warning: failed.or(early),
+        warning: failed.or(missed).or(early),
     }
     .render()
 }

@@ -18,6 +18,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     if outcome.interrupted {
         text.push_str("ended early: these are the figures so far\n");
     }
+    if let Some(warning) = description::missed_rate(outcome) {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
     let tables = [
         rows::requested_and_achieved(outcome),
         rows::quantiles(&rows::latencies(outcome)),
