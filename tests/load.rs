@@ -197,8 +197,7 @@ mod what_was_due_counts {
         let server = Running::echo(Config::default());
         let address = server.address().to_string();
         let args = ["--rate", "1k", "--duration", "2s", "--warmup", "off"];
-        let child =
-            bench(&address, &args).stdout(std::process::Stdio::piped()).spawn().expect("spawn");
+        let child = bench(&address, &args).stdout(std::process::Stdio::piped()).spawn().expect("spawn");
         eventually("the load has begun", || server.stats().bytes_received > 0);
         signal(&child, "STOP");
         // It is the time that is tested: all messages become due meanwhile.
@@ -219,7 +218,8 @@ mod the_end_is_the_end {
     fn of_a_load_whose_server_trickles() {
         let address = serve_with(|client| trickle(&client));
         let common = ["--connections", "2", "--duration", "200ms", "--warmup", "off", "--timeout", "1s"];
-        for args in [&[][..], &["--rate", "100"], &["--churn"], &["--churn", "--rate", "20"], &["--size", "2MiB"]]
+        for args in
+            [&[][..], &["--rate", "100"], &["--churn"], &["--churn", "--rate", "20"], &["--size", "2MiB"]]
         {
             let begin = Instant::now();
             let (status, figures) = run(&address, &[&common, args].concat());
@@ -383,8 +383,21 @@ mod conditions {
     #[test]
     fn that_nobody_understands_are_wrong_arguments() {
         for condition in [
-            "", "p99", "p99>", ">5ms", "p99>5", "p100>1ms", "p>1ms", "p99<<1ms", "p99=1ms", "rate<5ms", "rate<x",
-            "failures>1.5", "failures>1ms", "latency>1ms", "P99 > 5ms > 3ms",
+            "",
+            "p99",
+            "p99>",
+            ">5ms",
+            "p99>5",
+            "p100>1ms",
+            "p>1ms",
+            "p99<<1ms",
+            "p99=1ms",
+            "rate<5ms",
+            "rate<x",
+            "failures>1.5",
+            "failures>1ms",
+            "latency>1ms",
+            "P99 > 5ms > 3ms",
         ] {
             let ended = Ended::run(&mut echoloop(&["bench", "127.0.0.1:1", "--fail-if", condition]));
             let error = ended.error(2);
@@ -437,7 +450,8 @@ mod the_start {
             });
             let start = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds_since_epoch() + 3);
             let time = humantime::format_rfc3339_seconds(start).to_string();
-            let common = ["--start-at", &time, "--connections", "1", "--duration", "200ms", "--warmup", "off"];
+            let common =
+                ["--start-at", &time, "--connections", "1", "--duration", "200ms", "--warmup", "off"];
             let (status, figures) = run(&address, &[&common, args].concat());
             assert_eq!(status, 0, "{figures}");
             let (connected, sent) = told.recv_timeout(DEADLINE).expect("a client");
@@ -455,7 +469,14 @@ mod the_start {
 
     #[test]
     fn that_is_no_time_is_an_error() {
-        for time in ["soon", "12:00", "2999-01-01T00:00:00", "2999-13-01T00:00:00Z", "@x", "2999-01-01T00:00:00+25:00"] {
+        for time in [
+            "soon",
+            "12:00",
+            "2999-01-01T00:00:00",
+            "2999-13-01T00:00:00Z",
+            "@x",
+            "2999-01-01T00:00:00+25:00",
+        ] {
             let ended = Ended::run(&mut echoloop(&["bench", "127.0.0.1:1", "--start-at", time]));
             assert!(ended.error(2).contains("2026-01-31T12:00:00Z"), "{time}: {ended:?}");
         }

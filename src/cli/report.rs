@@ -39,7 +39,9 @@ pub(crate) struct ReportArgs {
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let conditions = &args.conditions.fail_if;
     if conditions.iter().any(Condition::is_about_failures) {
-        return Err(Failure::arguments("logs have no failures of connections: use --fail-if 'failures>0' with bench"));
+        return Err(Failure::arguments(
+            "logs have no failures of connections: use --fail-if 'failures>0' with bench",
+        ));
     }
     let page_file = args.output.report.as_deref().map(PageFile::create).transpose()?;
     let merged = hdr_reader::read(&args.files)?;

@@ -25,11 +25,21 @@ they were due. That avoids coordinated omission: a stall of the server counts fo
 meanwhile. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
 end, close; latencies then include connecting.
 
+What is due in the measured time counts, also if its answer comes later: when the time is over, --timeout is how \
+long answers are waited for in all. What does not come by then is unanswered, and counts with the time that it was waited for. \
+With --requests every message is waited for, as long as something comes within --timeout. What the load generator \
+itself was late with is sent for a second more at most.
+
+A rate that is not reached is said, with the side that was the limit: the client, if messages waited to be sent (with \
+--churn: if it was busy all the time), or the server. --fail-if makes that, a latency or failures the reason for exit status 1: \
+--fail-if 'p99>5ms' --fail-if 'rate<10k/s'. It knows rate, failures, max and every percentile; < <= > >=.
+
 Every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, unanswered, \
 refused or failed in other ways are counted separately, and any of them makes the exit status 1; 2 is for wrong \
 arguments.
 
-Ctrl-C ends the load early and shows the figures so far; a second one ends the program at once.
+Ctrl-C ends the load early and shows the figures so far. Answers are waited for at most a second then, and what has not \
+come counts as unanswered. A second Ctrl-C ends the program at once.
 
 A size is written like 512, 64KiB or 1MB, a rate like 500, 10k/s or 1.5M/s, a number like 1000, 10k or 1M, a duration \
 like 500ms, 10s or 1m.";
@@ -91,7 +101,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
 
-    /// Give up a connection that is not established, or whose answer does not come, for this long
+    /// Give up a connection that is not established, or whose answer does not come, for this long. After the measured
+    /// time this is for all answers together
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     pub(super) timeout: Duration,
 

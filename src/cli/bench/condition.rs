@@ -44,7 +44,10 @@ pub(crate) struct Condition {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Limit {
     /// The latency at this quantile, in nanoseconds.
-    Quantile { quantile: f64, nanos: u64 },
+    Quantile {
+        quantile: f64,
+        nanos: u64,
+    },
     Rate(Rate),
     Failures(u64),
 }
@@ -196,7 +199,9 @@ mod tests {
 
     #[test]
     fn what_is_understood_is_said() {
-        for text in ["p99", ">5ms", "p99>", "p99>5", "p100>1s", "p>1s", "p-1>1s", "rate<1ms", "p99<<1s", "failures>x"] {
+        for text in
+            ["p99", ">5ms", "p99>", "p99>5", "p100>1s", "p>1s", "p-1>1s", "rate<1ms", "p99<<1s", "failures>x"]
+        {
             assert_eq!(text.parse::<Condition>(), Err(FORMS), "{text}");
         }
     }

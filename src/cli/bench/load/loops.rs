@@ -20,9 +20,7 @@ use super::{
 use crate::cli::{
     bench::{
         clock,
-        measure::{
-            ends::Ends, outcome::ConnectionCounts, samples::Source, tally::Tally, window::Window,
-        },
+        measure::{ends::Ends, outcome::ConnectionCounts, samples::Source, tally::Tally, window::Window},
         plan::{Extent, Plan},
     },
     failure::Failure,

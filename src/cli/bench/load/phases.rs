@@ -153,6 +153,7 @@ impl Load {
 
     fn run_phases(&mut self, recorder: &mut Recorder<'_>) -> Result<Woken, Failure> {
         let mut woken = self.connect(recorder)?;
+        recorder.end_connecting(&self.loops)?;
         let mut begin = clock::now();
         if let (Some(time), Woken::Done) = (self.plan.start_at, woken) {
             begin = start_at(time)?;
@@ -163,7 +164,6 @@ impl Load {
         if woken != Woken::Done {
             return self.finish(woken, None, recorder);
         }
-        recorder.begin_load(&self.loops)?;
         let window = self.window_of(begin)?;
         self.window = Some(window);
         let pacer = self.loops.begin_load(begin, window, &self.sender)?;
@@ -221,8 +221,8 @@ impl Load {
         })
     }
 
-    /// Ends the load, and every connection in the documented way. What was due is still sent and waited for; of that,
-    /// [`Loops::end`] gives up what has taken too long.
+    /// Ends the load: what was due is still sent and waited for, within limits, and every connection is ended in the
+    /// documented way. What has taken too long is left to [`Loops::end`].
     fn finish(
         &mut self,
         mut woken: Woken,
@@ -233,14 +233,14 @@ impl Load {
         self.cpu = self.cpu.and_then(|begin| Some(clock::cpu_time()?.saturating_sub(begin)));
         let ended_early = self.window.is_none_or(|window| !window.has_ended(now));
         let all_messages = self.counts_every_message() && woken == Woken::Done;
-        let timeout = self.plan.timeout;
-        let (catch_up, mut deadline) = if all_messages {
+        let (catch_up, deadline) = if all_messages {
             // However long they take: a connection is given up when nothing comes for the timeout.
             (None, None)
         } else if ended_early {
             (Some(now), now.checked_add(self.grace(woken)))
         } else {
-            (now.checked_add(CATCH_UP_MAX.min(timeout / 2)), now.checked_add(timeout))
+            let catch_up = CATCH_UP_MAX.min(self.plan.timeout / 2);
+            (now.checked_add(catch_up), now.checked_add(self.grace(woken)))
         };
         if !all_messages {
             self.end_window(now);
@@ -248,7 +248,7 @@ impl Load {
         recorder.begin_finishing(self.window.and_then(|window| window.length()).unwrap_or_default());
         if let Some(pacer) = pacer {
             if woken == Woken::Done {
-                woken = self.wait(catch_up, recorder, |load| load.has_caught_up())?;
+                woken = self.wait(catch_up, recorder, Self::has_caught_up)?;
             }
             self.loops.count_not_handed_out(&pacer.stop(now));
         }
@@ -256,10 +256,20 @@ impl Load {
             return Ok(woken);
         }
         self.loops.stop_load(self.plan.is_open_loop() || all_messages);
+        self.wait_for_answers(woken, deadline, recorder)
+    }
+
+    /// Waits until every connection has ended, or until the deadline, which Ctrl-C brings closer.
+    fn wait_for_answers(
+        &mut self,
+        mut woken: Woken,
+        mut deadline: Option<Instant>,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Woken, Failure> {
         loop {
             if woken == Woken::Interrupted {
                 let soon = clock::now().checked_add(self.grace(woken));
-                deadline = deadline.map_or(soon, |deadline| soon.map(|soon| soon.min(deadline)));
+                deadline = [deadline, soon].into_iter().flatten().min();
             }
             match self.wait(deadline, recorder, |load| load.loops.is_idle())? {
                 Woken::Done if self.late >= STOPPED_MIN && !self.loops.is_idle() => {

@@ -83,7 +83,7 @@ impl LoadConnection {
                 self.conversation.messages.in_flight().for_each(|start| worker.gave_up(start.due, 1, now));
             }
             // With churn a message was due with the connection.
-            End::ConnectTimeout | End::Cancelled if self.conversation.plan.churn => {
+            End::ConnectTimeout if self.conversation.plan.churn => {
                 worker.gave_up(self.start.due, 1, now);
             }
             End::ConnectTimeout
@@ -246,7 +246,11 @@ impl Protocol for LoadConnection {
 
     fn on_close(&mut self, reason: &CloseReason) {
         let was_open = self.conversation.phase != ConnectionPhase::Connecting;
-        let end = self.end.unwrap_or_else(|| End::of_close(*reason, was_open));
+        let mut end = self.end.unwrap_or_else(|| End::of_close(*reason, was_open));
+        if end == End::Cancelled && self.conversation.plan.churn {
+            // It was part of the load, and not made in time.
+            end = End::ConnectTimeout;
+        }
         let mut worker = self.worker.lock();
         self.count_unanswered(end, &mut worker);
         worker.closed(self.label, was_open, end);

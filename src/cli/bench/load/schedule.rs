@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn what_is_due_outside_of_a_time_is_left_out() {
         let second = Duration::from_secs(1);
-        for (rate, count) in [("4", 4), ("1k", 1_000), ("30k", 30_000), ("0.3", 0), ("3", 3), ("1G", 1_000_000_000)] {
+        for (rate, count) in
+            [("4", 4), ("1k", 1_000), ("30k", 30_000), ("0.3", 0), ("3", 3), ("1G", 1_000_000_000)]
+        {
             let mut schedule = schedule(rate, None);
             schedule.skip_to(second);
             schedule.end_at(second * 2);
@@ -118,7 +120,10 @@ mod tests {
             if count > 0 {
                 assert_eq!(schedule.next(), Some(second), "{rate}");
             }
-            assert_eq!((schedule.take_many(2), schedule.take_many(u64::MAX)), (count.min(2), count.saturating_sub(2)));
+            assert_eq!(
+                (schedule.take_many(2), schedule.take_many(u64::MAX)),
+                (count.min(2), count.saturating_sub(2))
+            );
             assert_eq!(schedule.next(), None);
         }
         let mut schedule = schedule("10", Some(5));

@@ -19,6 +19,9 @@ use crate::cli::{bench::clock, failure::Failure};
 /// The tag of latencies that count from when messages were sent, in an open loop.
 pub(super) const UNCORRECTED: &str = "uncorrected";
 
+/// The tag of messages that never came back: how long they were waited for.
+const UNANSWERED: &str = "unanswered";
+
 /// The tag of connect latencies.
 pub(super) const CONNECT: &str = "connect";
 
@@ -71,6 +74,9 @@ impl LatencyLog<'_> {
         self.write_tagged(None, &tally.latency, length)?;
         if let Some(uncorrected) = &tally.uncorrected {
             self.write_tagged(Some(UNCORRECTED), uncorrected, length)?;
+        }
+        if !tally.unanswered.is_empty() {
+            self.write_tagged(Some(UNANSWERED), &tally.unanswered, length)?;
         }
         self.write_connects_of(&tally.connect, length)
     }

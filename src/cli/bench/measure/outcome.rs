@@ -142,7 +142,10 @@ mod tests {
             assert_eq!(limit_of(&plan(false), returned, 0, 900, 20), None, "{returned}");
         }
         assert_eq!(limit_of(&plan(false), 9_899, 0, 1, 0), Some(Side::Server));
-        assert_eq!(limit(&Plan { rate: None, ..plan(false) }, &Tally::new(false), Duration::ZERO, None), None);
+        assert_eq!(
+            limit(&Plan { rate: None, ..plan(false) }, &Tally::new(false), Duration::ZERO, None),
+            None
+        );
     }
 
     #[test]

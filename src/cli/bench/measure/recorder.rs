@@ -65,19 +65,19 @@ impl<'a> Recorder<'a> {
         self.progress.begin("connecting", connections);
     }
 
-    /// The connections are made. The load begins after this long.
-    pub(crate) fn begin_waiting(&mut self, wait: Duration) {
-        self.phase = LoadPhase::Waiting;
-        self.progress.begin("waiting", nanos(wait));
-    }
-
-    /// The connections are made, and the load begins.
-    pub(crate) fn begin_load(&mut self, source: &impl Source) -> Result<(), Failure> {
+    /// The connections are made.
+    pub(crate) fn end_connecting(&mut self, source: &impl Source) -> Result<(), Failure> {
         self.samples.take(source);
         match &mut self.log {
             Some(log) => log.write_connects(self.samples.connects()),
             None => Ok(()),
         }
+    }
+
+    /// The load begins after this long.
+    pub(crate) fn begin_waiting(&mut self, wait: Duration) {
+        self.phase = LoadPhase::Waiting;
+        self.progress.begin("waiting", nanos(wait));
     }
 
     /// From now on the load runs without being measured, for this long.

@@ -8,7 +8,10 @@ use serde::Serialize;
 use crate::cli::{
     bench::{
         measure::{
-            ends::Failures, hdr_reader::Merged, interval::Interval, latencies::Latencies,
+            ends::Failures,
+            hdr_reader::Merged,
+            interval::Interval,
+            latencies::Latencies,
             outcome::{Outcome, Side},
         },
         rate::Rate,
