@@ -207,6 +207,7 @@ impl Worker {
 
     /// Requests the wanted connections from the loop, as far as there is room.
     pub(super) fn request_connections(&mut self) {
+        self.forget_warmup();
         while self.connecting < CONNECTING_MAX && self.live() < self.capacity {
             let Some(&due) = self.wanted.front() else { return };
             let label = (self.number << LABEL_BITS) | self.labels;
@@ -223,6 +224,18 @@ impl Worker {
             self.requested.push_back(Start { due, sent: clock::now() });
             self.labels += 1;
             self.connecting += 1;
+        }
+    }
+
+    /// Forgets the connections that were due in the warm-up and are late for the measured time. It is to measure the load
+    /// that was asked for, not what is left of another.
+    fn forget_warmup(&mut self) {
+        let Some(from) = self.window.map(|window| window.from()).filter(|_| !self.wanted.is_empty()) else {
+            return;
+        };
+        if self.plan.is_open_loop() && from <= clock::now() {
+            let late = self.wanted.partition_point(|&due| due < from);
+            self.wanted.drain(..late);
         }
     }
 
@@ -422,6 +435,17 @@ mod tests {
         let tally = tally(&mut worker);
         assert_eq!((tally.returned, tally.messages, tally.unanswered.len()), (2, 2, 3));
         assert!(tally.unanswered.max() >= 1_500_000_000);
+    }
+
+    #[test]
+    fn connections_that_are_late_for_the_measured_time_are_forgotten() {
+        let (mut worker, _events, _server) =
+            worker(Plan { churn: true, rate: Some("1".parse().unwrap()), ..plan(1) });
+        let from = begin(&mut worker);
+        let warmup = from.checked_sub(Duration::from_millis(1)).unwrap();
+        worker.wanted.extend([warmup, warmup, from, from]);
+        worker.request_connections();
+        assert_eq!((worker.requested.pop_front().unwrap().due, worker.wanted.len()), (from, 1));
     }
 
     #[test]

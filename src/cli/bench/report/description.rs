@@ -37,6 +37,9 @@ pub(super) fn rate(plan: &Plan) -> String {
 pub(crate) fn missed_rate(outcome: &Outcome) -> Option<String> {
     let why = match outcome.limited_by? {
         Side::Client => "the load generator could not send more; give it more CPU or --threads",
+        Side::Server if outcome.plan.churn => {
+            "the server did not answer more in time, or needs more --connections for it"
+        }
         Side::Server => "the server did not answer more in time",
     };
     let (rate, achieved) = (rate(&outcome.plan), units::number(outcome.rate()));
