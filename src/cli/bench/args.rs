@@ -30,8 +30,8 @@ long answers are waited for in all. What does not come by then is unanswered, an
 With --requests every message is waited for, as long as something comes within --timeout. What the load generator \
 itself was late with is sent for a second more at most.
 
-A rate that is not reached is said, with the side that was the limit: the client, if messages waited to be sent (with \
---churn: if it was busy all the time), or the server. --fail-if makes that, a latency or failures the reason for exit status 1: \
+A rate that is not reached is said, with the side that was the limit: the client, if it sent messages late (with \
+--churn also if it was busy all the time), or the server. --fail-if makes that, a latency or failures the reason for exit status 1: \
 --fail-if 'p99>5ms' --fail-if 'rate<10k/s'. It knows rate, failures, max and every percentile; < <= > >=.
 
 Every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, unanswered, \

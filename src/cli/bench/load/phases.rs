@@ -144,11 +144,13 @@ impl Load {
         })
     }
 
-    /// How long the load was measured: a time, or until the last message came back.
+    /// How long the load was measured: a time, or until the last message came back, or none did.
     fn elapsed(&self, total: &Tally) -> Duration {
         let Some(window) = self.window else { return Duration::ZERO };
-        let to_latest = || total.latest.map(|latest| latest - window.from());
-        window.length().or_else(to_latest).unwrap_or_default()
+        window.length().unwrap_or_else(|| {
+            let end = total.latest.unwrap_or_else(clock::now);
+            end.saturating_duration_since(window.from())
+        })
     }
 
     fn run_phases(&mut self, recorder: &mut Recorder<'_>) -> Result<Woken, Failure> {

@@ -201,6 +201,9 @@ impl Worker {
 
     /// Makes another connection as soon as there is room for it. It was due at this time.
     pub(super) fn want_connection(&mut self, due: Instant) {
+        if self.window.is_some_and(|window| window.contains(due)) {
+            self.tally.wanted_late += clock::now().saturating_duration_since(due);
+        }
         self.wanted.push_back(due);
         self.request_connections();
     }

@@ -7,7 +7,7 @@ use super::{
     interval::{Interval, per_second},
     tally::Tally,
 };
-use crate::cli::bench::plan::Plan;
+use crate::cli::bench::{clock, plan::Plan};
 
 /// The figures of a whole load.
 #[derive(Debug)]
@@ -89,8 +89,9 @@ pub(crate) fn limit(plan: &Plan, total: &Tally, elapsed: Duration, cpu: Option<D
         return None;
     }
     let is_client = if plan.churn {
-        // Connections that were due wait for a place if either side is slow, so how long they waited tells nothing.
-        cpu.is_some_and(|cpu| cpu.as_secs_f64() >= seconds * plan.threads as f64 * BUSY)
+        // Connections that were wanted wait for a place if either side is slow, so how long that took tells nothing.
+        let is_busy = cpu.is_some_and(|cpu| cpu.as_secs_f64() >= seconds * plan.threads as f64 * BUSY);
+        is_busy || was_late(total)
     } else {
         waited_for_client(total)
     };
@@ -103,10 +104,16 @@ fn waited_for_client(total: &Tally) -> bool {
     total.latency.mean() > uncorrected.mean() * 2.0
 }
 
+/// Whether it took longer until connections were wanted, from when they were due, than everything after that.
+fn was_late(total: &Tally) -> bool {
+    let all = total.latency.mean() * total.latency.len() as f64;
+    clock::nanos(total.wanted_late) as f64 * 2.0 > all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::{clock, measure::tally::Start, plan::Extent};
+    use crate::cli::bench::{measure::tally::Start, plan::Extent};
 
     fn plan(churn: bool) -> Plan {
         let measured = Duration::from_secs(10);
@@ -158,5 +165,16 @@ mod tests {
     fn with_churn_a_busy_client_is_the_limit() {
         assert_eq!(limit_of(&plan(true), 5_000, 900, 1, 19), Some(Side::Client));
         assert_eq!(limit_of(&plan(true), 5_000, 900, 1, 5), Some(Side::Server));
+    }
+
+    #[test]
+    fn with_churn_a_client_that_was_stopped_is_the_limit() {
+        let now = clock::now();
+        let mut total = Tally::new(true);
+        total.record(Start::at(now), now + Duration::from_millis(1_000));
+        total.wanted_late = Duration::from_millis(900);
+        assert_eq!(limit(&plan(true), &total, Duration::from_secs(10), None), Some(Side::Client));
+        total.wanted_late = Duration::from_millis(100);
+        assert_eq!(limit(&plan(true), &total, Duration::from_secs(10), None), Some(Side::Server));
     }
 }

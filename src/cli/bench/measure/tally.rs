@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) uncorrected: Option<Latencies>,
     /// Of messages that were due and never came back: from when they were due until they were given up.
     pub(crate) unanswered: Latencies,
+    /// How late connections were wanted that were due, in all. Only of an open loop with churn.
+    pub(crate) wanted_late: Duration,
     /// From the request for a connection until it was established.
     pub(crate) connect: Latencies,
 }
@@ -51,6 +53,7 @@ impl Tally {
             latency: latencies::empty(),
             uncorrected: open_loop.then(latencies::empty),
             unanswered: latencies::empty(),
+            wanted_late: Duration::ZERO,
             connect: latencies::empty(),
         }
     }
@@ -85,6 +88,7 @@ impl Tally {
         self.returned += more.returned;
         self.bytes += more.bytes;
         self.latest = self.latest.max(more.latest);
+        self.wanted_late += more.wanted_late;
         latencies::merge(&mut self.latency, &more.latency);
         latencies::merge(&mut self.unanswered, &more.unanswered);
         latencies::merge(&mut self.connect, &more.connect);
@@ -96,6 +100,7 @@ impl Tally {
     /// Empties it, but keeps its memory.
     pub(crate) fn clear(&mut self) {
         (self.messages, self.returned, self.bytes, self.latest) = (0, 0, 0, None);
+        self.wanted_late = Duration::ZERO;
         self.latency.reset();
         self.unanswered.reset();
         self.connect.reset();
