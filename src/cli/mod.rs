@@ -5,6 +5,7 @@
 mod bench;
 mod client;
 mod failure;
+mod output_file;
 mod report;
 mod serve;
 mod signals;

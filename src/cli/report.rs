@@ -1,6 +1,9 @@
 //! `echoloop report`: its arguments, and the figures of several logs together.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -10,16 +13,23 @@ use super::{
         measure::hdr_reader,
         report::{
             json,
-            output::{self, Format, OutputArgs, PageFile},
-            page, table,
+            output::{self, Format, OutputArgs},
+            page,
+            run_info::RunInfo,
+            table,
         },
     },
     failure::Failure,
+    output_file::{OutputFile, is_same_file},
 };
 
 const HELP: &str = "\
-The logs are those of `echoloop bench --hdr`, or any in the format of HdrHistogram with latencies in nanoseconds. \
-Latencies are merged; rates are added up, because the logs of one report are of loads that ran at the same time.";
+The logs are those of `echoloop bench --hdr`, or any in the format of HdrHistogram (versions 0, 1 and 2) with latencies \
+in nanoseconds. Latencies are merged; those with a tag of another program have a row of their own. Rates are added up, \
+because the logs of one report are of loads that ran at the same time: a warning says when they did not, and when open \
+and closed loops are mixed. A last line that is cut off is left out, with a warning.
+
+Memory does not grow with the length of the logs.";
 
 /// Merge latency logs of `bench`, for example from several machines
 #[derive(Debug, Parser)]
@@ -43,16 +53,33 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
             "logs have no failures of connections: use --fail-if 'failures>0' with bench",
         ));
     }
-    let page_file = args.output.report.as_deref().map(PageFile::create).transpose()?;
+    let run_info = RunInfo::now(args.output.note.as_deref());
+    check_paths(&args.files, args.output.report.as_deref())?;
+    let page_file = args.output.report.as_deref().map(OutputFile::create).transpose()?;
     let merged = hdr_reader::read(&args.files)?;
-    let logs = args.files.len();
-    output::print(&match args.output.format {
-        Format::Table => table::merged(&merged, logs),
-        Format::Json => json::merged(&merged, logs)?,
-    })?;
+    merged.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let printed = output::print(&match args.output.format {
+        Format::Table => table::merged(&merged, output::columns()),
+        Format::Json => json::merged(&merged)?,
+    });
     if let Some(file) = page_file {
-        file.write(&page::merged(&merged, logs))?;
+        file.finish_with(&page::merged(&merged, &run_info))?;
     }
+    printed?;
     let figures = Figures { latency: &merged.latency, rate: merged.rate, failures: 0 };
     condition::verdict(condition::reasons(conditions, &figures))
+}
+
+/// No log is counted twice, and none is replaced by the page.
+fn check_paths(logs: &[PathBuf], page: Option<&Path>) -> Result<(), Failure> {
+    for (log, number) in logs.iter().zip(1..) {
+        if page.is_some_and(|page| is_same_file(page, log)) {
+            let why = format!("--report would replace {}, which is to be read", log.display());
+            return Err(Failure::arguments(why));
+        }
+        if logs[number..].iter().any(|other| is_same_file(other, log)) {
+            return Err(Failure::arguments(format!("{} would count twice", log.display())));
+        }
+    }
+    Ok(())
 }

@@ -36,45 +36,94 @@ use self::{
     measure::hdr_writer::LatencyLogFile,
     report::{
         description, json,
-        output::{self, Format, PageFile},
-        page, table,
+        output::{self, Format},
+        page,
+        run_info::RunInfo,
+        table,
     },
 };
-use super::{failure::Failure, signals::Signals};
+use super::{
+    failure::Failure,
+    output_file::{OutputFile, is_same_file},
+    signals::Signals,
+};
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    let run_info = RunInfo::now(args.output.note.as_deref());
     if args.threads > args.connections {
         return Err(Failure::arguments("--threads must be at most --connections: each has one at least"));
     }
     need_descriptors(args.connections, args.threads)?;
     let address = choose_address(args)?;
-    let page_file = args.output.report.as_deref().map(PageFile::create).transpose()?;
-    let mut log_file = args.hdr.as_deref().map(LatencyLogFile::create).transpose()?;
-    let title = format!("[echoloop bench {address}]");
-    let log = log_file.as_mut().map(|file| file.begin(&title)).transpose()?;
+    let mut files = Files::create(args)?;
+    let log = files.log.as_mut().map(|file| file.begin(&address)).transpose()?;
 
     let load = Load::start(args.plan(address))?;
     let signals = Signals::install(load.interrupter(), load.aborter())
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     let outcome = load.run(log);
     if let Some(status) = signals.aborted() {
+        files.give_up();
         return Ok(ExitCode::from(status));
     }
-    let outcome = outcome?;
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            files.give_up();
+            return Err(failure);
+        }
+    };
     if outcome.connections.made == 0 && !outcome.is_good() {
         return Err(verdict::unreachable_server(&outcome));
     }
-    output::print(&match args.output.format {
-        Format::Table => table::outcome(&outcome),
+    // Whatever fails: the figures are shown, and each file is written that can be.
+    let printed = output::print(&match args.output.format {
+        Format::Table => table::outcome(&outcome, output::columns()),
         Format::Json => json::outcome(&outcome)?,
-    })?;
+    });
     if let Some(warning) = description::missed_rate(&outcome) {
         log::warn!("{warning}");
     }
-    if let Some(file) = page_file {
-        file.write(&page::outcome(&outcome))?;
+    // A run that was ended before anything was measured replaces no file.
+    if !outcome.elapsed.is_zero() {
+        files.finish(&page::outcome(&outcome, &run_info))?;
     }
+    printed?;
     verdict::verdict(&outcome, &args.conditions.fail_if)
+}
+
+/// The files that a run writes.
+struct Files {
+    log: Option<LatencyLogFile>,
+    page: Option<OutputFile>,
+}
+
+impl Files {
+    /// Finds out whether they can be written, before the load begins. If nothing is measured, older ones stay.
+    fn create(args: &BenchArgs) -> Result<Self, Failure> {
+        let (log, page) = (args.hdr.as_deref(), args.output.report.as_deref());
+        if log.zip(page).is_some_and(|(log, page)| is_same_file(log, page)) {
+            return Err(Failure::arguments("--hdr and --report are the same file"));
+        }
+        Ok(Self {
+            log: log.map(LatencyLogFile::create).transpose()?,
+            page: page.map(OutputFile::create).transpose()?,
+        })
+    }
+
+    /// The load is over. Both files are written, even if one fails.
+    fn finish(self, page: &str) -> Result<(), Failure> {
+        let log = self.log.map_or(Ok(()), LatencyLogFile::finish);
+        let page = self.page.map_or(Ok(()), |file| file.finish_with(page));
+        log.and(page)
+    }
+
+    /// The load did not come to its end.
+    fn give_up(self) {
+        if let Some(log) = self.log {
+            log.keep();
+        }
+    }
 }
 
 /// Descriptors that are not connections: standard streams, files, and a few for each event loop.

@@ -46,7 +46,7 @@ impl Progress {
     /// Shows the figures of the latest interval.
     pub(crate) fn show(&self, interval: &Interval) {
         if let Some(bar) = &self.bar {
-            let (rate, p99) = (units::number(interval.rate()), units::latency(interval.p99));
+            let (rate, p99) = (units::number(interval.rate), units::latency(interval.p99));
             bar.set_message(format!("{rate} messages/s, p99 {p99}"));
         }
     }

@@ -1,7 +1,7 @@
 //! Figures as one JSON object. Its fields are documented in the README. Fields may be added; none is removed or changes
 //! its meaning unless `version` changes.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -60,6 +60,8 @@ struct LogFigures {
     latency: LatencyFigures,
     uncorrected_latency: Option<LatencyFigures>,
     connect_latency: LatencyFigures,
+    tags: BTreeMap<String, LatencyFigures>,
+    warnings: Vec<String>,
     intervals: Vec<IntervalFigures>,
 }
 
@@ -143,16 +145,19 @@ pub(crate) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
 }
 
 /// All the figures of merged logs.
-pub(crate) fn merged(merged: &Merged, logs: usize) -> Result<String, Failure> {
+pub(crate) fn merged(merged: &Merged) -> Result<String, Failure> {
+    let tagged = |(tag, latencies): (&String, &Latencies)| (tag.clone(), LatencyFigures::of(latencies));
     text(&LogFigures {
         version: VERSION,
-        logs,
+        logs: merged.logs,
         rate: RateFigures { requested_per_second: None, achieved_per_second: merged.rate },
         seconds: merged.elapsed.as_secs_f64(),
         messages: merged.latency.len(),
         latency: LatencyFigures::of(&merged.latency),
         uncorrected_latency: merged.uncorrected.as_ref().map(LatencyFigures::of),
         connect_latency: LatencyFigures::of(&merged.connect),
+        tags: merged.tags.iter().map(tagged).collect(),
+        warnings: merged.warnings.clone(),
         intervals: merged.series.iter().map(IntervalFigures::of).collect(),
     })
 }

@@ -9,6 +9,7 @@
 //! axis          the axes of charts
 //! rows          the rows that table and page have in common
 //! description   what load was asked for, in words
+//! run_info      when, where and how the command ran
 //! ```
 //!
 //! It takes figures from `measure`, and knows nothing of what made the load.
@@ -20,4 +21,5 @@ pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod page;
 mod rows;
+pub(crate) mod run_info;
 pub(crate) mod table;

@@ -1,9 +1,8 @@
 //! Where figures go, and in which format.
 
 use std::{
-    fs::File,
-    io::{self, Write},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
 };
 
 use clap::{Args, ValueEnum};
@@ -20,6 +19,10 @@ pub(crate) struct OutputArgs {
     /// Write an HTML page with the figures and their charts to this file
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
+
+    /// A line for the page, such as the server's version
+    #[arg(long, value_name = "TEXT", requires = "report")]
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,23 +40,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::stdout(&error))
 }
 
-/// The file of a page. It is created before the work begins, so that a bad path is known at once.
-#[derive(Debug)]
-pub(crate) struct PageFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl PageFile {
-    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
-        match File::create(path) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file }),
-            Err(error) => Err(Failure::new(format!("cannot write {}: {error}", path.display()))),
-        }
-    }
-
-    pub(crate) fn write(mut self, page: &str) -> Result<(), Failure> {
-        let written = self.file.write_all(page.as_bytes());
-        written.map_err(|error| Failure::new(format!("cannot write {}: {error}", self.path.display())))
-    }
+/// How many columns the terminal has that stdout is; `None` if it is something else.
+pub(crate) fn columns() -> Option<usize> {
+    io::stdout().is_terminal().then(terminal_size::terminal_size)?.map(|(width, _)| width.0.into())
 }

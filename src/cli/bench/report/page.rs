@@ -1,11 +1,11 @@
 //! Figures as an HTML page that needs no other file.
 
 use indicatif::HumanCount;
-use plotters::style::RGBColor;
 
 use super::{
     charts, description,
-    rows::{self, Rows},
+    rows::{self, Named, Rows},
+    run_info::RunInfo,
 };
 use crate::cli::bench::{
     measure::{hdr_reader::Merged, interval::Interval, latencies::Latencies, outcome::Outcome},
@@ -19,16 +19,18 @@ struct Page<'a> {
     /// The most important figures, with their names.
     heads: Vec<(String, &'static str)>,
     tables: Vec<Rows>,
-    latencies: Vec<(&'static str, &'a Latencies)>,
+    latencies: Named<'a>,
     series: &'a [Interval],
-    /// What went wrong, if anything did.
-    warning: Option<String>,
+    /// What went wrong or is doubtful.
+    warnings: Vec<String>,
+    /// When, where and how the figures came to be.
+    run_info: Rows,
 }
 
 const STYLE: &str = include_str!("page.css");
 
 /// The page of a load.
-pub(crate) fn outcome(outcome: &Outcome) -> String {
+pub(crate) fn outcome(outcome: &Outcome, run_info: &RunInfo) -> String {
     let (plan, total) = (&outcome.plan, &outcome.total);
     let failures = outcome.ends.failures;
     let early = outcome.interrupted.then(|| "It was ended early: these are the figures so far.".to_owned());
@@ -51,13 +53,14 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         ],
         latencies: rows::latencies(outcome),
         series: &outcome.series,
-        warning: failed.or(missed).or(early),
+        warnings: failed.into_iter().chain(missed).chain(early).collect(),
+        run_info: run_info.rows(None),
     }
     .render()
 }
 
 /// The page of merged logs.
-pub(crate) fn merged(merged: &Merged, logs: usize) -> String {
+pub(crate) fn merged(merged: &Merged, run_info: &RunInfo) -> String {
     let latencies = rows::latencies_of_logs(merged);
     let mut heads = vec![
         (units::number(merged.rate), "messages/s"),
@@ -66,14 +69,19 @@ pub(crate) fn merged(merged: &Merged, logs: usize) -> String {
     heads.extend(latency_heads(&merged.latency));
     Page {
         title: "echoloop report".to_owned(),
-        subtitle: format!("{logs} logs, {}", units::duration(merged.elapsed)),
+        subtitle: format!("{}, {}", logs(merged.logs), units::duration(merged.elapsed)),
         heads,
         tables: vec![rows::quantiles(&latencies)],
         latencies,
         series: &merged.series,
-        warning: None,
+        warnings: merged.warnings.clone(),
+        run_info: run_info.rows(merged.window),
     }
     .render()
+}
+
+fn logs(logs: usize) -> String {
+    if logs == 1 { "1 log".to_owned() } else { format!("{logs} logs") }
 }
 
 fn latency_heads(latency: &Latencies) -> [(String, &'static str); 2] {
@@ -87,7 +95,7 @@ impl Page<'_> {
     fn render(&self) -> String {
         let mut body =
             format!("<h1>{}</h1><p class=\"sub\">{}</p>", escape(&self.title), escape(&self.subtitle));
-        if let Some(warning) = &self.warning {
+        for warning in &self.warnings {
             body.push_str(&format!("<div class=\"card warning\">{}</div>", escape(warning)));
         }
         body.push_str("<div class=\"heads\">");
@@ -102,11 +110,12 @@ impl Page<'_> {
             body.push_str(&format!("<div class=\"card\">{}</div>", table_of(rows)));
         }
         self.render_charts(&mut body);
+        body.push_str(&format!("<div class=\"card\">{}</div>", table_of(&self.run_info)));
         let title = escape(&self.title);
         let version = env!("CARGO_PKG_VERSION");
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style>\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style>\
              </head><body><main>{body}<footer>echoloop {version}</footer></main></body></html>\n"
         )
     }
@@ -126,14 +135,14 @@ impl Page<'_> {
 /// A chart with its heading and its legend.
 fn chart(heading: &str, names: &[&str], svg: &str) -> String {
     let mut legend = String::new();
-    for (name, RGBColor(red, green, blue)) in names.iter().zip(charts::COLOURS) {
-        legend.push_str(&format!(
-            "<span><i style=\"background:rgb({red},{green},{blue})\"></i>{}</span>",
-            escape(name)
-        ));
+    for (name, number) in names.iter().zip(1..=charts::COLOURS.len()) {
+        legend.push_str(&format!("<span><i class=\"line-{number}\"></i>{}</span>", escape(name)));
     }
     let heading = escape(heading);
-    format!("<div class=\"card\"><h2>{heading}</h2><div class=\"legend\">{legend}</div>{svg}</div>")
+    format!(
+        "<div class=\"card\"><h2>{heading}</h2><div class=\"legend\">{legend}</div>\
+         <div class=\"wide\">{svg}</div></div>"
+    )
 }
 
 /// A table. Its first row is a heading if it has more than two cells.
@@ -147,7 +156,7 @@ fn table_of(rows: &Rows) -> String {
     let head: String = head.iter().map(|cells| row(cells, "th")).collect();
     let body: String = body.iter().map(|cells| row(cells, "td")).collect();
     let class = if has_heading { "" } else { " class=\"pairs\"" };
-    format!("<table{class}><thead>{head}</thead><tbody>{body}</tbody></table>")
+    format!("<div class=\"wide\"><table{class}><thead>{head}</thead><tbody>{body}</tbody></table></div>")
 }
 
 fn escape(text: &str) -> String {
@@ -157,11 +166,32 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::bench::measure::latencies;
 
     #[test]
     fn what_was_given_as_text_stays_text() {
         assert_eq!(escape("unix:/<a>&\""), "unix:/&lt;a&gt;&amp;&quot;");
         let rows = vec![vec!["<b>".to_owned(), "1".to_owned()]];
         assert!(table_of(&rows).contains("<td>&lt;b&gt;</td>"));
+    }
+
+    #[test]
+    fn every_colour_of_the_charts_has_one_for_the_dark() {
+        assert!(STYLE.contains("prefers-color-scheme: dark"));
+        let series = [Interval::default(); 2];
+        let histogram = latencies::empty();
+        for svg in [
+            charts::throughput(&series),
+            charts::latency_over_time(&series),
+            charts::percentiles(&[&histogram; 3]),
+        ] {
+            for part in svg.split("=\"#").skip(1) {
+                let colour = part.split('"').next().unwrap();
+                assert!(
+                    STYLE.contains(&format!("=\"#{colour}\"]")),
+                    "{colour} is in a chart and not in the style"
+                );
+            }
+        }
     }
 }

@@ -35,14 +35,23 @@ pub(super) fn requested_and_achieved(outcome: &Outcome) -> Rows {
     ]
 }
 
+/// Latencies with their names.
+pub(super) type Named<'a> = Vec<(&'a str, &'a Latencies)>;
+
 /// The latencies of a load, with their names.
-pub(super) fn latencies(outcome: &Outcome) -> Vec<(&'static str, &Latencies)> {
+pub(super) fn latencies(outcome: &Outcome) -> Named<'_> {
     named(&outcome.total.latency, outcome.total.uncorrected.as_ref(), &outcome.total.connect)
 }
 
-/// The latencies of merged logs, with their names.
-pub(super) fn latencies_of_logs(merged: &Merged) -> Vec<(&'static str, &Latencies)> {
-    named(&merged.latency, merged.uncorrected.as_ref(), &merged.connect)
+/// The latencies of merged logs, with their names, which may be tags.
+pub(super) fn latencies_of_logs(merged: &Merged) -> Named<'_> {
+    let mut rows = named(&merged.latency, merged.uncorrected.as_ref(), &merged.connect);
+    if merged.latency.is_empty() && !merged.tags.is_empty() {
+        // Every latency in the logs has a tag.
+        rows.remove(0);
+    }
+    rows.extend(merged.tags.iter().map(|(tag, latencies)| (&**tag, latencies)));
+    rows
 }
 
 /// Latencies with their names. In an open loop there are two of messages, which count from when a message was due
@@ -51,7 +60,7 @@ fn named<'a>(
     latency: &'a Latencies,
     uncorrected: Option<&'a Latencies>,
     connect: &'a Latencies,
-) -> Vec<(&'static str, &'a Latencies)> {
+) -> Named<'a> {
     let mut rows = match uncorrected {
         Some(uncorrected) => vec![("corrected", latency), ("uncorrected", uncorrected)],
         None => vec![("message", latency)],
