@@ -427,7 +427,37 @@ mod conditions {
         let ended = report(&[a, b], "p99>1ns");
         assert!(ended.error(1).starts_with("p99>1ns: p99 is "), "{ended:?}");
         assert!(ended.stdout.contains("p99.99"), "{ended:?}");
-        assert!(report(&[a, b], "failures>0").error(2).contains("failures"));
+        assert_eq!(report(&[a, b], "failures>0").status.code(), Some(0));
+    }
+
+    /// One log of a load that went well, one of a load whose server stopped in the middle, and one of another program.
+    #[test]
+    fn on_merged_logs_know_what_failed_or_was_not_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let (good, bad, foreign) = (path("good.hdr"), path("bad.hdr"), path("foreign.hdr"));
+        let server = Running::echo(Config::default());
+        run(&server.address().to_string(), &[&LOAD[..], &["--hdr", &good]].concat());
+        let address = serve_with(|client| {
+            echo_messages(&client, 20)?;
+            io::copy(&mut &client, &mut io::sink()).map(drop)
+        });
+        let (_, figures) = run(&address, &[&LOAD[..], &["--timeout", "1s", "--hdr", &bad]].concat());
+        assert_eq!(number(&figures["messages_unanswered"]), 60);
+        let text = std::fs::read_to_string(&good).unwrap();
+        std::fs::write(&foreign, text.replace("#[echoloop ", "#[another ")).unwrap();
+
+        let report = |log: &str, condition: &str| {
+            Ended::run(&mut echoloop(&["report", &good, log, "--format", "json", "--fail-if", condition]))
+        };
+        let ended = report(&bad, "failures>0");
+        assert!(ended.error(1).starts_with("failures>0: failures is 2"), "{ended:?}");
+        let merged = super::figures(&ended.stdout);
+        assert_eq!((number(&merged["messages"]), number(&merged["messages_unanswered"])), (140, 60));
+        assert_eq!((number(&merged["latency"]["count"]), number(&merged["failed_connections"])), (200, 2));
+        assert!(report(&bad, "p90>500ms").error(1).starts_with("p90>500ms: p90 is "));
+        let ended = report(&foreign, "failures>0");
+        assert!(ended.error(1).starts_with("failures>0: failures is unknown"), "{ended:?}");
     }
 }
 

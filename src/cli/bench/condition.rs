@@ -25,8 +25,8 @@ pub(crate) struct Figures<'a> {
     pub(crate) latency: &'a Latencies,
     /// Messages per second.
     pub(crate) rate: f64,
-    /// Connections that failed; 0 if nobody counted them.
-    pub(crate) failures: u64,
+    /// Connections that failed; `None` if that is unknown.
+    pub(crate) failures: Option<u64>,
 }
 
 /// A figure, and the values for which it is taken as a failure.
@@ -61,16 +61,8 @@ enum Comparison {
 }
 
 impl Condition {
-    /// Whether it is about failures of connections.
-    pub(crate) const fn is_about_failures(&self) -> bool {
-        match self.limit {
-            Limit::Failures(_) => true,
-            Limit::Quantile { .. } | Limit::Rate(_) => false,
-        }
-    }
-
-    /// If the condition holds: itself, and the figure that makes it hold. Latencies that nobody measured are not good
-    /// ones, so with none a condition about them holds too.
+    /// If the condition holds: itself, and the figure that makes it hold. What is unknown is not good: a condition about
+    /// it holds too.
     fn reason(&self, figures: &Figures<'_>) -> Option<String> {
         let (holds, value) = match &self.limit {
             Limit::Quantile { .. } if figures.latency.is_empty() => (true, "of no message".to_owned()),
@@ -82,10 +74,10 @@ impl Condition {
                 let holds = self.comparison.holds(&figures.rate, &limit.per_second());
                 (holds, format!("{}/s", units::number(figures.rate)))
             }
-            Limit::Failures(limit) => {
-                let holds = self.comparison.holds(&figures.failures, limit);
-                (holds, HumanCount(figures.failures).to_string())
-            }
+            Limit::Failures(limit) => match &figures.failures {
+                Some(failures) => (self.comparison.holds(failures, limit), HumanCount(*failures).to_string()),
+                None => (true, "unknown".to_owned()),
+            },
         };
         holds.then(|| format!("{}: {} is {value}", self.text, self.name))
     }
@@ -169,7 +161,7 @@ mod tests {
     fn a_condition_holds_with_the_figure_that_makes_it_hold() {
         let mut latency = latencies::empty();
         (1..=1_000).for_each(|millis| latency.record(millis * 1_000_000).unwrap());
-        let figures = Figures { latency: &latency, rate: 9_000.0, failures: 2 };
+        let figures = Figures { latency: &latency, rate: 9_000.0, failures: Some(2) };
         for (condition, reason) in [
             ("p99>500ms", Some("p99>500ms: p99 is 990 ms")),
             ("p99 >= 2s", None),
@@ -189,11 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn latencies_that_nobody_measured_are_not_good_ones() {
-        let figures = Figures { latency: &latencies::empty(), rate: 0.0, failures: 0 };
-        for condition in ["p99>1h", "p50<1ms", "max>1s"] {
+    fn what_is_unknown_is_not_good() {
+        let mut figures = Figures { latency: &latencies::empty(), rate: 0.0, failures: None };
+        for condition in ["p99>1h", "p50<1ms", "max>1s", "failures>0"] {
             assert_eq!(reasons_of(condition, &figures).len(), 1, "{condition}");
         }
+        figures.failures = Some(0);
         assert!(reasons_of("failures>0", &figures).is_empty());
     }
 

@@ -86,7 +86,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     }
     // A run that was ended before anything was measured replaces no file.
     if !outcome.elapsed.is_zero() {
-        files.finish(&page::outcome(&outcome, &run_info))?;
+        files.finish(&page::outcome(&outcome, &run_info), outcome.ends.failures.total())?;
     }
     printed?;
     verdict::verdict(&outcome, &args.conditions.fail_if)
@@ -111,9 +111,9 @@ impl Files {
         })
     }
 
-    /// The load is over. Both files are written, even if one fails.
-    fn finish(self, page: &str) -> Result<(), Failure> {
-        let log = self.log.map_or(Ok(()), LatencyLogFile::finish);
+    /// The load is over, and so many connections failed. Both files are written, even if one fails.
+    fn finish(self, page: &str, failures: u64) -> Result<(), Failure> {
+        let log = self.log.map_or(Ok(()), |log| log.finish(failures));
         let page = self.page.map_or(Ok(()), |file| file.finish_with(page));
         log.and(page)
     }

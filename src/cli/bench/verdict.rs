@@ -15,7 +15,7 @@ use crate::cli::failure::{Failure, hint_for};
 pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<ExitCode, Failure> {
     let failures = &outcome.ends.failures;
     let figures =
-        Figures { latency: &outcome.total.latency, rate: outcome.rate(), failures: failures.total() };
+        Figures { latency: &outcome.total.latency, rate: outcome.rate(), failures: Some(failures.total()) };
     let mut reasons = condition::reasons(conditions, &figures);
     if outcome.is_good() {
         return condition::verdict(reasons);

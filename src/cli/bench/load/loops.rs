@@ -20,7 +20,9 @@ use super::{
 use crate::cli::{
     bench::{
         clock,
-        measure::{ends::Ends, outcome::ConnectionCounts, samples::Source, tally::Tally, window::Window},
+        measure::{
+            ends::Ends, measured_time::MeasuredTime, outcome::ConnectionCounts, samples::Source, tally::Tally,
+        },
         plan::{Extent, Plan},
     },
     failure::Failure,
@@ -92,11 +94,11 @@ impl Loops {
     pub(super) fn begin_load(
         &self,
         begin: Instant,
-        window: Window,
+        measured_time: MeasuredTime,
         events: &Sender<LoadEvent>,
     ) -> Result<Option<Pacer>, Failure> {
         for (worker, number) in self.workers.iter().zip(0..) {
-            let connections = worker.lock().begin_load(window);
+            let connections = worker.lock().begin_load(measured_time);
             match (self.plan.is_open_loop(), self.plan.churn) {
                 (true, _) => {}
                 (false, true) => self.begin_churn(worker, number),
@@ -109,17 +111,17 @@ impl Loops {
             Extent::Time { .. } => None,
         };
         let mut schedule = Schedule::new(rate, limit);
-        if let Some(until) = window.until() {
+        if let Some(until) = measured_time.until() {
             schedule.end_at(until.saturating_duration_since(begin));
         }
         let workers = self.workers.clone();
-        let pacer = Pacer::start(schedule, begin, window, self.plan.churn, workers, events.clone());
+        let pacer = Pacer::start(schedule, begin, measured_time, self.plan.churn, workers, events.clone());
         pacer.map(Some).map_err(cannot_start)
     }
 
     /// Ends the measured time now, unless it has ended before. What was due within it still counts.
-    pub(super) fn end_window(&self, now: Instant) {
-        self.workers.iter().for_each(|worker| worker.lock().end_window(now));
+    pub(super) fn end_measured_time(&self, now: Instant) {
+        self.workers.iter().for_each(|worker| worker.lock().end_measured_time(now));
     }
 
     /// Whether every connection that was due was requested.

@@ -15,7 +15,7 @@ use std::{
 use echoloop::{ConnectionId, Handle, SendError};
 
 use super::{event::LoadEvent, instruction::Instruction, schedule::Schedule, worker::SharedWorker};
-use crate::cli::bench::{clock, measure::window::Window};
+use crate::cli::bench::{clock, measure::measured_time::MeasuredTime};
 
 /// How long to wait for a loop whose mailbox is full.
 const MAILBOX_FULL_DELAY: Duration = Duration::from_micros(100);
@@ -55,12 +55,12 @@ struct PacerThread {
 }
 
 impl Pacer {
-    /// Starts the schedule, which counts from the beginning of the load. What is due before the window and is late when
-    /// the window begins is left out. The workers take turns.
+    /// Starts the schedule, which counts from the beginning of the load. What is due before the measured time and is late when
+    /// the measured time begins is left out. The workers take turns.
     pub(super) fn start(
         schedule: Schedule,
         begin: Instant,
-        window: Window,
+        measured_time: MeasuredTime,
         churn: bool,
         workers: Vec<SharedWorker>,
         events: Sender<LoadEvent>,
@@ -69,7 +69,7 @@ impl Pacer {
         let mut pacer = PacerThread { workers, churn, stopped: Arc::clone(&stopped), begin, turn: 0 };
         let thread = thread::Builder::new().name("pacer".to_owned()).spawn(move || {
             wake_precisely();
-            let left = pacer.run(schedule, window);
+            let left = pacer.run(schedule, measured_time);
             // Nobody listens when the program is about to end.
             let _ = events.send(LoadEvent::HandedOut);
             left
@@ -93,8 +93,8 @@ impl Pacer {
 }
 
 impl PacerThread {
-    fn run(&mut self, mut schedule: Schedule, window: Window) -> Schedule {
-        let mut warmup = Some(window.from().saturating_duration_since(self.begin));
+    fn run(&mut self, mut schedule: Schedule, measured_time: MeasuredTime) -> Schedule {
+        let mut warmup = Some(measured_time.from().saturating_duration_since(self.begin));
         while let Some(next) = schedule.next().filter(|_| !self.is_stopped()) {
             let elapsed = clock::now().saturating_duration_since(self.begin);
             if let Some(warmup) = warmup.take_if(|warmup| *warmup <= elapsed) {

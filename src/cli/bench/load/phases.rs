@@ -17,10 +17,10 @@ use crate::cli::{
         measure::{
             hdr_writer::LatencyLog,
             latencies,
+            measured_time::MeasuredTime,
             outcome::{self, Outcome},
             recorder::Recorder,
             tally::Tally,
-            window::Window,
         },
         plan::{Extent, Plan},
         units,
@@ -58,7 +58,7 @@ pub(crate) struct Load {
     /// How late the latest wait was over.
     late: Duration,
     /// What is measured; `None` before the load begins.
-    window: Option<Window>,
+    measured_time: Option<MeasuredTime>,
     /// The CPU time of this process: when the measured time began, and later how much it took.
     cpu: Option<Duration>,
 }
@@ -93,7 +93,7 @@ impl Load {
             settled: 0,
             handed_out: false,
             late: Duration::ZERO,
-            window: None,
+            measured_time: None,
             cpu: None,
         })
     }
@@ -146,10 +146,10 @@ impl Load {
 
     /// How long the load was measured: a time, or until the last message came back, or none did.
     fn elapsed(&self, total: &Tally) -> Duration {
-        let Some(window) = self.window else { return Duration::ZERO };
-        window.length().unwrap_or_else(|| {
+        let Some(measured_time) = self.measured_time else { return Duration::ZERO };
+        measured_time.length().unwrap_or_else(|| {
             let end = total.latest.unwrap_or_else(clock::now);
-            end.saturating_duration_since(window.from())
+            end.saturating_duration_since(measured_time.from())
         })
     }
 
@@ -166,20 +166,20 @@ impl Load {
         if woken != Woken::Done {
             return self.finish(woken, None, recorder);
         }
-        let window = self.window_of(begin)?;
-        self.window = Some(window);
-        let pacer = self.loops.begin_load(begin, window, &self.sender)?;
-        let woken = self.measure(window, recorder)?;
+        let measured_time = self.measured_time_of(begin)?;
+        self.measured_time = Some(measured_time);
+        let pacer = self.loops.begin_load(begin, measured_time, &self.sender)?;
+        let woken = self.measure(measured_time, recorder)?;
         self.finish(woken, pacer, recorder)
     }
 
     /// What is measured of a load that begins at this time.
-    fn window_of(&self, begin: Instant) -> Result<Window, Failure> {
+    fn measured_time_of(&self, begin: Instant) -> Result<MeasuredTime, Failure> {
         let Extent::Time { warmup, measured } = self.plan.extent else {
-            return Ok(Window::new(begin, None));
+            return Ok(MeasuredTime::new(begin, None));
         };
         let from = begin.checked_add(warmup).ok_or_else(|| Failure::arguments("--warmup is too long"))?;
-        Ok(Window::new(from, Some(measured)))
+        Ok(MeasuredTime::new(from, Some(measured)))
     }
 
     /// Makes all connections before the load begins. With churn there is nothing to do: there, making connections is
@@ -206,19 +206,23 @@ impl Load {
     }
 
     /// Warms up and measures, until the time is over or the messages are sent.
-    fn measure(&mut self, window: Window, recorder: &mut Recorder<'_>) -> Result<Woken, Failure> {
+    fn measure(
+        &mut self,
+        measured_time: MeasuredTime,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Woken, Failure> {
         if let Extent::Time { warmup, .. } = self.plan.extent {
             recorder.begin_warmup(warmup);
-            let woken = self.wait(Some(window.from()), recorder, |load| load.loops.is_idle())?;
+            let woken = self.wait(Some(measured_time.from()), recorder, |load| load.loops.is_idle())?;
             if woken != Woken::Done {
                 return Ok(woken);
             }
         }
-        recorder.begin_measuring(window.from());
+        recorder.begin_measuring(measured_time.from());
         self.cpu = clock::cpu_time();
-        self.next_sample = window.from() + self.interval;
+        self.next_sample = measured_time.from() + self.interval;
         let counts_every_message = self.counts_every_message();
-        self.wait(window.until(), recorder, |load| {
+        self.wait(measured_time.until(), recorder, |load| {
             (counts_every_message && load.handed_out) || load.loops.is_idle()
         })
     }
@@ -233,7 +237,7 @@ impl Load {
     ) -> Result<Woken, Failure> {
         let now = clock::now();
         self.cpu = self.cpu.and_then(|begin| Some(clock::cpu_time()?.saturating_sub(begin)));
-        let ended_early = self.window.is_none_or(|window| !window.has_ended(now));
+        let ended_early = self.measured_time.is_none_or(|measured_time| !measured_time.has_ended(now));
         let all_messages = self.counts_every_message() && woken == Woken::Done;
         let (catch_up, deadline) = if all_messages {
             // However long they take: a connection is given up when nothing comes for the timeout.
@@ -245,9 +249,11 @@ impl Load {
             (now.checked_add(catch_up), now.checked_add(self.grace(woken)))
         };
         if !all_messages {
-            self.end_window(now);
+            self.end_measured_time(now);
         }
-        recorder.begin_finishing(self.window.and_then(|window| window.length()).unwrap_or_default());
+        recorder.begin_finishing(
+            self.measured_time.and_then(|measured_time| measured_time.length()).unwrap_or_default(),
+        );
         if let Some(pacer) = pacer {
             if woken == Woken::Done {
                 woken = self.wait(catch_up, recorder, Self::has_caught_up)?;
@@ -293,11 +299,11 @@ impl Load {
     }
 
     /// Ends the measured time now, unless it has ended before.
-    fn end_window(&mut self, now: Instant) {
-        if let Some(window) = &mut self.window {
-            window.end(now);
+    fn end_measured_time(&mut self, now: Instant) {
+        if let Some(measured_time) = &mut self.measured_time {
+            measured_time.end(now);
         }
-        self.loops.end_window(now);
+        self.loops.end_measured_time(now);
     }
 
     /// Whether everything that was due is sent, or there is nobody to send it to.

@@ -14,9 +14,9 @@ use crate::cli::bench::{
     clock,
     measure::{
         ends::{End, Ends},
+        measured_time::MeasuredTime,
         outcome::ConnectionCounts,
         tally::{Start, Tally},
-        window::Window,
     },
     plan::Plan,
 };
@@ -70,7 +70,7 @@ pub(super) struct Worker {
     number: u64,
     stage: WorkerStage,
     /// What is measured; `None` before the load begins.
-    window: Option<Window>,
+    measured_time: Option<MeasuredTime>,
     /// How many messages may still begin; `None` is without end.
     budget: Option<u64>,
     /// The most connections that may be open or connecting at once.
@@ -109,7 +109,7 @@ impl Worker {
             events,
             number,
             stage: WorkerStage::Connecting,
-            window: None,
+            measured_time: None,
             budget: plan.messages_of(number),
             capacity,
             wanted: VecDeque::new(),
@@ -132,16 +132,16 @@ impl Worker {
     }
 
     /// Begins the load. Returns the connections that are to be instructed.
-    pub(super) fn begin_load(&mut self, window: Window) -> Vec<ConnectionId> {
+    pub(super) fn begin_load(&mut self, measured_time: MeasuredTime) -> Vec<ConnectionId> {
         self.stage = WorkerStage::Running;
-        self.window = Some(window);
+        self.measured_time = Some(measured_time);
         self.ids.values().collect()
     }
 
     /// Ends the measured time now, unless it has ended before. What was due within it still counts.
-    pub(super) fn end_window(&mut self, now: Instant) {
-        if let Some(window) = &mut self.window {
-            window.end(now);
+    pub(super) fn end_measured_time(&mut self, now: Instant) {
+        if let Some(measured_time) = &mut self.measured_time {
+            measured_time.end(now);
         }
     }
 
@@ -164,25 +164,25 @@ impl Worker {
 
     /// Bytes have come back.
     pub(super) fn received(&mut self, bytes: usize, now: Instant) {
-        if self.window.is_some_and(|window| window.contains(now)) {
+        if self.measured_time.is_some_and(|measured_time| measured_time.contains(now)) {
             self.tally.bytes += bytes as u64;
         }
     }
 
     /// A message has come back.
     pub(super) fn answered(&mut self, start: Start, now: Instant) {
-        let Some(window) = self.window else { return };
-        if window.contains(now) {
+        let Some(measured_time) = self.measured_time else { return };
+        if measured_time.contains(now) {
             self.tally.returned += 1;
         }
-        if window.contains(start.due) {
+        if measured_time.contains(start.due) {
             self.tally.record(start, now);
         }
     }
 
     /// Messages that were due at about this time will not come back.
     pub(super) fn gave_up(&mut self, due: Instant, count: u64, now: Instant) {
-        if self.window.is_some_and(|window| window.contains(due)) {
+        if self.measured_time.is_some_and(|measured_time| measured_time.contains(due)) {
             self.tally.record_unanswered(due, count, now);
         }
     }
@@ -201,7 +201,7 @@ impl Worker {
 
     /// Makes another connection as soon as there is room for it. It was due at this time.
     pub(super) fn want_connection(&mut self, due: Instant) {
-        if self.window.is_some_and(|window| window.contains(due)) {
+        if self.measured_time.is_some_and(|measured_time| measured_time.contains(due)) {
             self.tally.wanted_late += clock::now().saturating_duration_since(due);
         }
         self.wanted.push_back(due);
@@ -233,7 +233,9 @@ impl Worker {
     /// Forgets the connections that were due in the warm-up and are late for the measured time. It is to measure the load
     /// that was asked for, not what is left of another.
     fn forget_warmup(&mut self) {
-        let Some(from) = self.window.map(|window| window.from()).filter(|_| !self.wanted.is_empty()) else {
+        let Some(from) =
+            self.measured_time.map(|measured_time| measured_time.from()).filter(|_| !self.wanted.is_empty())
+        else {
             return;
         };
         if self.plan.is_open_loop() && from <= clock::now() {
@@ -250,7 +252,9 @@ impl Worker {
     /// A connection is established.
     pub(super) fn opened(&mut self, id: ConnectionId, label: u64, requested: Start, now: Instant) {
         // With churn making connections is part of the load; otherwise they are made before it.
-        if !self.plan.churn || self.window.is_some_and(|window| window.contains(requested.due)) {
+        if !self.plan.churn
+            || self.measured_time.is_some_and(|measured_time| measured_time.contains(requested.due))
+        {
             self.tally.record_connect(now.saturating_duration_since(requested.sent));
         }
         self.connecting -= 1;
@@ -413,7 +417,7 @@ mod tests {
     /// Begins the load, which is measured from now on.
     fn begin(worker: &mut Worker) -> Instant {
         let now = clock::now();
-        worker.begin_load(Window::new(now, Some(Duration::from_secs(1))));
+        worker.begin_load(MeasuredTime::new(now, Some(Duration::from_secs(1))));
         now
     }
 

@@ -10,7 +10,7 @@
 //! hdr_writer    the log of a load
 //! progress      the progress bar
 //! interval      the figures of one interval
-//! window        the time that is measured
+//! measured_time    when what is due counts
 //! tally         messages, bytes and latencies of a period
 //! latencies     histograms
 //! ends          how connections ended
@@ -26,10 +26,10 @@ pub(crate) mod hdr_writer;
 pub(crate) mod interval;
 pub(crate) mod latencies;
 mod log_times;
+pub(crate) mod measured_time;
 pub(crate) mod outcome;
 mod progress;
 pub(crate) mod recorder;
 pub(crate) mod samples;
 mod series;
 pub(crate) mod tally;
-pub(crate) mod window;

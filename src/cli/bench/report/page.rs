@@ -64,7 +64,7 @@ pub(crate) fn merged(merged: &Merged, run_info: &RunInfo) -> String {
     let latencies = rows::latencies_of_logs(merged);
     let mut heads = vec![
         (units::number(merged.rate), "messages/s"),
-        (HumanCount(merged.latency.len()).to_string(), "messages"),
+        (HumanCount(merged.messages()).to_string(), "messages"),
     ];
     heads.extend(latency_heads(&merged.latency));
     Page {

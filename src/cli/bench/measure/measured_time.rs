@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 /// The time that is measured. What was due within it counts, also if its answer comes later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(crate) struct MeasuredTime {
     from: Instant,
     /// Not part of it; `None` if it has no end yet.
     until: Option<Instant>,
 }
 
-impl Window {
+impl MeasuredTime {
     /// From `from` for this long; `None` is without end.
     pub(crate) fn new(from: Instant, length: Option<Duration>) -> Self {
         Self { from, until: length.and_then(|length| from.checked_add(length)) }
@@ -51,22 +51,25 @@ mod tests {
     use crate::cli::bench::clock;
 
     #[test]
-    fn a_window_has_its_start_and_not_its_end() {
+    fn the_start_is_part_of_it_and_the_end_is_not() {
         let from = clock::now();
         let after = |millis| from + Duration::from_millis(millis);
-        let window = Window::new(after(10), Some(Duration::from_millis(10)));
-        assert_eq!([9, 10, 19, 20].map(|millis| window.contains(after(millis))), [false, true, true, false]);
-        assert!(Window::new(from, None).contains(after(1_000_000)));
+        let measured_time = MeasuredTime::new(after(10), Some(Duration::from_millis(10)));
+        assert_eq!(
+            [9, 10, 19, 20].map(|millis| measured_time.contains(after(millis))),
+            [false, true, true, false]
+        );
+        assert!(MeasuredTime::new(from, None).contains(after(1_000_000)));
     }
 
     #[test]
-    fn a_window_can_end_early_and_not_late() {
+    fn it_can_end_early_and_not_late() {
         let from = clock::now();
         let after = |millis| from + Duration::from_millis(millis);
         let ended_at = |millis| {
-            let mut window = Window::new(after(10), Some(Duration::from_millis(10)));
-            window.end(after(millis));
-            window.length().unwrap().as_millis()
+            let mut measured_time = MeasuredTime::new(after(10), Some(Duration::from_millis(10)));
+            measured_time.end(after(millis));
+            measured_time.length().unwrap().as_millis()
         };
         assert_eq!([5, 10, 15, 20, 25].map(ended_at), [0, 0, 5, 10, 10]);
     }
