@@ -258,6 +258,27 @@ mod the_end_is_the_end {
             assert!(number(&figures["failures"]["unanswered"]) > 0, "{figures}");
         }
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn at_ctrl_c_nothing_is_lost_if_the_server_answers() {
+        for args in [&["--rate", "5k"][..], &["--churn", "--rate", "100"], &["--pipeline", "4"]] {
+            let server = Running::echo(Config::default());
+            let address = server.address().to_string();
+            let child = bench(&address, &[&["--duration", "1h", "--warmup", "off"], args].concat())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("spawn");
+            eventually("the load has begun", || server.stats().bytes_received > 10 * SIZE as u64);
+            signal(&child, "INT");
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            let figures = figures(&String::from_utf8(output.stdout).unwrap());
+            assert_eq!(number(&figures["messages_unanswered"]), 0, "{figures}");
+            let received = server.last_stats().bytes_received;
+            assert_eq!(number(&figures["messages"]) * SIZE as u64, received, "{args:?}: {figures}");
+        }
+    }
 }
 
 mod the_rate {

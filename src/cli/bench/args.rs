@@ -26,13 +26,13 @@ meanwhile. With --churn each message has a connection of its own: connect, send,
 end, close; latencies then include connecting.
 
 What is due in the measured time counts, also if its answer comes later: when the time is over, --timeout is how \
-long answers are waited for in all. What does not come by then is unanswered, and counts with the time that it was waited for. \
-With --requests every message is waited for, as long as something comes within --timeout. What the load generator \
-itself was late with is sent for a second more at most.
+long answers are waited for in all. What does not come by then is unanswered, and counts with the time that it was \
+waited for. With --requests every message is waited for, as long as something comes within --timeout. What the load \
+generator itself was late with is sent for a second more at most.
 
 A rate that is not reached is said, with the side that was the limit: the client, if it sent messages late (with \
---churn also if it was busy all the time), or the server. --fail-if makes that, a latency or failures the reason for exit status 1: \
---fail-if 'p99>5ms' --fail-if 'rate<10k/s'. It knows rate, failures, max and every percentile; < <= > >=.
+--churn also if it was busy all the time), or the server. --fail-if makes that, a latency or failures the reason for \
+exit status 1: --fail-if 'p99>5ms' --fail-if 'rate<10k/s'. It knows rate, failures, max and every percentile; < <= > >=.
 
 Every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, unanswered, \
 refused or failed in other ways are counted separately, and any of them makes the exit status 1; 2 is for wrong \

@@ -61,8 +61,8 @@ enum Comparison {
 }
 
 impl Condition {
-    /// If the condition holds: itself, and the figure that makes it hold. What is unknown is not good: a condition about
-    /// it holds too.
+    /// If the condition holds: itself, and the figure that makes it hold. What is unknown is not good: a condition
+    /// about it holds too.
     fn reason(&self, figures: &Figures<'_>) -> Option<String> {
         let (holds, value) = match &self.limit {
             Limit::Quantile { .. } if figures.latency.is_empty() => (true, "of no message".to_owned()),

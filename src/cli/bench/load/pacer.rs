@@ -4,7 +4,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::Sender,
     },
@@ -30,6 +30,8 @@ const GROUPS: u64 = 1_000;
 #[derive(Debug)]
 pub(super) struct Pacer {
     begin: Instant,
+    /// When the schedule ends, if that is before its time.
+    end: Arc<OnceLock<Instant>>,
     stopped: Arc<AtomicBool>,
     /// Returns what is left of the schedule.
     thread: JoinHandle<Schedule>,
@@ -47,6 +49,7 @@ struct PacerThread {
     workers: Vec<SharedWorker>,
     /// Each message has a connection of its own.
     churn: bool,
+    end: Arc<OnceLock<Instant>>,
     stopped: Arc<AtomicBool>,
     /// When the schedule began.
     begin: Instant,
@@ -55,8 +58,8 @@ struct PacerThread {
 }
 
 impl Pacer {
-    /// Starts the schedule, which counts from the beginning of the load. What is due before the measured time and is late when
-    /// the measured time begins is left out. The workers take turns.
+    /// Starts the schedule, which counts from the beginning of the load. What is due before the measured time and is
+    /// late when that begins is left out. The workers take turns.
     pub(super) fn start(
         schedule: Schedule,
         begin: Instant,
@@ -65,8 +68,9 @@ impl Pacer {
         workers: Vec<SharedWorker>,
         events: Sender<LoadEvent>,
     ) -> io::Result<Self> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let mut pacer = PacerThread { workers, churn, stopped: Arc::clone(&stopped), begin, turn: 0 };
+        let (end, stopped) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
+        let (its_end, is_stopped) = (Arc::clone(&end), Arc::clone(&stopped));
+        let mut pacer = PacerThread { workers, churn, end: its_end, stopped: is_stopped, begin, turn: 0 };
         let thread = thread::Builder::new().name("pacer".to_owned()).spawn(move || {
             wake_precisely();
             let left = pacer.run(schedule, measured_time);
@@ -74,15 +78,24 @@ impl Pacer {
             let _ = events.send(LoadEvent::HandedOut);
             left
         })?;
-        Ok(Self { begin, stopped, thread })
+        Ok(Self { begin, end, stopped, thread })
     }
 
-    /// Hands out nothing more. Returns what was due before `end` and was not handed out.
-    pub(super) fn stop(self, end: Instant) -> Vec<NotHandedOut> {
+    /// Ends the schedule. What is due before this time is still handed out.
+    pub(super) fn end_at(&self, end: Instant) {
+        // The first end counts.
+        let _ = self.end.set(end);
+        self.thread.thread().unpark();
+    }
+
+    /// Hands out nothing more. Returns what was due before the end and was not handed out.
+    pub(super) fn stop(self) -> Vec<NotHandedOut> {
         self.stopped.store(true, Ordering::SeqCst);
         self.thread.thread().unpark();
         let mut left = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        left.end_at(end.saturating_duration_since(self.begin));
+        if let Some(end) = self.end.get() {
+            left.end_at(end.saturating_duration_since(self.begin));
+        }
         let group = left.left().unwrap_or(0) / GROUPS + 1;
         let mut groups = Vec::new();
         while let Some(due) = left.next() {
@@ -95,7 +108,12 @@ impl Pacer {
 impl PacerThread {
     fn run(&mut self, mut schedule: Schedule, measured_time: MeasuredTime) -> Schedule {
         let mut warmup = Some(measured_time.from().saturating_duration_since(self.begin));
+        let mut has_end = false;
         while let Some(next) = schedule.next().filter(|_| !self.is_stopped()) {
+            if !has_end && let Some(end) = self.end.get() {
+                has_end = true;
+                schedule.end_at(end.saturating_duration_since(self.begin));
+            }
             let elapsed = clock::now().saturating_duration_since(self.begin);
             if let Some(warmup) = warmup.take_if(|warmup| *warmup <= elapsed) {
                 schedule.skip_to(warmup);

@@ -33,7 +33,8 @@ const INTERVALS: u32 = 50;
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
 
-/// What the load generator itself is late with is still sent for this long after the end, or half of the timeout.
+/// What the load generator itself is late with is still sent for this long after the end, or half of the time for which
+/// answers are waited for.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 /// How long answers are waited for after Ctrl-C, unless the timeout is shorter.
@@ -237,28 +238,27 @@ impl Load {
     ) -> Result<Woken, Failure> {
         let now = clock::now();
         self.cpu = self.cpu.and_then(|begin| Some(clock::cpu_time()?.saturating_sub(begin)));
-        let ended_early = self.measured_time.is_none_or(|measured_time| !measured_time.has_ended(now));
         let all_messages = self.counts_every_message() && woken == Woken::Done;
+        let grace = self.grace(woken);
         let (catch_up, deadline) = if all_messages {
             // However long they take: a connection is given up when nothing comes for the timeout.
             (None, None)
-        } else if ended_early {
-            (Some(now), now.checked_add(self.grace(woken)))
         } else {
-            let catch_up = CATCH_UP_MAX.min(self.plan.timeout / 2);
-            (now.checked_add(catch_up), now.checked_add(self.grace(woken)))
-        };
-        if !all_messages {
             self.end_measured_time(now);
-        }
+            (now.checked_add(CATCH_UP_MAX.min(grace / 2)), now.checked_add(grace))
+        };
         recorder.begin_finishing(
             self.measured_time.and_then(|measured_time| measured_time.length()).unwrap_or_default(),
         );
         if let Some(pacer) = pacer {
-            if woken == Woken::Done {
-                woken = self.wait(catch_up, recorder, Self::has_caught_up)?;
+            if !all_messages {
+                pacer.end_at(now);
             }
-            self.loops.count_not_handed_out(&pacer.stop(now));
+            if woken != Woken::Aborted {
+                let caught_up = self.wait(catch_up, recorder, Self::has_caught_up)?;
+                woken = if caught_up == Woken::Done { woken } else { caught_up };
+            }
+            self.loops.count_not_handed_out(&pacer.stop());
         }
         if woken == Woken::Aborted {
             return Ok(woken);

@@ -230,8 +230,8 @@ impl Worker {
         }
     }
 
-    /// Forgets the connections that were due in the warm-up and are late for the measured time. It is to measure the load
-    /// that was asked for, not what is left of another.
+    /// Forgets the connections that were due in the warm-up and are late for the measured time, which is to have the
+    /// load that was asked for, and not what is left of another.
     fn forget_warmup(&mut self) {
         let Some(from) =
             self.measured_time.map(|measured_time| measured_time.from()).filter(|_| !self.wanted.is_empty())
