@@ -262,7 +262,7 @@ mod the_end_is_the_end {
     #[cfg(unix)]
     #[test]
     fn at_ctrl_c_nothing_is_lost_if_the_server_answers() {
-        for args in [&["--rate", "5k"][..], &["--churn", "--rate", "100"], &["--pipeline", "4"]] {
+        for args in [&["--rate", "5k"][..], &["--churn", "--rate", "100"]] {
             let server = Running::echo(Config::default());
             let address = server.address().to_string();
             let child = bench(&address, &[&["--duration", "1h", "--warmup", "off"], args].concat())

@@ -106,21 +106,25 @@ impl Pacer {
 }
 
 impl PacerThread {
+    /// Hands out until the schedule is over or it is stopped. Returns what is left of the schedule.
     fn run(&mut self, mut schedule: Schedule, measured_time: MeasuredTime) -> Schedule {
-        let mut warmup = Some(measured_time.from().saturating_duration_since(self.begin));
+        let begin = self.begin;
+        let since_begin = |time: Instant| time.saturating_duration_since(begin);
+        let mut warmup = Some(since_begin(measured_time.from()));
         let mut has_end = false;
-        while let Some(next) = schedule.next().filter(|_| !self.is_stopped()) {
-            if !has_end && let Some(end) = self.end.get() {
-                has_end = true;
-                schedule.end_at(end.saturating_duration_since(self.begin));
-            }
-            let elapsed = clock::now().saturating_duration_since(self.begin);
+        while !self.is_stopped() {
+            let elapsed = since_begin(clock::now());
             if let Some(warmup) = warmup.take_if(|warmup| *warmup <= elapsed) {
                 schedule.skip_to(warmup);
-            } else if let Some(due) = schedule.take(elapsed) {
-                self.hand_out(self.begin + due);
-            } else {
-                thread::park_timeout((next - elapsed).min(WAIT_MAX));
+            }
+            if !has_end && let Some(&end) = self.end.get() {
+                has_end = true;
+                schedule.end_at(since_begin(end));
+            }
+            let Some(next) = schedule.next() else { break };
+            match schedule.take(elapsed) {
+                Some(due) => self.hand_out(begin + due),
+                None => thread::park_timeout((next - elapsed).min(WAIT_MAX)),
             }
         }
         schedule
