@@ -19,7 +19,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use echoloop::{
     Address, Config, ConnectionId, Echo,
-    internals::{Addresses, Connections, Counters, NoPipe, Readiness, State, Transport, channel},
+    internals::{Addresses, Connections, Counters, NoPipe, Places, Readiness, State, Transport, channel},
 };
 use fake::FakePoller;
 
@@ -103,10 +103,16 @@ struct Core {
 
 impl Core {
     fn new(resting: usize) -> Self {
-        let (handle, _) = channel(1, vec![(Box::new(()), Arc::default())]);
+        let (handle, _) = channel(1, vec![(Arc::new(()), Arc::default())]);
         let counters = Arc::new(Counters::default());
-        let connections =
-            Connections::new(0, resting + 1, Instant::now(), Config::default(), counters, handle);
+        let connections = Connections::new(
+            0,
+            Places::alone(resting + 1),
+            Instant::now(),
+            Config::default(),
+            counters,
+            handle,
+        );
         let mut core = Self { connections, wire: Rc::new(RefCell::new(vec![7; 64 << 10])) };
         for _ in 0..resting {
             core.accept();
@@ -117,6 +123,7 @@ impl Core {
     fn accept(&mut self) -> (ConnectionId, Rc<Peer>) {
         let peer = Rc::new(Peer::default());
         let transport = FakeTransport { peer: Rc::clone(&peer), wire: Rc::clone(&self.wire) };
+        assert!(self.connections.take_place());
         let id = self.connections.next_id();
         self.connections.add(id, State::Reading, transport, Echo, &mut FakePoller).expect("registered");
         (id, peer)

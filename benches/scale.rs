@@ -35,7 +35,7 @@ use std::{
 
 use echoloop::{
     Address, Config, Echo,
-    internals::{Addresses, Connections, Counters, NoPipe, Readiness, State, Transport, channel},
+    internals::{Addresses, Connections, Counters, NoPipe, Places, Readiness, State, Transport, channel},
 };
 use fake::FakePoller;
 use mio::Token;
@@ -197,12 +197,14 @@ impl Core {
         let start = Instant::now();
         let limits = Config::default();
         let idle_timeout = limits.idle_timeout.expect("there is one by default");
-        let (handle, _) = channel(1, vec![(Box::new(()), Arc::default())]);
+        let (handle, _) = channel(1, vec![(Arc::new(()), Arc::default())]);
         let counters = Arc::new(Counters::default());
-        let mut connections = Connections::new(0, tokens.len(), start, limits, counters, handle);
+        let mut connections =
+            Connections::new(0, Places::alone(tokens.len()), start, limits, counters, handle);
         let wire = Rc::new(Wire::default());
         for token in tokens {
             let transport = FakeTransport { wire: Rc::clone(&wire), seen: 0 };
+            assert!(connections.take_place());
             let id = connections.next_id();
             *token = id.token();
             connections.add(id, State::Reading, transport, Echo, &mut FakePoller).expect("registered");

@@ -9,7 +9,8 @@
 //!
 //! `/who` says who is here, `/nick NEW` changes the nick, and `/quit` or the end of input leaves. A line may have 512
 //! bytes; one who sends a longer one is told so and disconnected. Control characters are replaced, and so are
-//! those that change the direction of text: nobody can play tricks on the others' terminals.
+//! those that change the direction of text: nobody can play tricks on the others' terminals. Nor has anybody a nick that the
+//! others cannot see.
 //!
 //! A line is stored once, however many are to get it: what the loop hands from the speaker to the others is an
 //! `Arc<str>`. Each copies it only into the output of its own connection.
@@ -30,9 +31,11 @@ use std::{
     env,
     error::Error,
     process::ExitCode,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use regex::Regex;
 
 use echoloop::{
     CloseReason, Config, ConnectionId, Context, Flow, Handle, SendError, Server, Timeout,
@@ -41,6 +44,14 @@ use echoloop::{
 
 const LINE_BYTES: usize = 512;
 const NICK_CHARS: usize = 20;
+
+/// Letters, digits and signs that can be seen. Some letters cannot, as the Hangul filler U+3164: Unicode calls them
+/// ignorable by default. For the blank Egyptian hieroglyphs, U+13441 and U+13442, it has no property. The first character is
+/// no mark: that would be drawn onto what stands before the nick.
+static NICK: LazyLock<Regex> = LazyLock::new(|| {
+    let visible = r"\p{Alphabetic}\p{Number}[:punct:]&&[^\p{Default_Ignorable_Code_Point}\x{13441}\x{13442}]";
+    Regex::new(&format!(r"^[{visible}&&[^\p{{Mark}}/]][{visible}]*$")).expect("it is written correctly")
+});
 
 /// What waits for one member at most. Only `push-back` comes past the high-water mark, for lines already under way.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -90,9 +101,10 @@ impl Room {
 
     /// Lets a member in, or changes its nick.
     fn name(&self, id: ConnectionId, nick: &Arc<str>) -> Result<(), String> {
-        let is_printable = nick.chars().all(|c| c.is_alphanumeric() || c.is_ascii_punctuation());
-        if !(1..=NICK_CHARS).contains(&nick.chars().count()) || !is_printable || nick.starts_with('/') {
-            return Err(format!("a nick is 1 to {NICK_CHARS} letters, digits and signs, not / first"));
+        if nick.chars().count() > NICK_CHARS || !NICK.is_match(nick) {
+            return Err(format!(
+                "a nick is 1 to {NICK_CHARS} visible letters, digits and signs, not / first"
+            ));
         }
         let mut members = self.members();
         if members.values().any(|taken| taken == nick) {

@@ -174,7 +174,9 @@ fn classify(error: &io::Error) -> AcceptError {
 #[cfg(unix)]
 fn is_network_error(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let network = [Errno::PROTO, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::OPNOTSUPP];
+    let mut network = vec![Errno::PROTO, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::OPNOTSUPP];
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    network.push(Errno::NONET);
     Errno::from_io_error(error).is_some_and(|errno| network.contains(&errno))
 }
 
@@ -215,6 +217,14 @@ mod tests {
                 Attempt::Lost => {}
                 Attempt::Pause => return accepted,
             }
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn errors_of_the_network_are_no_shortage() {
+        for errno in [rustix::io::Errno::NONET, rustix::io::Errno::PROTO, rustix::io::Errno::HOSTDOWN] {
+            assert_eq!(classify(&errno.into()), AcceptError::OneLost, "{errno:?}");
         }
     }
 

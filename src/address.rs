@@ -1,15 +1,20 @@
 //! Addresses as people write them, and as sockets report them.
 
 use std::{
-    fmt, io,
-    net::{SocketAddr, ToSocketAddrs},
+    fmt::{self, Write},
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     path::PathBuf,
     str::FromStr,
 };
 
 /// Where to listen or connect to, and where a peer is.
 ///
-/// Written as `HOST:PORT`, `V4:PORT`, `[V6]:PORT` or `unix:PATH`; `Display` writes the same forms.
+/// Written as `HOST:PORT`, `V4:PORT`, `[V6]:PORT`, `:PORT` or `unix:PATH`; `Display` writes the same forms, control
+/// characters escaped.
+///
+/// A link-local IPv6 address needs its interface (a zone, RFC 4007): by index, as in `[fe80::1%2]:27015`, or, except on
+/// Windows, by name, as in `[fe80::1%eth0]:27015`.
 ///
 /// ```
 /// use echoloop::Address;
@@ -26,7 +31,8 @@ pub enum Address {
     Ip(SocketAddr),
     /// A host name with a port, to be resolved.
     Host {
-        /// The name, as it was written.
+        /// The name, as it was written. It may be an IPv6 address with the name of its interface. An empty name means
+        /// every interface of this machine, over IPv4 and IPv6.
         name: String,
         /// The port; 0 lets the system choose when listening.
         port: u16,
@@ -41,7 +47,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`AddressError::Resolve`] if the host is unknown or the resolver fails.
+    /// [`AddressError::Resolve`] if the host or the interface is unknown, or if the resolver fails.
     ///
     /// ```
     /// let all = "localhost:27015".parse::<echoloop::Address>()?.resolve()?;
@@ -52,6 +58,10 @@ impl Address {
         let Self::Host { name, port } = self else {
             return Ok(vec![self.clone()]);
         };
+        if name.is_empty() {
+            let every_interface = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+            return Ok(every_interface.map(|ip| Self::Ip(SocketAddr::new(ip, *port))).into());
+        }
         let failed = |source| AddressError::Resolve { address: self.clone(), source };
         let mut found = Vec::new();
         for address in (name.as_str(), *port).to_socket_addrs().map_err(failed)? {
@@ -81,16 +91,18 @@ impl FromStr for Address {
         if let Ok(address) = text.parse() {
             return Ok(Self::Ip(address));
         }
-        let Some((name, port)) = text.rsplit_once(':') else {
+        let Some((host, port)) = text.rsplit_once(':') else {
             return Err(invalid("expected HOST:PORT, [V6]:PORT or unix:PATH"));
         };
-        if name.contains(':') {
-            return Err(invalid("an IPv6 address is written in brackets, as in [::1]:27015"));
-        }
         let is_host_character = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-        if name.is_empty() || !name.chars().all(is_host_character) {
-            return Err(invalid("expected a host before the last colon"));
-        }
+        let name = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(bracketed) if is_zoned(bracketed) => bracketed,
+            None if host.contains(':') => {
+                return Err(invalid("an IPv6 address is written in brackets, as in [::1]:27015"));
+            }
+            Some(_) | None if host.chars().all(is_host_character) => host,
+            Some(_) | None => return Err(invalid("expected a host before the last colon")),
+        };
         if !port.bytes().all(|b| b.is_ascii_digit()) {
             return Err(invalid("the port is not a number from 0 to 65535"));
         }
@@ -99,6 +111,18 @@ impl FromStr for Address {
             Err(_) => Err(invalid("the port is not a number from 0 to 65535")),
         }
     }
+}
+
+/// Whether this is an IPv6 address with the name of an interface, such as `fe80::1%eth0`. One with an index is an address
+/// that std understands.
+fn is_zoned(name: &str) -> bool {
+    let is_interface_character = |c: char| c.is_ascii_graphic() && !matches!(c, '%' | '[' | ']' | '/');
+    name.split_once('%').is_some_and(|(ip, interface)| {
+        ip.parse::<Ipv6Addr>().is_ok()
+            && !interface.is_empty()
+            && !interface.bytes().all(|b| b.is_ascii_digit())
+            && interface.chars().all(is_interface_character)
+    })
 }
 
 impl TryFrom<&str> for Address {
@@ -135,8 +159,16 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(address) => address.fmt(f),
+            Self::Host { name, port } if name.contains(':') => write!(f, "[{name}]:{port}"),
             Self::Host { name, port } => write!(f, "{name}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => {
+                f.write_str("unix:")?;
+                // Peers choose theirs, and none may begin a new line of a log.
+                path.display().to_string().chars().try_for_each(|c| match c {
+                    c if c.is_control() => write!(f, "{}", c.escape_default()),
+                    c => f.write_char(c),
+                })
+            }
         }
     }
 }
@@ -188,14 +220,19 @@ impl std::error::Error for AddressError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(text in ".{0,40}|[0-9a-f:.\\[\\]]{0,40}|unix:.{0,9}|[a-z.-]{1,9}:[0-9]{1,6}") {
-            if let Ok(address) = text.parse::<Address>() {
+        fn no_text_is_too_strange(
+            text in ".{0,40}|[0-9a-f:.%\\[\\]]{0,40}|\\[fe80::1%.{0,9}\\]:1|unix:.{0,9}|[a-z.-]{0,9}:[0-9]{1,6}"
+        ) {
+            // Control characters are shown, and not read back.
+            if !text.contains(char::is_control) && let Ok(address) = text.parse::<Address>() {
                 // What is understood reads back as the same address.
                 prop_assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
             }
@@ -203,10 +240,49 @@ mod tests {
     }
 
     #[test]
+    fn no_path_begins_a_new_line() {
+        let address = Address::Unix("/tmp/x\nERROR all is lost\u{1b}[2J".into());
+        assert_eq!(address.to_string(), "unix:/tmp/x\\nERROR all is lost\\u{1b}[2J");
+    }
+
+    #[test]
     fn every_form_reads_back_as_it_is_written() {
-        for text in ["127.0.0.1:0", "[::1]:27015", "localhost:65535", "unix:/run/echo.sock"] {
+        for text in [
+            "127.0.0.1:0",
+            "[::1]:27015",
+            "[fe80::1%2]:27015",
+            "[fe80::1%eth0]:27015",
+            "[fe80::1%br-3.7:1]:27015",
+            "localhost:65535",
+            ":27015",
+            "unix:/run/echo.sock",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
+    }
+
+    /// The socket address that `text` stands for.
+    fn resolved_v6(text: &str) -> Result<SocketAddrV6, AddressError> {
+        let all = text.parse::<Address>().unwrap().resolve()?;
+        let [Address::Ip(SocketAddr::V6(address))] = *all else { panic!("{all:?}") };
+        Ok(address)
+    }
+
+    #[test]
+    fn an_interface_is_given_by_index_or_by_name() {
+        assert_eq!(resolved_v6("[fe80::1%7]:27015").unwrap().scope_id(), 7);
+        if cfg!(target_os = "linux") {
+            // The loopback interface is the first of every network namespace.
+            assert_eq!(resolved_v6("[fe80::1%lo]:27015").unwrap(), resolved_v6("[fe80::1%1]:27015").unwrap());
+        }
+        let error = resolved_v6("[fe80::1%nosuchif]:27015").unwrap_err().to_string();
+        assert!(error.starts_with("cannot resolve [fe80::1%nosuchif]:27015: "), "{error}");
+    }
+
+    #[test]
+    fn no_host_is_every_interface_over_ipv4_and_ipv6() {
+        let all = ":27015".parse::<Address>().unwrap().resolve().unwrap();
+        assert_eq!(all.iter().map(Address::to_string).collect::<Vec<_>>(), ["0.0.0.0:27015", "[::]:27015"]);
     }
 
     #[test]
@@ -215,7 +291,6 @@ mod tests {
             "",
             ":",
             "localhost",
-            ":27015",
             "localhost:",
             "localhost:65536",
             "localhost:-1",
@@ -223,6 +298,13 @@ mod tests {
             "::1:27015",
             "[::1]",
             "[::1:1",
+            "[]:1",
+            "[fe80::1%]:1",
+            "[fe80::1%99999999999]:1",
+            "[fe80::1%a b]:1",
+            "[fe80::1%eth0%1]:1",
+            "[127.0.0.1%eth0]:1",
+            "fe80::1%eth0:1",
             "a b:1",
             "unix:",
             "host:1x",

@@ -64,6 +64,8 @@ pub enum CloseReason {
     ConnectFailed(io::ErrorKind),
     /// An outbound connection was not made within the connect timeout.
     ConnectTimeout,
+    /// An outbound connection was not made when the connection whose protocol had asked for it ended.
+    Cancelled,
 }
 
 /// Who or what ended a connection; see [`CloseReason::ended_by`].
@@ -83,7 +85,7 @@ pub enum EndedBy {
 }
 
 /// The number of variants of [`CloseReason`], for the counters.
-pub(crate) const REASONS: usize = 21;
+pub(crate) const REASONS: usize = 22;
 
 impl CloseReason {
     /// Every reason once; the error kinds are placeholders. The order is that of the variants.
@@ -109,6 +111,7 @@ impl CloseReason {
         Self::Failed(io::ErrorKind::Other),
         Self::ConnectFailed(io::ErrorKind::Other),
         Self::ConnectTimeout,
+        Self::Cancelled,
     ];
 
     /// Whether everything owed to the peer was delivered, and our FIN behind it.
@@ -135,7 +138,8 @@ impl CloseReason {
             | Self::QueueLimit
             | Self::Failed(_)
             | Self::ConnectFailed(_)
-            | Self::ConnectTimeout => false,
+            | Self::ConnectTimeout
+            | Self::Cancelled => false,
         }
     }
 
@@ -149,7 +153,8 @@ impl CloseReason {
             | Self::Panicked
             | Self::SlowReader
             | Self::InputLimit
-            | Self::QueueLimit => EndedBy::Protocol,
+            | Self::QueueLimit
+            | Self::Cancelled => EndedBy::Protocol,
             Self::Idle
             | Self::LingerTimeout
             | Self::LingerSilence
@@ -186,6 +191,7 @@ impl CloseReason {
             Self::Failed(_) => "failed",
             Self::ConnectFailed(_) => "connect failed",
             Self::ConnectTimeout => "connect timeout",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -235,7 +241,8 @@ mod tests {
             R::Panicked,
             R::SlowReader,
             R::InputLimit,
-            R::QueueLimit
+            R::QueueLimit,
+            R::Cancelled
         ]));
         assert!(ended_by(EndedBy::Operator).eq([R::Drained, R::DrainTimeout, R::ServerAborted]));
         assert_eq!(ended_by(EndedBy::Deadline).count() + ended_by(EndedBy::System).count(), 8);

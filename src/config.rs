@@ -33,7 +33,7 @@ pub struct Config {
     /// Go on when nothing is left to do (no listener and no connection) until a
     /// [`Handle`](crate::Handle) drains or aborts: for loops whose outbound connections come and go. Default off.
     pub keep_running: bool,
-    /// Loops, each a thread of its own with its own listeners and its own share of `max_connections`.
+    /// Loops, each a thread of its own with its own listeners. They share the places of `max_connections`.
     /// 1 to 1024. Default 1.
     pub workers: usize,
     /// The read buffer that the connections of a loop share. 1 byte to 1 GiB. Default 64 KiB.

@@ -23,8 +23,10 @@ use crate::{
     handle::{Handle, Mailbox, Order, Request},
     outbox::Dial,
     peer::{Origin, Peer},
+    places::Places,
     protocol::Protocol,
     stats::Counters,
+    status::{Accepting, WorkerStatus},
     system::{System, Wait, transport::Transport},
 };
 
@@ -46,7 +48,9 @@ pub struct Parts<M, S: System> {
     /// Its limits.
     pub limits: Config,
     /// Its share of the connections.
-    pub capacity: usize,
+    pub places: Arc<Places>,
+    /// Address space for the table of connections; `None`: as much as is useful.
+    pub table_bytes: Option<usize>,
 }
 
 /// One thread's loop and all that is on it. `F` makes a protocol for each new connection, or refuses it.
@@ -64,6 +68,7 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     now: Instant,
     mailbox_has_more: bool,
     setup_complaints: Complaints,
+    fullness: Fullness,
     /// The listener that is served first in this turn.
     first_listener: usize,
 }
@@ -75,10 +80,14 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     ///
     /// [`Error::Loop`] if one cannot be watched.
     pub fn new(parts: Parts<P::Message, S>, factory: F) -> Result<Self, Error> {
-        let Parts { worker, mut system, listeners, mailbox, handle, counters, limits, capacity } = parts;
+        let Parts { worker, mut system, listeners, mailbox, handle, counters, limits, places, table_bytes } =
+            parts;
         let now = system.now();
-        let connections =
-            Connections::new(worker, capacity, now, limits.clone(), Arc::clone(&counters), handle);
+        let mut connections =
+            Connections::new(worker, places, now, limits.clone(), Arc::clone(&counters), handle);
+        if let Some(bytes) = table_bytes {
+            connections.limit_table(bytes);
+        }
         let mut event_loop = Self {
             system,
             listeners: Vec::with_capacity(listeners.len()),
@@ -91,6 +100,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             now,
             mailbox_has_more: false,
             setup_complaints: Complaints::default(),
+            fullness: Fullness::default(),
             first_listener: 0,
         };
         listeners.into_iter().try_for_each(|listener| event_loop.listen(listener))?;
@@ -233,7 +243,14 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 Some(Request::SendAll(message, clone)) => {
                     self.connections.message_all(message, clone);
                 }
-                Some(Request::Connect(address, label)) => self.connect(&address, label, None),
+                Some(Request::Connect(address, label)) => {
+                    let has_place = self.connections.take_place();
+                    self.connect(&address, label, None, has_place);
+                }
+                Some(Request::Status(reply)) => {
+                    // Whoever asked may have lost patience.
+                    let _ = reply.try_send(self.status());
+                }
                 None => {
                     self.mailbox_has_more = false;
                     break;
@@ -242,11 +259,29 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
     }
 
+    fn status(&self) -> WorkerStatus {
+        let stats = self.counters.snapshot();
+        WorkerStatus { accepting: self.accepting(), ..self.connections.status(stats) }
+    }
+
+    fn accepting(&self) -> Accepting {
+        let mut listeners = self.listeners.iter().flatten().peekable();
+        if !self.takes_clients() || listeners.peek().is_none() {
+            Accepting::No
+        } else if !self.connections.has_room_for_clients() {
+            Accepting::Full
+        } else if listeners.any(|listener| listener.retry_at().is_some()) {
+            Accepting::Short
+        } else {
+            Accepting::Yes
+        }
+    }
+
     /// Does what callbacks asked of others.
     fn run_outbox(&mut self) {
         for _ in 0..self.limits.accept_burst {
             let Some(Dial { by, address, label, .. }) = self.connections.next_dial() else { break };
-            self.connect(&address, label, Some(by));
+            self.connect(&address, label, Some(by), true);
         }
         self.connections.run_mail(&mut self.system);
     }
@@ -282,14 +317,19 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let listeners = self.listeners.len();
         for position in (self.first_listener..listeners).chain(0..self.first_listener) {
             for _ in 0..self.limits.accept_burst {
-                if !self.connections.has_room_for_clients() || self.accepts_left == 0 {
-                    break;
-                }
                 let Some(listener) = &mut self.listeners[position] else { break };
-                if !listener.is_ready(self.now) {
+                if !listener.is_ready(self.now) || self.accepts_left == 0 {
                     break;
                 }
-                match listener.accept(self.now, &self.counters) {
+                if !self.connections.take_place_for_client() {
+                    self.fullness.note_full(self.now, self.connections.len());
+                    break;
+                }
+                let attempt = listener.accept(self.now, &self.counters);
+                if !matches!(attempt, Attempt::Accepted(..)) {
+                    self.connections.give_place_back();
+                }
+                match attempt {
                     Attempt::Accepted(transport, address) => {
                         self.accepts_left -= 1;
                         self.counters.accepted.add(1);
@@ -343,6 +383,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let id = self.connections.next_id();
         let peer = Peer { id, origin: Origin::Listener(position), address, requested_by: None };
         let Some(protocol) = self.make_protocol(&peer) else {
+            self.connections.give_place_back();
             self.counters.refused.add(1);
             return transport.reset_on_close();
         };
@@ -369,14 +410,23 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// Begins an outbound connection. Whatever becomes of it, its protocol is told of its end, and so is the one that
     /// asked for it.
-    fn connect(&mut self, address: &Address, label: u64, requested_by: Option<ConnectionId>) {
+    fn connect(
+        &mut self,
+        address: &Address,
+        label: u64,
+        requested_by: Option<ConnectionId>,
+        has_place: bool,
+    ) {
         self.counters.connects.add(1);
         let id = self.connections.next_id();
         let peer = Peer { id, origin: Origin::Connect(label), address, requested_by };
         let outcome = match self.make_protocol(&peer) {
-            Some(protocol) => self.begin_connecting(&peer, protocol),
+            Some(protocol) => self.begin_connecting(&peer, protocol, has_place),
             None => {
                 self.counters.refused.add(1);
+                if has_place {
+                    self.connections.give_place_back();
+                }
                 Err(io::ErrorKind::PermissionDenied.into())
             }
         };
@@ -392,17 +442,17 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
     }
 
-    fn begin_connecting(&mut self, peer: &Peer<'_>, protocol: P) -> io::Result<()> {
-        let attempt = if self.connections.has_room() {
-            self.system.connect(peer)
-        } else {
-            Err(io::ErrorKind::QuotaExceeded.into())
-        };
+    fn begin_connecting(&mut self, peer: &Peer<'_>, protocol: P, has_place: bool) -> io::Result<()> {
+        let attempt =
+            if has_place { self.system.connect(peer) } else { Err(io::ErrorKind::QuotaExceeded.into()) };
         match attempt {
             Ok(transport) => {
                 self.connections.add(peer.id, State::Connecting, transport, protocol, &mut self.system)
             }
             Err(error) => {
+                if has_place {
+                    self.connections.give_place_back();
+                }
                 self.tell_not_made(protocol, &error);
                 Err(error)
             }
@@ -424,11 +474,34 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let system = &mut self.system;
         let has_ended = self.connections.reap(|transport, reason| system.note_end(transport, reason));
         if has_ended {
+            self.fullness.note_free(self.connections.has_room_for_clients());
             for listener in self.listeners.iter_mut().flatten() {
                 if listener.retry_at().is_some() {
                     listener.retry();
                 }
             }
+        }
+    }
+}
+
+/// What the log says of a full house: when it begins, once a second at most, and when it is over.
+#[derive(Debug, Default)]
+struct Fullness {
+    is_said: bool,
+    complaints: Complaints,
+}
+
+impl Fullness {
+    fn note_full(&mut self, now: Instant, connections: usize) {
+        if !self.is_said && self.complaints.is_due(now) {
+            self.is_said = true;
+            log::warn!("max connections reached, {connections} of them here: clients wait in the backlog");
+        }
+    }
+
+    fn note_free(&mut self, is_free: bool) {
+        if is_free && std::mem::take(&mut self.is_said) {
+            log::info!("there are free places again");
         }
     }
 }

@@ -7,12 +7,14 @@ use std::{
         atomic::{AtomicBool, AtomicU8, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
+    time::{Duration, Instant},
 };
 
 use crate::{
     address::Address,
     connection_id::ConnectionId,
     stats::{Counters, Stats},
+    status::WorkerStatus,
     system::Wake,
 };
 
@@ -55,6 +57,8 @@ pub enum Request<M> {
     SendAll(M, fn(&M) -> M),
     /// Make an outbound connection.
     Connect(Address, u64),
+    /// Say what the loop is doing.
+    Status(SyncSender<WorkerStatus>),
 }
 
 /// How the whole loop is to go on. Later values win over earlier ones.
@@ -73,7 +77,7 @@ struct Inbox<M> {
     requests: SyncSender<Request<M>>,
     order: AtomicU8,
     woken: AtomicBool,
-    waker: Box<dyn Wake>,
+    waker: Arc<dyn Wake>,
     counters: Arc<Counters>,
 }
 
@@ -88,7 +92,7 @@ pub struct Mailbox<M> {
 /// most `capacity` requests.
 pub fn channel<M>(
     capacity: usize,
-    workers: Vec<(Box<dyn Wake>, Arc<Counters>)>,
+    workers: Vec<(Arc<dyn Wake>, Arc<Counters>)>,
 ) -> (Handle<M>, Vec<Mailbox<M>>) {
     let mailboxes: Vec<_> = workers
         .into_iter()
@@ -132,7 +136,7 @@ impl<M> Handle<M> {
         inbox.request(Request::Send(id, message)).map_err(|error| {
             error.map(|request| match request {
                 Request::Send(_, message) => message,
-                Request::SendAll(..) | Request::Connect(..) => {
+                Request::SendAll(..) | Request::Connect(..) | Request::Status(_) => {
                     unreachable!("the channel gives back what it was given")
                 }
             })
@@ -178,7 +182,7 @@ impl<M> Handle<M> {
         self.workers[0].request(Request::Connect(address, label)).map_err(|error| {
             error.map(|request| match request {
                 Request::Connect(address, _) => address,
-                Request::Send(..) | Request::SendAll(..) => {
+                Request::Send(..) | Request::SendAll(..) | Request::Status(_) => {
                     unreachable!("the channel gives back what it was given")
                 }
             })
@@ -195,12 +199,49 @@ impl<M> Handle<M> {
         sum
     }
 
+    /// What each worker is doing, in their order. Waits for `patience` at most, and for nobody who has ended or whose
+    /// mailbox is full: they are left out. Not for callbacks: a loop does not answer itself. The answer takes a look at
+    /// every connection.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop::{Echo, Server};
+    ///
+    /// let server = Server::<Echo>::builder().bind(["127.0.0.1:0"])?;
+    /// let handle = server.handle();
+    /// let running = std::thread::spawn(move || server.run(|_| Some(Echo)));
+    /// for status in handle.status(Duration::from_secs(10)) {
+    ///     println!("{status}");
+    /// }
+    /// handle.drain();
+    /// # running.join().unwrap()?;
+    /// # Ok::<(), echoloop::Error>(())
+    /// ```
+    #[must_use]
+    pub fn status(&self, patience: Duration) -> Vec<WorkerStatus> {
+        let (reply, replies) = sync_channel(self.workers.len());
+        let asked = self.workers.iter().filter(|inbox| inbox.request(Request::Status(reply.clone())).is_ok());
+        let asked = asked.count();
+        drop(reply);
+        let begin = now();
+        let left = || patience.saturating_sub(now().saturating_duration_since(begin));
+        let mut found: Vec<WorkerStatus> =
+            std::iter::from_fn(|| replies.recv_timeout(left()).ok()).take(asked).collect();
+        found.sort_by_key(|status| status.worker);
+        found
+    }
+
     fn order(&self, order: Order) {
         for inbox in self.workers.iter() {
             inbox.order.fetch_max(order as u8, Ordering::SeqCst);
             inbox.wake();
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "it waits in real time, on whichever thread asks")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl<M> Inbox<M> {
@@ -309,7 +350,7 @@ mod tests {
 
     fn pair(capacity: usize) -> (Handle<u8>, Mailbox<u8>, Arc<AtomicUsize>) {
         let wakes = Arc::new(AtomicUsize::new(0));
-        let waker: Box<dyn Wake> = Box::new(CountWakes(Arc::clone(&wakes)));
+        let waker: Arc<dyn Wake> = Arc::new(CountWakes(Arc::clone(&wakes)));
         let (handle, mut mailboxes) = channel(capacity, vec![(waker, Arc::default())]);
         (handle, mailboxes.pop().unwrap(), wakes)
     }

@@ -125,10 +125,12 @@ mod handle;
 mod outbox;
 mod peer;
 mod pipes;
+mod places;
 mod protocol;
 mod send_queue;
 mod server;
 mod stats;
+mod status;
 mod system;
 pub mod testing;
 
@@ -147,6 +149,7 @@ pub use protocol::{
 };
 pub use server::{Builder, Server};
 pub use stats::Stats;
+pub use status::{Accepting, WorkerStatus};
 pub use system::descriptors::raise_descriptor_limit;
 
 /// The layers below the loop, for simulations and benchmarks that bring their own transport and clock. No
@@ -161,6 +164,7 @@ pub mod internals {
         event_loop::{EventLoop, Parts},
         handle::{Mailbox, Order, Request, channel},
         pipes::{NoPipe, Pipe},
+        places::Places,
         send_queue::SendQueue,
         stats::{Counter, Counters},
         system::{

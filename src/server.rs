@@ -9,11 +9,12 @@ use crate::{
     event_loop::{EventLoop, Parts},
     handle::{self, Handle},
     peer::Peer,
+    places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
     system::{
         descriptors,
-        os::{ListenSocket, Os, bind},
+        os::{ListenSocket, Os, bind, is_unavailable},
     },
 };
 
@@ -64,8 +65,11 @@ impl<P: Protocol> Builder<P> {
         self
     }
 
-    /// Listens on all the addresses; on every address of a host name. None at all is fine for a server
-    /// that only makes outbound connections; [`Config::keep_running`] keeps it waiting for them.
+    /// Listens on all the addresses. None at all is fine for a server that only makes outbound connections;
+    /// [`Config::keep_running`] keeps it waiting for them.
+    ///
+    /// Of a host name it listens on every address that this machine has. Those that it has not, as `::1` where IPv6 is
+    /// turned off, are skipped with a warning, unless none is left. The same goes for `:PORT`, every interface.
     ///
     /// # Errors
     ///
@@ -88,8 +92,7 @@ impl<P: Protocol> Builder<P> {
         let mut sockets: Vec<Vec<ListenSocket>> = (0..config.workers).map(|_| Vec::new()).collect();
         for address in addresses {
             let address: Address = address.try_into()?;
-            for resolved in address.resolve()? {
-                let (real, per_worker) = bind(&resolved, &config)?;
+            for (real, per_worker) in bind_each(&address, &address.resolve()?, &config)? {
                 bound.push(real);
                 for (worker, socket) in sockets.iter_mut().zip(per_worker) {
                     worker.push(socket);
@@ -174,15 +177,20 @@ impl<P: Protocol> Server<P> {
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
         let mut systems = Vec::with_capacity(config.workers);
         let mut channels = Vec::with_capacity(config.workers);
+        let mut wakers = Vec::with_capacity(config.workers);
         let mut counters = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
             let (system, waker) = Os::new(&config).map_err(failed)?;
             systems.push(system);
+            wakers.push(Arc::clone(&waker));
             counters.push(Arc::new(Counters::default()));
             channels.push((waker, Arc::clone(counters.last().expect("one was just pushed"))));
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
-        let (capacity, pipes) = shares(&config);
+        let (connections, pipes) = shares(&config);
+        let places = Places::new(connections, wakers);
+        let table_bytes =
+            descriptors::address_space_limit().map(|limit| limit / TABLES_SHARE / config.workers);
         let parts = systems.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
             |(worker, (((system, listeners), mailbox), counters))| Parts {
                 worker: u32::try_from(worker).expect("there are at most 1024 workers"),
@@ -191,7 +199,8 @@ impl<P: Protocol> Server<P> {
                 mailbox,
                 handle: handle.clone(),
                 counters: Arc::clone(counters),
-                capacity: share(capacity, config.workers, worker),
+                places: Arc::clone(&places),
+                table_bytes,
                 limits: Config { pipes_max: pipes / config.workers, ..config.clone() },
             },
         );
@@ -203,6 +212,33 @@ impl<P: Protocol> Server<P> {
             protocol: PhantomData,
         })
     }
+}
+
+/// Where it listens, with the real port, and a socket for each worker.
+type Listening = (Address, Vec<ListenSocket>);
+
+/// Listens on what `address` stands for. What this machine lacks is skipped, unless nothing else is left.
+fn bind_each(address: &Address, resolved: &[Address], config: &Config) -> Result<Vec<Listening>, Error> {
+    let mut listening = Vec::with_capacity(resolved.len());
+    let mut unavailable = Vec::new();
+    for resolved in resolved {
+        match bind(resolved, config) {
+            Ok(bound) => listening.push(bound),
+            Err(Error::Bind { address, source }) if is_unavailable(&source) => {
+                unavailable.push(Error::Bind { address, source });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if listening.is_empty()
+        && let Some(first) = unavailable.drain(..).next()
+    {
+        return Err(first);
+    }
+    for error in unavailable {
+        log::warn!("{address}: {error}; skipped");
+    }
+    Ok(listening)
 }
 
 /// Aborts the other workers unless this one came to a good end.
@@ -226,10 +262,8 @@ fn shares(config: &Config) -> (usize, usize) {
     }
 }
 
-/// The part of `total` that falls to one of `workers`, at least 1.
-fn share(total: usize, workers: usize, worker: usize) -> usize {
-    (total / workers + usize::from(worker < total % workers)).max(1)
-}
+/// Where address space is limited, tables of connections reserve this part of it at most.
+const TABLES_SHARE: usize = 8;
 
 impl<P: Protocol> fmt::Debug for Server<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -250,12 +284,18 @@ mod tests {
     }
 
     #[test]
-    fn the_shares_of_the_workers_add_up() {
-        for (total, workers) in [(10, 3), (9, 3), (1000, 7)] {
-            let sum: usize = (0..workers).map(|worker| share(total, workers, worker)).sum();
-            assert_eq!(sum, total);
-        }
-        assert_eq!(share(1, 4, 3), 1);
+    fn of_a_name_only_what_this_machine_has_is_listened_on() {
+        let parse = |text: &str| text.parse::<Address>().unwrap();
+        // RFC 5737: a network for documentation.
+        let (name, lacking, local) = (parse("localhost:0"), parse("192.0.2.77:0"), parse("127.0.0.1:0"));
+        let config = Config::default();
+        let both = bind_each(&name, &[lacking.clone(), local.clone()], &config).unwrap();
+        assert!(both.len() == 1 && both[0].0.to_string().starts_with("127.0.0.1:"), "{both:?}");
+        let error = bind_each(&name, std::slice::from_ref(&lacking), &config).unwrap_err();
+        assert!(error.to_string().starts_with("cannot listen on 192.0.2.77:0: "), "{error}");
+        // A port that somebody else has is an error in any case.
+        let error = bind_each(&name, &[local, both[0].0.clone()], &config).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", both[0].0)), "{error}");
     }
 
     #[test]

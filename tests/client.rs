@@ -328,6 +328,65 @@ fn stdin_that_stays_open_does_not_keep_a_client_whose_server_has_closed() {
     drop(stdin);
 }
 
+/// Echoes what it reads first, as many samples do, and closes.
+fn echo_once(client: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; 4096];
+    let n = (&client).read(&mut buffer)?;
+    (&client).write_all(&buffer[..n])
+}
+
+/// Enough for a race to go both ways.
+const RUNS: usize = 60;
+
+#[test]
+fn a_server_that_echoes_once_and_closes_is_a_success_every_time() {
+    let server = serve_with(echo_once);
+    for _ in 0..RUNS {
+        succeeds(&run(&[&server]), 14);
+    }
+}
+
+#[test]
+fn a_stream_that_a_server_echoes_whole_before_it_closes_is_a_success_every_time() {
+    let server = serve_with(echo_once);
+    for _ in 0..RUNS {
+        let ended = client_with_stdin(&[&server, "-"], b"this is a test");
+        assert_eq!((ended.status.code(), &*ended.stdout), (Some(0), "this is a test"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_wrong_byte_is_told_though_the_server_closes_first() {
+    let server = serve_with(|client| {
+        (&client).read_exact(&mut [0; 14])?;
+        (&client).write_all(b"this is a tent")
+    });
+    for _ in 0..RUNS {
+        fails(&run(&[&server]), &["differs", "between bytes 0 and 14"]);
+    }
+    // Nor does it matter that stdin is still open.
+    let mut client = Streaming::start(&server, &[]);
+    client.stdin.as_mut().unwrap().write_all(b"this is a test").unwrap();
+    let stdin = client.stdin.take();
+    fails(&client.end(), &["differs", "between bytes 0 and 14"]);
+    drop(stdin);
+}
+
+#[test]
+fn what_stdin_gives_after_the_server_has_closed_cannot_come_back() {
+    let (tell, told) = channel();
+    let server = serve_with(move |client| {
+        echo_once(client)?;
+        tell.send(()).map_err(io::Error::other)
+    });
+    let mut client = Streaming::start(&server, &["--timeout", "20s"]);
+    client.ping("this is a test");
+    told.recv_timeout(DEADLINE).expect("the server has closed");
+    // If this test is slow, the client has ended by now, and nobody reads that.
+    let _ = client.stdin.take().unwrap().write_all(b"more");
+    fails(&client.end(), &["closed the connection early", "14 of 1"]);
+}
+
 #[test]
 fn a_stdin_that_cannot_be_read_is_an_error_at_once() {
     if !cfg!(unix) {
@@ -490,6 +549,17 @@ fn a_server_that_never_closes_is_an_error() {
     gives_up(|| run(&["--timeout", "300ms", &server]), &["went silent", "14 of 14 bytes"]);
 }
 
+#[test]
+fn a_wrong_byte_is_told_though_the_server_never_closes() {
+    let server = serve_with(|client| {
+        (&client).read_exact(&mut [0; 14])?;
+        (&client).write_all(b"this is a tent")?;
+        thread::park();
+        Ok(())
+    });
+    gives_up(|| run(&["--timeout", "300ms", &server]), &["differs", "between bytes 0 and 14"]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_server_that_does_not_accept_is_an_error() {
@@ -548,7 +618,10 @@ fn each_address_of_a_host_is_tried_in_turn() {
 
 #[cfg(unix)]
 mod unix {
-    use std::os::unix::net::UnixListener;
+    use std::os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    };
 
     use super::*;
 
@@ -564,6 +637,56 @@ mod unix {
         let ended = client_with_stdin(&[&address, "-"], input.as_bytes());
         assert_eq!(ended.status.code(), Some(0));
         assert!(ended.stdout == input, "the output differs from the input");
+    }
+
+    /// A non-blocking end for the program, and the other end, of a pair of connected sockets.
+    fn nonblocking_end() -> (UnixStream, UnixStream) {
+        let (theirs, ours) = UnixStream::pair().expect("socketpair");
+        theirs.set_nonblocking(true).expect("O_NONBLOCK");
+        (theirs, ours)
+    }
+
+    /// A client that streams, with non-blocking stdin and stdout; and their other ends.
+    fn start_nonblocking(server: &str) -> (Program, UnixStream, UnixStream) {
+        let ((stdin, to_client), (stdout, from_client)) = (nonblocking_end(), nonblocking_end());
+        let mut command = client(&[server, "-"]);
+        command.stdin(OwnedFd::from(stdin)).stdout(OwnedFd::from(stdout));
+        let child = command.spawn().expect("spawn");
+        from_client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        (Program { child, stdout: channel().1 }, to_client, from_client)
+    }
+
+    #[test]
+    fn a_nonblocking_stdin_is_waited_for() {
+        let (mut client, mut stdin, mut stdout) = start_nonblocking(&serve_with(echo));
+        for line in [b"one\n", b"two\n"] {
+            // It has nothing to read now, and waits without processor time.
+            #[cfg(target_os = "linux")]
+            util::procfs::wait_until_asleep(client.child.id());
+            stdin.write_all(line).unwrap();
+            let mut echo = [0; 4];
+            stdout.read_exact(&mut echo).unwrap();
+            assert_eq!(&echo, line);
+        }
+        drop(stdin);
+        assert_eq!(stdout.read(&mut [0]).unwrap(), 0);
+        assert_eq!(client.wait(DEADLINE).code(), Some(0));
+    }
+
+    #[test]
+    fn a_nonblocking_stdout_is_waited_for() {
+        let (mut client, mut stdin, mut stdout) = start_nonblocking(&serve_with(echo));
+        let input = pattern(7, 8 << 20);
+        let copy = input.clone();
+        let writer = thread::spawn(move || stdin.write_all(&copy));
+        // Its stdout is full now, and it waits without processor time.
+        #[cfg(target_os = "linux")]
+        util::procfs::wait_until_asleep(client.child.id());
+        let mut output = Vec::new();
+        stdout.read_to_end(&mut output).unwrap();
+        assert!(output == input, "the output differs from the input");
+        writer.join().unwrap().unwrap();
+        assert_eq!(client.wait(DEADLINE).code(), Some(0));
     }
 
     #[test]

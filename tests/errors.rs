@@ -64,14 +64,24 @@ fn an_unknown_host_is_named_with_a_hint() {
 
 #[test]
 fn bad_addresses_are_usage_errors() {
-    for address in ["", ":", "localhost", ":1", "localhost:65536", "localhost:-1", "::1:1", "[::1]", "a b:1"]
-    {
+    let bad = ["", ":", "localhost:65536", "localhost:-1", "::1%eth0:1", "[::1]]", "[fe80::1%]:1", "a b:1"];
+    for address in bad {
         fails(2, &["serve", address], &["address", &format!("'{address}'"), "--help"]);
     }
     fails(2, &["serve", "127.0.0.1:0", "unix:"], &["unix:", "path"]);
     fails(2, &["client", "localhost:x"], &["'localhost:x'", "port", "--help"]);
     fails(2, &["client", "a b"], &["a b"]);
     fails(2, &["serve", "a\n\nb:1"], &["'a", "b:1'", "--help"]);
+}
+
+#[test]
+fn counts_have_units_and_bounds() {
+    let server = Program::start(&["serve", "127.0.0.1:0", "--max-connections", "1k", "--backlog", "10k"]);
+    util::send_and_read(&util::connect(server.listening()), b"this is a test");
+    for option in ["--max-connections", "--backlog", "--workers"] {
+        fails(2, &["serve", &format!("{option}=1.5")], &[option, "whole number"]);
+        fails(2, &["serve", &format!("{option}=10x")], &[option, "10k"]);
+    }
 }
 
 #[test]
@@ -114,6 +124,21 @@ fn what_is_unknown_is_a_usage_error() {
     fails(2, &["--bogus"], &["'--bogus'", "--help"]);
     fails(2, &["frobnicate"], &["'frobnicate'", "--help"]);
     fails(2, &["client", "localhost", "one", "two"], &["'two'", "--help"]);
+}
+
+#[test]
+fn an_option_that_is_misspelt_is_told_the_right_one_and_nothing_else() {
+    for (args, words) in [
+        (&["serve", "--worker", "2"][..], &["'--worker'", "'--workers'"][..]),
+        (&["serve", "--connections", "5"], &["'--connections'"]),
+        (&["client", "--time", "5s"], &["'--time'", "'--timeout'"]),
+        (&["client", "--verbose"], &["'--verbose'"]),
+        (&["bench", "localhost:7", "--connection", "5"], &["'--connection'", "'--connections'"]),
+    ] {
+        let ended = Ended::run(&mut echoloop(args));
+        fails_as_told(&ended, 2, words);
+        assert!(!ended.stderr.contains("-- --") && !ended.stderr.contains("as a value"), "{ended:?}");
+    }
 }
 
 #[test]

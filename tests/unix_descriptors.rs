@@ -1,4 +1,5 @@
-//! A descriptor that a client passes over a Unix socket is not taken, and does not hide the bytes behind it.
+//! What else than bytes a client may send over a Unix socket: a descriptor is not taken, and does not hide the bytes
+//! behind it; urgent data is data like any other.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -11,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use echoloop::{Address, Echo, Server};
+use echoloop::{Address, Config, Echo, Server};
 use rustix::{
     cmsg_space,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
+use socket2::SockRef;
 
 #[test]
 fn bytes_behind_a_passed_descriptor_are_echoed() {
@@ -39,6 +41,35 @@ fn bytes_behind_a_passed_descriptor_are_echoed() {
     assert_eq!(&echo, b"before beside behind");
     drop(client);
     server.join().unwrap();
+}
+
+#[test]
+fn urgent_bytes_are_echoed_in_their_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    for splice_threshold in [None, Some(1)] {
+        let mut config = Config::default();
+        config.splice_threshold_bytes = splice_threshold;
+        let server = Server::builder().config(config).bind([Address::Unix(path.clone())]).unwrap();
+        let handle = server.handle();
+        let server = thread::spawn(move || server.run(|_| Some(Echo)).unwrap());
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        for _ in 0..20 {
+            client.write_all(b"before ").unwrap();
+            if let Err(error) = SockRef::from(&client).send_out_of_band(b"!") {
+                println!("no urgent data on Unix sockets here: {error}");
+                break;
+            }
+            client.write_all(b" behind").unwrap();
+            let mut echo = [0; 15];
+            client.read_exact(&mut echo).unwrap();
+            assert_eq!(&echo, b"before ! behind");
+        }
+        drop(client);
+        handle.drain();
+        server.join().unwrap();
+    }
 }
 
 fn pass_stdin_with(client: &UnixStream, bytes: &[u8]) {

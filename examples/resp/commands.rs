@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     iter,
     ops::RangeInclusive,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -53,6 +54,13 @@ const FIXED: [(&[&str], RangeInclusive<usize>, &str); 8] = [
 
 const ANY: usize = usize::MAX;
 
+/// Words with which a line of HTTP begins: of a request with a body, and of a header that all requests have. A web page can
+/// have its reader's browser send such a request here, with commands in its body (cross-protocol scripting). As Redis does,
+/// this server closes the connection before it comes to those.
+const HTTP: [&str; 2] = ["POST", "HOST:"];
+
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The values of one reply are so many bytes at most: they are all queued at once.
 const REPLY_BYTES_MAX: usize = 8 << 20;
 
@@ -63,6 +71,10 @@ const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 /// Carries out the command of these words, if there are any.
 pub(crate) fn execute(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>) {
     let Some((name, arguments)) = words.split_first() else { return };
+    if HTTP.iter().any(|word| is(name, word)) {
+        warn_of_http(cx);
+        return cx.abort();
+    }
     store.sweep(cx.now());
     let answer = match COMMANDS.iter().find(|(known, ..)| is(name, known)) {
         Some((_, arity, run)) if arity.contains(&arguments.len()) => run(arguments, store, cx),
@@ -70,6 +82,17 @@ pub(crate) fn execute(words: Words<'_>, store: &mut Store, cx: &mut Context<'_>)
         None => fixed(words).and_then(|answer| line(cx, answer)),
     };
     answer.or_else(|error| line(cx, &format!("-{error}"))).expect("a line can always be written");
+}
+
+/// Says on stderr, once a minute at most, that a client speaks HTTP.
+fn warn_of_http(cx: &Context<'_>) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| cx.now().saturating_duration_since(last) >= WARNING_INTERVAL) {
+        *last = Some(cx.now());
+        let client = cx.peer_addr().map_or_else(|_| cx.id().to_string(), |address| address.to_string());
+        eprintln!("{client}: closed, as it sends HTTP: possibly a web page's attack on this server");
+    }
 }
 
 /// The answer to what is asked about the server.

@@ -11,7 +11,8 @@
 //! at most, 256 if they are not given, and beyond that writes are refused. A connection has one command in memory that
 //! has not come whole, and nothing is done for a peer that does not take the replies.
 //!
-//! Commands that are typed into `nc` are understood too, but without quotes.
+//! Commands that are typed into `nc` are understood too, but without quotes. A connection on which `POST` or `Host:` comes as a
+//! command is closed: that is a web browser, which a page may have told to attack this server.
 //!
 //! `parse` finds commands in the input, `commands` carries them out on the `store`.
 

@@ -1,9 +1,9 @@
 //! Why the program ends with an error: one line, a hint where there is one, and the exit status.
 
-use std::{fmt, io, process::ExitCode};
+use std::{fmt, io, net::SocketAddr, process::ExitCode};
 
-use clap::error::ErrorKind;
-use echoloop::{AddressError, Error};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use echoloop::{Address, AddressError, Error};
 
 /// An error as the user sees it.
 #[derive(Debug)]
@@ -25,7 +25,8 @@ impl Failure {
     }
 
     /// The arguments are wrong: exit status 2. Of clap's several lines only those before its general advice are kept.
-    pub(crate) fn usage(error: &clap::Error) -> Self {
+    pub(crate) fn usage(mut error: clap::Error) -> Self {
+        forget_double_dash(&mut error);
         let text = error.render().to_string();
         let advice = ["\n\nUsage: ", "\n\nFor more information"].map(|start| text.rfind(start));
         let end = advice.into_iter().flatten().min().unwrap_or(text.len());
@@ -36,6 +37,12 @@ impl Failure {
             line.strip_prefix("error: ").unwrap_or(&line).to_owned()
         };
         Self { message, hint: Some("try --help"), status: 2 }
+    }
+
+    /// No connection to `address` can be made.
+    pub(crate) fn connect(address: &Address, error: &io::Error) -> Self {
+        let hint = if lacks_interface(address) { Some(INTERFACE_HINT) } else { connect_hint(error) };
+        Self::new(format!("cannot connect to {address}: {error}")).hint(hint)
     }
 
     /// Stdout cannot be written to.
@@ -63,39 +70,84 @@ impl From<AddressError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (hint, status) = match &error {
-            Error::Address(AddressError::Resolve { .. }) => (Some("check the spelling of the host"), 1),
+            Error::Address(AddressError::Resolve { address, .. }) => (Some(resolve_hint(address)), 1),
             Error::Address(_) => (None, 2),
             Error::Config(_) => (Some("try --help"), 2),
-            Error::Bind { source, .. } | Error::Loop { source, .. } => (hint_for(source), 1),
+            Error::Bind { address, .. } if lacks_interface(address) => (Some(INTERFACE_HINT), 1),
+            Error::Bind { source, .. } => (bind_hint(source), 1),
+            Error::Loop { source, .. } => (resource_hint(source), 1),
             _ => (None, 1),
         };
         Self { message: error.to_string(), hint, status }
     }
 }
 
+/// Removes clap's tip to write `-- --option` from the error about an unknown option: no argument of this program begins
+/// with two dashes.
+fn forget_double_dash(error: &mut clap::Error) {
+    if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().contains("-- -"));
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
+}
+
+/// What to do about a host that is not found.
+fn resolve_hint(address: &Address) -> &'static str {
+    if matches!(address, Address::Host { name, .. } if name.contains('%')) {
+        "check the name of the interface; only link-local addresses, fe80::, have one"
+    } else {
+        "check the spelling of the host"
+    }
+}
+
+const INTERFACE_HINT: &str = "a link-local address needs its interface, as in [fe80::1%eth0]:27015";
+
+/// Whether this is a link-local IPv6 address without an interface. Most systems can do nothing with it.
+fn lacks_interface(address: &Address) -> bool {
+    matches!(address, Address::Ip(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+}
+
 /// On Windows this error means that the system or another program has reserved the port.
-const PERMISSION_HINT: &str = if cfg!(windows) {
+const BIND_PERMISSION_HINT: &str = if cfg!(windows) {
     "the system or another program keeps that port to itself; choose another"
 } else {
     "ports below 1024, and the directories of others, need privileges"
 };
 
-/// What to do about an error of the operating system.
-pub(crate) fn hint_for(error: &io::Error) -> Option<&'static str> {
+/// What to do about an error of bind(2) or listen(2).
+fn bind_hint(error: &io::Error) -> Option<&'static str> {
     let kind = error.kind();
     if kind == io::ErrorKind::AddrInUse {
         Some("another server uses it; choose another, or port 0 for any")
     } else if kind == io::ErrorKind::PermissionDenied {
-        Some(PERMISSION_HINT)
+        Some(BIND_PERMISSION_HINT)
     } else if kind == io::ErrorKind::AddrNotAvailable {
         Some("no interface of this machine has that address")
-    } else if kind == io::ErrorKind::ConnectionRefused {
-        Some("nobody listens there; start one with `echoloop serve`")
-    } else if is_out_of_descriptors(error) {
-        Some("raise the limit on open files: ulimit -n")
     } else {
-        None
+        resource_hint(error)
     }
+}
+
+/// What to do about an error of connect(2).
+pub(crate) fn connect_hint(error: &io::Error) -> Option<&'static str> {
+    let kind = error.kind();
+    if kind == io::ErrorKind::ConnectionRefused {
+        Some("nobody listens there; start one with `echoloop serve`")
+    } else if kind == io::ErrorKind::PermissionDenied {
+        Some("a firewall, or the permissions of the socket file, forbid it")
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        // The system gives each connection a local port, which stays in use for a while after the end (TIME_WAIT).
+        Some("all local ports for that address are in use, or IPv6 is turned off")
+    } else {
+        resource_hint(error)
+    }
+}
+
+/// What to do about a lack of resources.
+fn resource_hint(error: &io::Error) -> Option<&'static str> {
+    is_out_of_descriptors(error).then_some("raise the limit on open files: ulimit -n")
 }
 
 #[cfg(unix)]
@@ -117,5 +169,23 @@ impl fmt::Display for Failure {
             Some(hint) => write!(f, "{one_line} ({hint})"),
             None => f.write_str(&one_line),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_not_available_means_another_thing_to_bind_than_to_connect() {
+        let error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        assert!(bind_hint(&error).unwrap().contains("no interface"));
+        assert!(connect_hint(&error).unwrap().contains("all local ports"));
+    }
+
+    #[test]
+    fn an_error_that_says_it_all_has_no_hint() {
+        let error = io::Error::from(io::ErrorKind::TimedOut);
+        assert_eq!((bind_hint(&error), connect_hint(&error)), (None, None));
     }
 }

@@ -5,11 +5,11 @@
 mod bench;
 mod client;
 mod failure;
+mod lines;
 mod output_file;
 mod report;
 mod serve;
 mod signals;
-mod stderr;
 mod values;
 
 use std::{
@@ -20,8 +20,8 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use self::{
-    bench::args::BenchArgs, client::ClientArgs, failure::Failure, report::ReportArgs, serve::ServeArgs,
-    stderr::Stderr,
+    bench::args::BenchArgs, client::ClientArgs, failure::Failure, lines::Lines, report::ReportArgs,
+    serve::ServeArgs,
 };
 
 /// A TCP echo server that never loses a byte at the end of a connection, its client, and a load generator.
@@ -52,12 +52,13 @@ impl Command {
 
 /// Runs the program. Errors are one line each on stderr.
 pub(crate) fn run() -> ExitCode {
-    let stderr = Stderr::start();
+    signals::unblock();
+    let stderr = Lines::to_stderr();
     let status = match Args::try_parse() {
         Ok(args) => {
             init_logger(&stderr, args.command.log_filter());
             let outcome = match args.command {
-                Command::Serve(args) => serve::run(&args),
+                Command::Serve(args) => serve::run(&args, &stderr),
                 Command::Client(args) => client::run(&args, &stderr),
                 Command::Bench(args) => bench::run(&args),
                 Command::Report(args) => report::run(&args),
@@ -69,19 +70,19 @@ pub(crate) fn run() -> ExitCode {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        Err(error) => report_failure(&Failure::usage(&error), &stderr),
+        Err(error) => report_failure(&Failure::usage(error), &stderr),
     };
     stderr.flush();
     status
 }
 
-fn report_failure(failure: &Failure, stderr: &Stderr) -> ExitCode {
+fn report_failure(failure: &Failure, stderr: &Lines) -> ExitCode {
     stderr.line(&format!("error: {failure}"));
     failure.status()
 }
 
 /// Logs go to stderr and never block the program. `filter` applies unless `RUST_LOG` is set.
-fn init_logger(stderr: &Stderr, filter: &str) {
+fn init_logger(stderr: &Lines, filter: &str) {
     let style =
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))

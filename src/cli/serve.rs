@@ -1,19 +1,19 @@
 //! `echoloop serve`: its arguments, and the server.
 
 use std::{
-    io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
     process::ExitCode,
+    time::Duration,
 };
 
-use clap::{Parser, value_parser};
-use echoloop::{Address, CloseReason, Config, Echo, Server};
+use clap::Parser;
+use echoloop::{Address, CloseReason, Config, Echo, Handle, Server};
 
 use super::{
     failure::Failure,
-    signals::Signals,
-    values::{DEFAULT_PORT, OptionalTimeout, at_least_one, size, timeout},
+    lines::Lines,
+    signals::{Actions, Signals},
+    values::{COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, listen_address, size, timeout},
 };
 
 const HELP: &str = "\
@@ -22,24 +22,27 @@ RUST_LOG=debug shows every connection, RUST_LOG=off nothing.
 
 SIGINT or SIGTERM starts a graceful shutdown (a drain): clients that wait in the backlog are still accepted, \
 everything that has arrived is echoed, and every connection is ended with the documented disconnect. The exit status \
-is then 0, or 1 if not everything was delivered to everyone when the drain timeout ran out. A second signal ends the program at \
-once, with status 130 or 143.
+is then 0, or 1 if not everything was delivered to everyone when the drain timeout ran out. Another signal, at least a \
+second later, ends the program at once, with status 130 or 143. SIGQUIT drains too, and SIGHUP if it comes because the \
+terminal went away. SIGUSR1 prints what each worker is doing on stderr, in a line each. What was ignored when the \
+program began, as by nohup, stays ignored.
 
 A duration is written like 500ms, 30s, 10m or `1h 30m`; 0 or off turns the timeout off. A size is written like \
-4096, 64KiB or 1MB.";
+4096, 64KiB or 1MB, a number like 1000, 10k or 1M.";
 
 /// Serve: send back to every client what it sends, on one thread
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH; port 0 lets the system choose. A host name
-    /// means all of its addresses, [::] means IPv6 only
-    #[arg(value_name = "ADDR", default_values_t = [default_address()])]
+    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH. :PORT means every interface, over IPv4 and IPv6; [::] means
+    /// IPv6 only. A host name means all of its addresses that this machine has. The port is 27015 if none is given; port 0
+    /// lets the system choose one for each address
+    #[arg(value_name = "ADDR", default_values_t = [default_address()], value_parser = listen_address)]
     addresses: Vec<Address>,
 
     /// Connections open at once; further clients wait in the backlog [default: the hard limit on open files,
     /// less 64 or an eighth of it, whichever is smaller]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = count_up_to::<usize, COUNT_MAX>)]
     max_connections: Option<usize>,
 
     /// End a connection on which no byte is sent, received or acknowledged for this long
@@ -60,11 +63,11 @@ pub(crate) struct ServeArgs {
     drain_timeout: OptionalTimeout,
 
     /// Clients that the kernel keeps waiting until they are accepted
-    #[arg(long, value_name = "N", default_value = "4096")]
-    backlog: NonZeroU32,
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = count_up_to::<u32, { u32::MAX as u64 }>)]
+    backlog: u32,
 
     /// Threads, each with its own event loop, listeners and share of the connections
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count_up_to::<u16, 1024>)]
     workers: u16,
 
     /// Backpressure: stop reading from a client while this much of its echo waits to be sent; reading starts again at
@@ -85,7 +88,7 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     fn config(&self) -> Config {
         let mut config = Config::default();
-        config.backlog = self.backlog.get();
+        config.backlog = self.backlog;
         config.max_connections = self.max_connections;
         config.accept_limit = self.once.then_some(1);
         config.workers = self.workers.into();
@@ -105,21 +108,26 @@ fn default_address() -> Address {
     Address::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))
 }
 
-pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure> {
     match echoloop::raise_descriptor_limit() {
         Ok(limit) => log::debug!("open files: at most {limit:?}"),
         Err(error) => log::warn!("cannot raise the limit on open files: {error}"),
     }
     let server = Server::builder().config(args.config()).bind(args.addresses.iter().cloned())?;
     let (drain, abort) = (server.handle(), server.handle());
-    let signals = Signals::install(move || drain.drain(), move || abort.abort())
+    let actions = Actions::new(move || drain.drain(), move || abort.abort());
+    let report = reporter(server.handle(), args.workers, stderr);
+    let signals = Signals::install(actions.reporting(report))
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
+    // Whether anyone reads what is printed must not matter to those who are served.
+    let stdout = Lines::to_stdout();
     for address in server.local_addrs() {
-        print_line(&format!("listening on {address}"));
+        stdout.line(&format!("listening on {address}"));
     }
     let stats = server.run(|_peer| Some(Echo))?;
     let cut_off = stats.closed(CloseReason::DrainTimeout);
-    print_line(&stats.to_string());
+    stdout.line(&stats.to_string());
+    stdout.flush();
     if let Some(status) = signals.aborted() {
         return Ok(ExitCode::from(status));
     }
@@ -129,11 +137,19 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a line on stdout. A server keeps serving when its stdout is closed.
-fn print_line(line: &str) {
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-        log::warn!("cannot write to stdout: {error}");
+/// How long a worker has to say what it is doing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says what each worker is doing, in a line on stderr each.
+fn reporter(handle: Handle<()>, workers: u16, stderr: &Lines) -> impl Fn() + Send + 'static {
+    let stderr = stderr.clone();
+    move || {
+        let answers = handle.status(PATIENCE);
+        answers.iter().for_each(|status| stderr.line(&status.to_string()));
+        let silent = usize::from(workers) - answers.len();
+        if silent > 0 {
+            stderr.line(&format!("{silent} of {workers} workers are too busy to answer"));
+        }
     }
 }
 

@@ -1,12 +1,35 @@
 //! Values as they are written on the command line: numbers, sizes, durations.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
+
+use echoloop::{Address, AddressError};
 
 /// The port of the tutorial's sample.
 pub(crate) const DEFAULT_PORT: u16 = 27015;
 
 /// The largest size that is accepted. No connection needs more memory than this.
 const SIZE_MAX: usize = 1 << 30;
+
+/// Where to listen: an address whose port may be left out. Without a host, as in `:7000`, it is every interface.
+pub(crate) fn listen_address(text: &str) -> Result<Address, AddressError> {
+    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = unbracketed.parse() {
+        return Ok(Address::Ip(SocketAddr::new(ip, DEFAULT_PORT)));
+    }
+    let has_port = text.contains(':') && !text.ends_with(']');
+    if text.is_empty() || has_port { text.parse() } else { format!("{text}:{DEFAULT_PORT}").parse() }
+}
+
+/// Where a server is: an address whose port may be left out, and its host if that is this machine.
+pub(crate) fn server_address(text: &str) -> Result<Address, AddressError> {
+    let mut address = listen_address(text)?;
+    if let Address::Host { name, .. } = &mut address
+        && name.is_empty()
+    {
+        "localhost".clone_into(name);
+    }
+    Ok(address)
+}
 
 /// A timeout that can be turned off: `None` if it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,28 +62,26 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A whole number from 1, without a unit.
-pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(error.to_string()),
-    }
-}
+/// More than anybody counts, and exact as a fraction.
+pub(crate) const COUNT_MAX: u64 = 1_000_000_000_000_000;
 
 /// A whole number from 1, such as `1000`, `10k` or `1M`.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
-    if let Ok(number) = at_least_one(text) {
-        return u64::try_from(number).map_err(|error| error.to_string());
+    count_up_to::<u64, COUNT_MAX>(text)
+}
+
+/// A whole number from 1 to `MAX`, such as `1000`, `10k` or `1M`.
+pub(crate) fn count_up_to<T: TryFrom<u64>, const MAX: u64>(text: &str) -> Result<T, String> {
+    let number = scaled(text).ok_or("write it like 1000, 10k or 1M")?;
+    if number < 1.0 {
+        return Err("it must be at least 1".to_owned());
     }
-    match scaled(text) {
-        // The fraction is shown if there is one, and then the text is no whole number.
-        Some(number) if (1.0..=1e15).contains(&number) => {
-            number.to_string().parse().map_err(|_| "it must be a whole number".to_owned())
-        }
-        Some(_) => Err("it must be at least 1".to_owned()),
-        None => Err("write it like 1000, 10k or 1M".to_owned()),
+    if number > MAX as f64 {
+        return Err(format!("it must be at most {MAX}"));
     }
+    // The fraction is shown if there is one, and then the text is no whole number.
+    let whole: u64 = number.to_string().parse().map_err(|_| "it must be a whole number")?;
+    T::try_from(whole).map_err(|_| "it is too large for this system".to_owned())
 }
 
 /// A positive number with an optional `k`, `M` or `G`: thousands, millions, billions. `None` if it is not one.
@@ -90,12 +111,10 @@ mod tests {
             if let Ok(size) = size(&text) {
                 prop_assert!((1..=SIZE_MAX).contains(&size));
             }
-            if let Ok(number) = at_least_one(&text) {
-                prop_assert!(number >= 1);
-            }
             if let Ok(number) = count(&text) {
-                prop_assert!(number >= 1);
+                prop_assert!((1..=COUNT_MAX).contains(&number));
             }
+            let _ = (listen_address(&text), server_address(&text));
         }
     }
 
@@ -112,6 +131,54 @@ mod tests {
         assert_eq!(size("1000"), Ok(1000));
         for bad in ["", "0", "-1", "x", "2GiB", "99999999999999999999"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_or_a_port_may_be_left_out() {
+        for (text, address) in [
+            ("localhost", "localhost:27015"),
+            ("localhost:7", "localhost:7"),
+            ("127.0.0.1", "127.0.0.1:27015"),
+            ("::1", "[::1]:27015"),
+            ("[::1]", "[::1]:27015"),
+            ("[::1]:7", "[::1]:7"),
+            ("[fe80::1%eth0]", "[fe80::1%eth0]:27015"),
+            ("[fe80::1%eth0]:7", "[fe80::1%eth0]:7"),
+            ("[fe80::1%2]", "[fe80::1%2]:27015"),
+            ("unix:/tmp/x", "unix:/tmp/x"),
+        ] {
+            assert_eq!(listen_address(text).unwrap().to_string(), address);
+            assert_eq!(server_address(text).unwrap().to_string(), address);
+        }
+        assert_eq!(listen_address(":7").unwrap().to_string(), ":7");
+        assert_eq!(server_address(":7").unwrap().to_string(), "localhost:7");
+        for bad in ["", ":", "localhost:", "a b", "[::1", "::1]", "[[::1]]", "unix:"] {
+            assert!(listen_address(bad).is_err() && server_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole_and_have_units_and_bounds() {
+        for (text, number) in
+            [("1", 1), ("10k", 10_000), ("2.5k", 2_500), ("1M", 1_000_000), ("65536", 65_536)]
+        {
+            assert_eq!(count(text), Ok(number), "{text}");
+        }
+        assert_eq!(count_up_to::<u16, 1024>("1k"), Ok(1000));
+        for (bad, why) in [
+            ("", "10k"),
+            ("x", "10k"),
+            ("-1", "10k"),
+            ("0", "at least 1"),
+            ("0.5", "at least 1"),
+            ("1.5", "whole"),
+            ("1025", "at most 1024"),
+            ("2k", "at most 1024"),
+            ("99999999999999999999999", "at most 1024"),
+        ] {
+            let error = count_up_to::<u32, 1024>(bad).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
         }
     }
 

@@ -10,12 +10,17 @@ use crate::{
     system::{readiness::Readiness, transport::Transport},
 };
 
+/// How long to wait before connecting is tried again.
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// When this connection must be looked at if nothing happens before; `None` is never.
     pub fn deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
         let limits = &shared.limits;
         let own = match self.state {
-            State::Connecting => after(self.last_activity, limits.connect_timeout),
+            State::Connecting => {
+                earliest(after(self.last_activity, limits.connect_timeout), self.connect_again_at())
+            }
             State::Reading | State::Echoing => self.idle_deadline(limits),
             State::HalfClosed => earliest(self.idle_deadline(limits), self.linger_deadline(limits)),
             State::Closed(_) => return None,
@@ -48,7 +53,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if !self.is_due(shared) {
             return;
         }
-        if self.state != State::Connecting {
+        if self.state == State::Connecting {
+            self.connect_again(shared);
+        } else {
             self.set_ready(Readiness::READ | Readiness::WRITE);
         }
         self.turn(partner.as_deref_mut(), shared);
@@ -153,6 +160,23 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => true,
             RecvHalf::Ended => self.send.is_open(),
             RecvHalf::Discarded => false,
+        }
+    }
+
+    /// When to try again to connect.
+    fn connect_again_at(&self) -> Option<Instant> {
+        let tried = self.extra.as_ref().and_then(|extra| extra.connect_tried).unwrap_or(self.last_activity);
+        if self.transport.must_connect_again() { tried.checked_add(CONNECT_PAUSE) } else { None }
+    }
+
+    fn connect_again(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        if self.connect_again_at().is_none_or(|at| at > shared.now) {
+            return;
+        }
+        self.extra.get_or_insert_default().connect_tried = Some(shared.now);
+        match self.transport.connect_again() {
+            Ok(()) => self.ready.insert(Readiness::WRITE),
+            Err(error) => self.close(CloseReason::ConnectFailed(error.kind()), shared),
         }
     }
 

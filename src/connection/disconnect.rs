@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, ErrorKind},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
@@ -146,7 +147,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.set_state(self.state.close(reason));
         self.queue = None;
         if let Some(extra) = &mut self.extra {
-            **extra = Extra { relay: extra.relay, requester: extra.requester, ..Extra::default() };
+            let attempts = mem::take(&mut extra.attempts);
+            **extra = Extra { relay: extra.relay, requester: extra.requester, attempts, ..Extra::default() };
         }
         self.trim();
         if !reason.is_complete() {

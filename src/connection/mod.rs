@@ -21,6 +21,7 @@ mod tests;
 mod turn;
 
 use std::{
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
@@ -96,6 +97,10 @@ struct Extra {
     partner_owes: bool,
     /// Who waits for this connection to be made, and under which label.
     requester: Option<(ConnectionId, u64)>,
+    /// When connecting was last tried again.
+    connect_tried: Option<Instant>,
+    /// Outbound connections that its protocol has asked for, and that may not be made yet.
+    attempts: Vec<ConnectionId>,
     /// Where its end is logged.
     account: Option<Account>,
 }
@@ -179,6 +184,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.recv == RecvHalf::Discarded
     }
 
+    /// Whether what comes stays in the kernel until the protocol resumes.
+    pub fn is_paused(&self) -> bool {
+        self.recv == RecvHalf::Paused
+    }
+
     /// Notes what may be ready.
     pub fn set_ready(&mut self, ready: Readiness) {
         self.ready.insert(ready);
@@ -237,6 +247,16 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Notes who waits for this connection to be made.
     pub fn set_requester(&mut self, requester: ConnectionId, label: u64) {
         self.extra.get_or_insert_default().requester = Some((requester, label));
+    }
+
+    /// Notes the outbound connections that its protocol has asked for.
+    pub fn set_attempts(&mut self, attempts: Vec<ConnectionId>) {
+        self.extra.get_or_insert_default().attempts = attempts;
+    }
+
+    /// The outbound connections that its protocol has asked for; some may be made by now.
+    pub fn take_attempts(&mut self) -> Vec<ConnectionId> {
+        self.extra.as_mut().map(|extra| mem::take(&mut extra.attempts)).unwrap_or_default()
     }
 
     fn has_requester(&self) -> bool {
@@ -333,6 +353,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 && extra.discarded == 0
                 && extra.relay.is_none()
                 && extra.requester.is_none()
+                && extra.attempts.is_empty()
                 && extra.account.is_none()
         };
         if self.extra.as_deref().is_some_and(unneeded) {

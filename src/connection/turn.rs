@@ -4,6 +4,7 @@ use std::{io::ErrorKind, mem};
 
 use super::{Connection, shared::Shared, state::State};
 use crate::{
+    address::Address,
     close_reason::CloseReason,
     protocol::Protocol,
     system::{readiness::Readiness, transport::Transport},
@@ -57,6 +58,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     self.ready = Readiness::NONE;
                     return false;
                 }
+                Ok(peer) if self.is_own_address(&peer) => Err(ErrorKind::ConnectionRefused.into()),
                 address => address.map(|_| ()),
             },
             Ok(Some(error)) | Err(error) => Err(error),
@@ -80,6 +82,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 false
             }
         }
+    }
+
+    /// Whether it is connected to itself: TCP makes such a connection where the port of an address that nobody listens
+    /// on is chosen for the connecting end too (simultaneous open, RFC 9293 section 3.5).
+    fn is_own_address(&self, peer: &Address) -> bool {
+        matches!(peer, Address::Ip(_)) && self.transport.local_addr().is_ok_and(|own| own == *peer)
     }
 
     /// After an error event, once everything before the error was read: an error that no read or write

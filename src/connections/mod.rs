@@ -23,8 +23,10 @@ use crate::{
     connection_id::{self, ConnectionId},
     deadlines::Deadlines,
     handle::Handle,
+    places::Places,
     protocol::Protocol,
-    stats::Counters,
+    stats::{Counters, Stats},
+    status::{Accepting, WorkerStatus},
     system::{Poller, readiness::Readiness, transport::Transport},
 };
 
@@ -43,7 +45,9 @@ pub struct Connections<P: Protocol, T: Transport> {
     /// Those whose deadline has come: empty but while they are dealt with.
     due: Vec<u32>,
     shared: Shared<P::Message, T::Pipe>,
-    capacity: usize,
+    places: Arc<Places>,
+    /// Address space for the table of slots.
+    table_bytes: usize,
     worker: u32,
     next_generation: u64,
     /// No slot from here on has been in use since the table was empty.
@@ -80,30 +84,39 @@ const SLOTS_RESERVED: usize = 1 << 16;
 /// The address space of the table of slots, unless it is small anyway. Memory is taken page by page as slots are used, and the
 /// table is never copied while it grows. An allocation of more than 32 MiB goes back to the system when it is dropped,
 /// whatever the allocator of glibc has seen before; see mallopt(3), M_MMAP_THRESHOLD.
-const TABLE_BYTES: usize = if cfg!(target_os = "linux") { 33 << 20 } else { 0 };
+const TABLE_BYTES: usize = 33 << 20;
+
+/// Elsewhere a table takes memory when it is made, not as slots are used.
+const RESERVES_TABLE: bool = cfg!(target_os = "linux");
 
 impl<P: Protocol, T: Transport> Connections<P, T> {
-    /// No connections yet, and never more than `capacity`.
+    /// No connections yet, and never more than there are places.
     pub fn new(
         worker: u32,
-        capacity: usize,
+        places: Arc<Places>,
         now: Instant,
         limits: Config,
         counters: Arc<Counters>,
         handle: Handle<P::Message>,
     ) -> Self {
         Self {
-            slots: table(capacity),
+            slots: Slab::new(),
             ready: VecDeque::new(),
             ended: Vec::new(),
-            deadlines: Deadlines::with_capacity(now, capacity.min(SLOTS_RESERVED)),
+            deadlines: Deadlines::with_capacity(now, places.total().min(SLOTS_RESERVED)),
             due: Vec::new(),
             shared: Shared::new(now, limits, counters, handle),
-            capacity: capacity.min(connection_id::RESERVED_INDEX),
+            places,
+            table_bytes: TABLE_BYTES,
             worker,
             next_generation: 1,
             slots_used: 0,
         }
+    }
+
+    /// Reserves no more address space than this for the table of slots, which then grows by being copied.
+    pub fn limit_table(&mut self, bytes: usize) {
+        self.table_bytes = bytes.min(TABLE_BYTES);
     }
 
     /// Sets the time that holds until the next call.
@@ -123,18 +136,42 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// For tests.
     #[cfg(test)]
-    pub(crate) const fn set_capacity(&mut self, capacity: usize) {
-        self.capacity = capacity;
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
+        self.places = Places::alone(capacity);
+        (0..self.slots.len()).for_each(|_| assert!(self.places.take(0)));
     }
 
     /// Whether another connection may be added.
     pub fn has_room(&self) -> bool {
-        self.slots.len() < self.capacity
+        self.places.free() > 0
     }
 
     /// Whether there would still be room when the outbound connections that callbacks want are added too.
     pub fn has_room_for_clients(&self) -> bool {
-        self.slots.len() + self.shared.outbox.dials() < self.capacity
+        self.places.free() > self.shared.outbox.dials()
+    }
+
+    /// Takes a place for the connection that is added next. If there is none, the loop is woken when another worker has
+    /// given one back.
+    pub fn take_place(&self) -> bool {
+        self.slots.len() < connection_id::RESERVED_INDEX && self.places.take(self.worker)
+    }
+
+    /// The same for a client, unless the outbound connections that callbacks want need it.
+    pub fn take_place_for_client(&self) -> bool {
+        if !self.take_place() {
+            return false;
+        }
+        let is_left = self.places.free() >= self.shared.outbox.dials();
+        if !is_left {
+            self.give_place_back();
+        }
+        is_left
+    }
+
+    /// No connection came of it.
+    pub fn give_place_back(&self) {
+        self.places.give_back();
     }
 
     /// Whether there is work that waits for no event.
@@ -170,7 +207,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     }
 
     /// Adds the connection of the latest [`next_id`](Self::next_id), in the state `Reading` or `Connecting`,
-    /// and tells its protocol if it is made.
+    /// and tells its protocol if it is made. Its place is taken.
     ///
     /// # Errors
     ///
@@ -195,7 +232,11 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
                 self.shared.counters.setup_failures.add(1);
                 connection.transport_mut().reset_on_close();
             }
+            self.give_place_back();
             return Err(error);
+        }
+        if self.slots.capacity() == 0 {
+            self.slots = table(self.places.total(), self.table_bytes);
         }
         let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest });
         assert_eq!(slot, id.index as usize, "the name is for the next vacant slot");
@@ -308,6 +349,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         for index in self.ended.drain(..) {
             self.deadlines.disarm(index);
             let slot = self.slots.remove(index as usize);
+            self.places.give_back();
             let id = slot.connection.id();
             if let State::Closed(reason) = slot.connection.state() {
                 note_end(slot.connection.transport(), reason);
@@ -319,7 +361,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         self.count_open();
         if self.slots.is_empty() && mem::take(&mut self.slots_used) > SLOTS_KEPT {
-            self.slots = table(self.capacity);
+            self.slots = Slab::new();
             self.ready.shrink_to_fit();
             self.ended.shrink_to_fit();
             self.due.shrink_to_fit();
@@ -350,11 +392,13 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
                 self.shared.outbox.connect_failed(by, label, reason);
             }
             self.shared.outbox.forget_dials_of(connection.id());
+            let attempts = connection.take_attempts();
             // One that is still in the ready queue is put here when its turn comes.
             if slot.place == Place::Resting {
                 slot.place = Place::Ended;
                 self.ended.push(index);
             }
+            attempts.into_iter().for_each(|attempt| self.cancel(attempt, poller));
             return;
         }
         if connection.take_deadline_moved()
@@ -374,15 +418,48 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         Some(&slot.connection).filter(|connection| connection.id() == id)
     }
 
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<P, T>> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        Some(&mut slot.connection).filter(|connection| connection.id() == id)
+    }
+
+    /// What they are doing, with the counters so far.
+    pub fn status(&self, stats: Stats) -> WorkerStatus {
+        let mut status = WorkerStatus {
+            worker: self.worker as usize,
+            connecting: 0,
+            reading: 0,
+            echoing: 0,
+            half_closed: 0,
+            paused: 0,
+            queued_bytes: 0,
+            accepting: Accepting::No,
+            stats,
+        };
+        for (_, slot) in &self.slots {
+            let connection = &slot.connection;
+            match connection.state() {
+                State::Connecting => status.connecting += 1,
+                State::Reading => status.reading += 1,
+                State::Echoing => status.echoing += 1,
+                State::HalfClosed => status.half_closed += 1,
+                State::Closed(_) => {}
+            }
+            status.paused += usize::from(connection.is_paused());
+            status.queued_bytes += connection.queued();
+        }
+        status
+    }
+
     fn count_open(&self) {
         self.shared.counters.open.set(self.slots.len());
     }
 }
 
 /// An empty table of slots.
-fn table<P: Protocol, T: Transport>(capacity: usize) -> Slab<Slot<P, T>> {
-    let slots = if capacity <= SLOTS_KEPT { capacity } else { TABLE_BYTES / size_of::<Slot<P, T>>() };
-    Slab::with_capacity(slots)
+fn table<P: Protocol, T: Transport>(places: usize, bytes: usize) -> Slab<Slot<P, T>> {
+    let reserved = if RESERVES_TABLE { bytes / size_of::<Slot<P, T>>() } else { 0 };
+    Slab::with_capacity(if places <= SLOTS_KEPT { places } else { reserved })
 }
 
 /// Watches for room to write only while output waits for it.

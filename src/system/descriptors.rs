@@ -36,6 +36,15 @@ pub fn raise_descriptor_limit() -> std::io::Result<Option<u64>> {
     Ok(None)
 }
 
+/// The limit on address space (`RLIMIT_AS`), in bytes; `None` where there is none.
+pub(crate) fn address_space_limit() -> Option<usize> {
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    #[cfg(not(unix))]
+    let limit: Option<u64> = None;
+    limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 /// How many connections the present limit allows, and how many of the pipes that each worker wants.
 pub(crate) fn default_shares(pipes: usize, workers: usize) -> (usize, usize) {
     #[cfg(unix)]

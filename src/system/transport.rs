@@ -28,6 +28,21 @@ pub trait Transport: Read + Write + Addresses {
     /// Where the kernel holds bytes between splicing them in and out.
     type Pipe: Pipe;
 
+    /// Whether connecting could not begin yet and is to be tried again a little later: no event will tell when it can.
+    /// That is where the backlog of a Unix socket is full.
+    fn must_connect_again(&self) -> bool {
+        false
+    }
+
+    /// Tries again to begin.
+    ///
+    /// # Errors
+    ///
+    /// Those of connect(2), but not that the backlog is still full.
+    fn connect_again(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes a pipe.
     ///
     /// # Errors

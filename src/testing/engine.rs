@@ -23,6 +23,7 @@ use crate::{
     event_loop::{EventLoop, Parts},
     handle::{Handle, channel},
     peer::Peer,
+    places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
     system::{Wait, Wake},
@@ -55,7 +56,7 @@ impl<P: Protocol> Engine<P> {
     pub(super) fn new(limits: Config, factory: Box<Factory<P>>) -> Self {
         let kernel = Kernel::new();
         let counters = Arc::new(Counters::default());
-        let waker: Box<dyn Wake> = Box::new(());
+        let waker: Arc<dyn Wake> = Arc::new(());
         let (handle, mut mailboxes) = channel(limits.mailbox_capacity, vec![(waker, Arc::clone(&counters))]);
         let parts = Parts {
             worker: 0,
@@ -64,7 +65,8 @@ impl<P: Protocol> Engine<P> {
             mailbox: mailboxes.pop().expect("there is one loop"),
             handle: handle.clone(),
             counters: Arc::clone(&counters),
-            capacity: limits.max_connections.unwrap_or(CAPACITY),
+            places: Places::alone(limits.max_connections.unwrap_or(CAPACITY)),
+            table_bytes: None,
             limits,
         };
         let event_loop = EventLoop::new(parts, factory).expect("there is no listener to watch");

@@ -173,7 +173,7 @@ fn what_is_piped_in_is_said_to_the_last_line() {
 
 #[test]
 fn a_nick_has_20_characters_without_spaces_and_one_bearer() {
-    const RULE: &str = "* a nick is 1 to 20 letters, digits and signs, not / first";
+    const RULE: &str = "* a nick is 1 to 20 visible letters, digits and signs, not / first";
     let (_program, room) = room("close");
     let _ann = Member::joins(room, "ann");
     let mut bob = Member(BufReader::new(util::connect(room)));
@@ -190,6 +190,45 @@ fn a_nick_has_20_characters_without_spaces_and_one_bearer() {
     bob.hears("* ann is taken");
     bob.says("/nick");
     bob.hears(RULE);
+}
+
+#[test]
+fn a_nick_can_be_seen() {
+    const RULE: &str = "* a nick is 1 to 20 visible letters, digits and signs, not / first";
+    let (_program, room) = room("close");
+    let mut ann = Member(BufReader::new(util::connect(room)));
+    ann.hears("* what is your nick?");
+    let invisible = [
+        // The Hangul fillers are letters, and invisible.
+        "\u{3164}",
+        "\u{ffa0}",
+        "\u{115f}\u{1160}",
+        "ann\u{3164}",
+        // A blank hieroglyph, a blank in Braille, soft hyphen, zero-width joiner, a tag, a variation selector.
+        "\u{13441}",
+        "\u{2800}",
+        "a\u{ad}nn",
+        "a\u{200d}nn",
+        "ann\u{e0041}",
+        "ann\u{fe0f}",
+        // A space of no width that breaks, one that does not, an unassigned character that is ignorable all the same.
+        "a\u{200b}nn",
+        "a\u{a0}nn",
+        "ann\u{e0fff}",
+        // Marks without a letter; the second one counts as a letter.
+        "\u{301}",
+        "\u{345}",
+        "\u{93e}ann",
+    ];
+    for nick in invisible {
+        ann.says(nick);
+        assert_eq!(ann.line(), RULE, "{}", nick.escape_unicode());
+    }
+    for nick in ["한글", "علي", "हिना", "Zoë", "李", "٣٤", "_x_"] {
+        let mut other = Member::joins(room, nick);
+        other.says("/quit");
+        other.hears("* good-bye");
+    }
 }
 
 #[test]

@@ -198,6 +198,31 @@ fn every_shape_is_answered_the_same_whole_and_byte_by_byte() {
 }
 
 #[test]
+fn a_web_browser_is_closed_with_a_line_in_the_log() {
+    let mut command = example("resp", &["127.0.0.1:0"]);
+    command.stderr(Stdio::piped());
+    let mut program = Program::spawn(command);
+    let address = program.listening();
+    let mut addresses = Vec::new();
+    for request in ["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+        let mut client = connect(address);
+        addresses.push(client.local_addr().expect("an address"));
+        client.write_all(request.as_bytes()).expect("write");
+        client.write_all(b"SET k stolen\r\n").expect("write");
+        let answer = super::util::read_to_reset(&client);
+        assert!(!answer.ends_with(b"+OK\r\n"), "{}", answer.escape_ascii());
+    }
+    assert_eq!(ask(address, b"GET k\r\n"), "$-1\r\n");
+    let mut stderr = program.child.stderr.take().expect("piped");
+    drop(program);
+    let mut log = String::new();
+    stderr.read_to_string(&mut log).expect("text");
+    let said =
+        format!("{}: closed, as it sends HTTP: possibly a web page's attack on this server\n", addresses[0]);
+    assert_eq!(log, said, "one line a minute");
+}
+
+#[test]
 fn what_is_too_long_is_answered_with_an_error() {
     let (_program, address) = start(&[]);
     let long = vec![b'x'; 1 << 20];

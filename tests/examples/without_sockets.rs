@@ -26,9 +26,16 @@ mod rfc;
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
 mod resp;
 
-fn proxy() -> Loop<proxy::Side> {
-    let upstream: Address = "192.0.2.1:7".parse().expect("an address");
-    Loop::new(move |peer| Some(proxy::Side::of(peer, &upstream)))
+fn proxy() -> Loop<proxy::Side<'static>> {
+    proxy_to(&["192.0.2.1:7"])
+}
+
+/// The proxy to an upstream with these addresses.
+fn proxy_to(upstream: &[&str]) -> Loop<proxy::Side<'static>> {
+    let upstream: Vec<Address> =
+        upstream.iter().map(|address| address.parse().expect("an address")).collect();
+    let upstream: &'static [Address] = upstream.leak();
+    Loop::new(move |peer| Some(proxy::Side::of(peer, upstream)))
 }
 
 #[test]
@@ -59,6 +66,33 @@ fn the_proxy_resets_a_client_whose_upstream_refuses_or_never_answers() {
     let _pending = net.next_connect().expect("another one is wanted");
     net.advance(Config::default().connect_timeout.expect("there is one"));
     assert!(unanswered.was_reset() && !unanswered.has_fin());
+}
+
+#[test]
+fn the_proxy_tries_every_address_of_its_upstream_in_turn() {
+    let addresses = ["[2001:db8::1]:7", "192.0.2.1:7", "192.0.2.2:7"];
+    let net = proxy_to(&addresses);
+    let client = net.connect();
+    client.send("request");
+    let next = |address: &str| {
+        let outbound = net.next_connect().expect("an address is tried");
+        assert_eq!(outbound.address().to_string(), address);
+        outbound
+    };
+    next(addresses[0]).refuse(ErrorKind::NetworkUnreachable);
+    // This one does not answer.
+    let _pending = next(addresses[1]);
+    net.advance(Config::default().connect_timeout.expect("there is one"));
+    let upstream = next(addresses[2]).accept();
+    assert_eq!(upstream.received_text(), "request");
+    upstream.send("answer");
+    assert!(client.received_text() == "answer" && client.is_open());
+
+    let unlucky = net.connect();
+    for address in addresses {
+        next(address).refuse(ErrorKind::ConnectionRefused);
+    }
+    assert!(unlucky.was_reset() && !unlucky.has_fin());
 }
 
 #[test]
@@ -123,6 +157,25 @@ fn resp_answers_commands_in_any_pieces_in_order() {
     let answers = other.received_text();
     assert!(answers.starts_with("$5\r\nvalue\r\n-ERR Protocol error: "), "{answers}");
     assert!(other.has_fin() && one.is_open());
+}
+
+#[test]
+fn resp_closes_what_speaks_http_and_answers_nothing_more() {
+    for request in [
+        "POST / HTTP/1.1\r\nSET k stolen\r\n",
+        "post\r\nSET k stolen\r\n",
+        "*1\r\n$4\r\nPOST\r\nSET k stolen\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:6379\r\nSET k stolen\r\n",
+        "HOST: x\nSET k stolen\n",
+    ] {
+        let net = resp();
+        let (browser, other) = (net.connect(), net.connect());
+        browser.send(request);
+        assert!(browser.was_reset(), "{request:?}: {}", browser.received_text());
+        assert_eq!(browser.close_reason(), Some(CloseReason::Aborted), "{request:?}");
+        other.send("GET k\r\n*2\r\n$4\r\nECHO\r\n$5\r\nHost:\r\n");
+        assert_eq!(other.received_text(), "$-1\r\n$5\r\nHost:\r\n", "{request:?}");
+    }
 }
 
 #[test]

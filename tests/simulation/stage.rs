@@ -8,7 +8,7 @@ use std::{
 
 use echoloop::{
     Config, Handle, Peer, Protocol,
-    internals::{Connections, Counters, EventLoop, Parts, Wait, Wake, channel},
+    internals::{Connections, Counters, EventLoop, Parts, Places, Wait, Wake, channel},
 };
 
 use super::kernel::{
@@ -37,7 +37,7 @@ pub struct Stage<P: Protocol> {
 impl<P: Protocol> Stage<P> {
     pub fn new(kernel: &SharedKernel, limits: Config, capacity: usize, factory: Factory<P>) -> Self {
         let counters = Arc::new(Counters::default());
-        let waker: Box<dyn Wake> = Box::new(());
+        let waker: Arc<dyn Wake> = Arc::new(());
         let (handle, mut mailboxes) = channel(limits.mailbox_capacity, vec![(waker, Arc::clone(&counters))]);
         let listeners = {
             let mut kernel = kernel.borrow_mut();
@@ -52,7 +52,8 @@ impl<P: Protocol> Stage<P> {
             handle: handle.clone(),
             counters: Arc::clone(&counters),
             limits,
-            capacity,
+            places: Places::alone(capacity),
+            table_bytes: None,
         };
         let event_loop = EventLoop::new(parts, factory).expect("listeners can be watched");
         let kernel = Rc::clone(kernel);

@@ -67,6 +67,11 @@ impl<'a> Client<'a> {
         Self { soak, stream, begin, start, sent: 0, received: 0, counted: false }
     }
 
+    /// Its system keeps little for it that it does not read.
+    pub(crate) fn take_little(&self) {
+        SockRef::from(&self.stream).set_recv_buffer_size(16 << 10).unwrap();
+    }
+
     /// For the thread that sends while another reads. It is not counted.
     pub(crate) fn writer(&self) -> Self {
         let stream = self.stream.try_clone().unwrap();
@@ -123,9 +128,15 @@ impl<'a> Client<'a> {
 
     /// Reads until so many bytes have come.
     pub(crate) fn read_to(&mut self, received: usize) -> io::Result<()> {
+        self.read_to_at(received, |_| {})
+    }
+
+    /// The same, and tells `between` after each read how much came.
+    pub(crate) fn read_to_at(&mut self, received: usize, mut between: impl FnMut(usize)) -> io::Result<()> {
         while self.received < received {
-            if self.read(received - self.received)? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
+            match self.read(received - self.received)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                n => between(n),
             }
         }
         Ok(())

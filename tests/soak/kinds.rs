@@ -37,12 +37,14 @@ pub(crate) enum Kind {
     SendsUrgent,
     SendsByteByByte,
     ReadsSlowly,
+    TakesSteadily,
+    ReadsLateBehindFin,
     Floods,
     Bursts,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::SendsThenReads,
         Self::PingsAndPongs,
         Self::ReadsLate,
@@ -56,6 +58,8 @@ impl Kind {
         Self::SendsUrgent,
         Self::SendsByteByByte,
         Self::ReadsSlowly,
+        Self::TakesSteadily,
+        Self::ReadsLateBehindFin,
         Self::Floods,
         Self::Bursts,
     ];
@@ -75,6 +79,8 @@ impl Kind {
             Self::SendsUrgent => sends_urgent(soak, rng),
             Self::SendsByteByByte => sends_byte_by_byte(soak, rng),
             Self::ReadsSlowly => reads_slowly(soak, rng),
+            Self::TakesSteadily => takes_steadily(soak, rng),
+            Self::ReadsLateBehindFin => reads_late_behind_fin(soak, rng),
             Self::Floods => floods(soak, rng),
             Self::Bursts => bursts(soak, rng),
         }
@@ -222,6 +228,38 @@ fn reads_slowly(soak: &Soak, rng: &mut Rng) {
     let bytes_per_ms = rng.u64(4_000..16_000);
     let pace = |n: usize| pause(Duration::from_micros(n as u64 * 1000 / bytes_per_ms));
     client.transfer(rng.usize(0..=LARGE), || {}, pace);
+}
+
+/// What the server's system takes at once, and a client that takes it steadily only in more than any timeout.
+const OWED: std::ops::RangeInclusive<usize> = 300_000..=600_000;
+
+/// The last that its own system holds for it is read in a fraction of a timeout.
+const BYTES_PER_MS: u64 = 150;
+
+fn pace(n: usize) {
+    pause(Duration::from_micros(n as u64 * 1000 / BYTES_PER_MS));
+}
+
+/// Neither idle nor stalled: there is an answer to what it says when it has taken everything.
+fn takes_steadily(soak: &Soak, rng: &mut Rng) {
+    let mut client = Client::connect(soak, rng);
+    client.take_little();
+    let result = client.send(rng.usize(OWED)).and_then(|()| {
+        client.read_to_at(client.sent, pace)?;
+        client.ping(rng.usize(1..2000))
+    });
+    client.finish(result);
+}
+
+/// All of it is in the hands of the server's system, with the server's end behind it, and no linger timeout runs.
+fn reads_late_behind_fin(soak: &Soak, rng: &mut Rng) {
+    let mut client = Client::connect(soak, rng);
+    client.take_little();
+    let sent = client.send(rng.usize(OWED)).and_then(|()| client.fin());
+    pause(millis(rng, 500..1000));
+    let end = sent.and_then(|()| client.read_to_end(pace));
+    let sent = client.sent;
+    client.expect_whole(sent, end);
 }
 
 fn floods(soak: &Soak, rng: &mut Rng) {

@@ -1,12 +1,14 @@
 //! Clients of every kind, mixed at random for a chosen time, against the program; then nothing is left of them.
 //!
 //! `ECHOLOOP_SOAK=30m cargo test --release --test soak -- --nocapture` soaks for half an hour, without the variable
-//! it is a few seconds. `ECHOLOOP_SOAK_SEED` repeats the choices of a run that failed, not its timing.
+//! it is a few seconds. `ECHOLOOP_SOAK_DRAINS=50` drains so many servers at random moments, see `drains`.
+//! `ECHOLOOP_SOAK_SEED` repeats the choices of a run that failed, not its timing.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 mod client;
+mod drains;
 mod holdings;
 mod kinds;
 mod pulse;
@@ -15,7 +17,7 @@ mod summary;
 mod util;
 mod workers;
 
-use std::{env, process::Command, time::Duration};
+use std::{env, process::Command, sync::Mutex, time::Duration};
 
 use crate::{
     holdings::given_back,
@@ -27,10 +29,13 @@ use crate::{
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// One test at a time: each keeps the machine busy.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn after_clients_of_every_kind_nothing_is_left_of_them() {
-    let seed =
-        env::var("ECHOLOOP_SOAK_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let _alone = ALONE.lock();
+    let seed = seed();
     let time = env::var("ECHOLOOP_SOAK").map_or(Duration::from_secs(5), |time| duration(&time));
     println!("soaking for {time:?} with ECHOLOOP_SOAK_SEED={seed}");
     let mut server = start();
@@ -46,6 +51,11 @@ fn after_clients_of_every_kind_nothing_is_left_of_them() {
     let summary = server.line();
     println!("{summary}");
     soak.expect_balance(&Summary::parse(&summary));
+}
+
+/// What `ECHOLOOP_SOAK_SEED` says, or one of its own for each run.
+fn seed() -> u64 {
+    env::var("ECHOLOOP_SOAK_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap())
 }
 
 /// `30m`, `90s`.

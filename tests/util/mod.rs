@@ -418,6 +418,16 @@ pub fn wait_for_events(poll: &mut mio::Poll, events: &mut mio::Events, timeout: 
     }
 }
 
+/// Repeats a call that was interrupted: where the process was stopped meanwhile, one with a timeout is not restarted.
+pub fn unless_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Prints why a test is skipped.
 pub fn skip(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use clap::{Parser, value_parser};
+use clap::Parser;
 use echoloop::Address;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     report::output::OutputArgs,
     start_time::start_time,
 };
-use crate::cli::values::{OptionalTimeout, count, duration, size, timeout};
+use crate::cli::values::{OptionalTimeout, count, count_up_to, duration, server_address, size, timeout};
 
 const HELP: &str = "\
 Every connection is made first; then the load begins, and after the warm-up it is measured. Closed loop (the \
@@ -48,8 +48,9 @@ like 500ms, 10s or 1m.";
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct BenchArgs {
-    /// The server: HOST:PORT, [V6]:PORT or unix:PATH. Any echo server will do
-    #[arg(value_name = "ADDR")]
+    /// The server: HOST:PORT, [V6]:PORT or unix:PATH. The port is 27015 if none is given, the host localhost. Any echo
+    /// server will do
+    #[arg(value_name = "ADDR", value_parser = server_address)]
     pub(super) address: Address,
 
     /// Connections open at once, over all threads
@@ -73,7 +74,7 @@ pub(crate) struct BenchArgs {
     warmup: OptionalTimeout,
 
     /// Messages in flight on each connection
-    #[arg(short, long, value_name = "DEPTH", default_value = "1", value_parser = value_parser!(u32).range(1..=65_536))]
+    #[arg(short, long, value_name = "DEPTH", default_value = "1", value_parser = count_up_to::<u32, 65_536>)]
     pipeline: u32,
 
     /// Open loop: send this many messages per second over all connections, or with --churn make this many connections
@@ -94,7 +95,7 @@ pub(crate) struct BenchArgs {
     start_at: Option<SystemTime>,
 
     /// Threads, each with its own event loop and share of the connections
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = value_parser!(u64).range(1..=1024))]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count_up_to::<u64, 1024>)]
     pub(super) threads: u64,
 
     /// The seed of the random bytes that are sent

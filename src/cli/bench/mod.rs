@@ -26,7 +26,7 @@ mod start_time;
 mod units;
 mod verdict;
 
-use std::{net::TcpStream, process::ExitCode};
+use std::{io, net::TcpStream, process::ExitCode};
 
 use echoloop::Address;
 
@@ -45,7 +45,7 @@ use self::{
 use super::{
     failure::Failure,
     output_file::{OutputFile, is_same_file},
-    signals::Signals,
+    signals::{Actions, Signals},
 };
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let log = files.log.as_mut().map(|file| file.begin(&address)).transpose()?;
 
     let load = Load::start(args.plan(address))?;
-    let signals = Signals::install(load.interrupter(), load.aborter())
+    let signals = Signals::install(Actions::new(load.interrupter(), load.aborter()))
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     let outcome = load.run(log);
     if let Some(status) = signals.aborted() {
@@ -159,6 +159,10 @@ fn choose_address(args: &BenchArgs) -> Result<Address, Failure> {
     for address in addresses {
         let Address::Ip(ip) = &address else { return Ok(address) };
         match TcpStream::connect_timeout(ip, args.timeout) {
+            // Nobody listens where a connection is one to itself.
+            Ok(stream) if stream.local_addr().is_ok_and(|own| own == *ip) => {
+                last = Some((address, io::ErrorKind::ConnectionRefused.into()));
+            }
             Ok(_) => return Ok(address),
             Err(error) => last = Some((address, error)),
         }

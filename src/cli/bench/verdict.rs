@@ -9,7 +9,7 @@ use super::{
     condition::{self, Condition, Figures},
     measure::outcome::Outcome,
 };
-use crate::cli::failure::{Failure, hint_for};
+use crate::cli::failure::{Failure, connect_hint};
 
 /// Success if no connection failed and none of the conditions holds.
 pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<ExitCode, Failure> {
@@ -37,13 +37,5 @@ pub(super) fn unreachable_server(outcome: &Outcome) -> Failure {
 }
 
 pub(super) fn cannot_connect(address: &Address, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot connect to {address}: {error}")).hint(connect_hint(error))
-}
-
-fn connect_hint(error: &io::Error) -> Option<&'static str> {
-    // The system gives each connection a local port, which stays in use for a while after the end (TIME_WAIT).
-    if error.kind() == io::ErrorKind::AddrNotAvailable {
-        return Some("all local ports for that address are in use");
-    }
-    hint_for(error)
+    Failure::connect(address, error)
 }

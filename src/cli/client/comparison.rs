@@ -101,10 +101,11 @@ impl ReceivedStream<'_> {
         self.stream.length
     }
 
-    /// Compares the last, incomplete block. Both directions must have ended with the same length.
-    pub(super) fn finish(&self) -> Result<(), Difference> {
+    /// Compares the last, incomplete block, provided that everything sent so far is back. Only then can it be compared.
+    pub(super) fn compare_rest(&self) -> Result<(), Difference> {
         let sent = self.comparison.lock();
-        if self.stream.hasher.finish() == sent.stream.hasher.finish() {
+        let is_complete = self.stream.length == sent.stream.length;
+        if !is_complete || self.stream.hasher.finish() == sent.stream.hasher.finish() {
             return Ok(());
         }
         let end = self.stream.length;
@@ -145,7 +146,7 @@ mod tests {
         }
         assert_eq!(receiver.length(), received.len() as u64);
         assert_eq!(comparison.sent(), sent.len() as u64);
-        receiver.finish()
+        receiver.compare_rest()
     }
 
     fn pieces<'a>(mut bytes: &'a [u8], random: &mut fastrand::Rng) -> Vec<&'a [u8]> {
@@ -184,6 +185,13 @@ mod tests {
                 other => panic!("{other:?} for a wrong bit at {position}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_all_back_yet_is_not_called_different() {
+        let mut random = fastrand::Rng::with_seed(1);
+        assert_eq!(compare(b"abc", b"ab", &mut random), Ok(()));
+        assert_eq!(compare(b"abc", b"abd", &mut random), Err(Difference::Corrupt(0..3)));
     }
 
     #[test]

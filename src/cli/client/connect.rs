@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, ErrorKind},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use echoloop::Address;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::cli::failure::{Failure, hint_for};
+use crate::cli::failure::Failure;
 
 /// A blocking socket that is connected to the first of the server's addresses that answers.
 pub(super) fn connect(server: &Address, timeout: Option<Duration>) -> Result<Socket, Failure> {
@@ -21,7 +22,7 @@ pub(super) fn connect(server: &Address, timeout: Option<Duration>) -> Result<Soc
         }
     }
     let (address, error) = last.expect("a resolved server has at least one address");
-    Err(Failure::new(format!("cannot connect to {address}: {error}")).hint(hint_for(&error)))
+    Err(Failure::connect(&address, &error))
 }
 
 fn connect_to(address: &Address, timeout: Option<Duration>) -> io::Result<Socket> {
@@ -38,15 +39,39 @@ fn connect_to(address: &Address, timeout: Option<Duration>) -> io::Result<Socket
     };
     let socket = Socket::new(address.domain(), Type::STREAM, None)?;
     if address.domain() == Domain::UNIX {
-        // It connects or fails at once, except where the backlog is full. There a connect with a timeout fails
-        // instead of waiting.
-        socket.connect(&address)?;
+        connect_to_path(&socket, &address, timeout)?;
         return Ok(socket);
     }
     match timeout {
         Some(timeout) => socket.connect_timeout(&address, timeout)?,
         None => socket.connect(&address)?,
     }
+    if socket.local_addr()?.as_socket() == socket.peer_addr()?.as_socket() {
+        // Nobody listens, and the system has chosen that port for our end: see RFC 9293 section 3.5.
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
     socket.set_tcp_nodelay(true)?;
     Ok(socket)
+}
+
+/// How long to wait before connecting is tried again.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// It connects or fails at once, except where the backlog is full. There a connect that blocks would do so for ever, and
+/// one that does not tells nobody when there is room.
+#[expect(clippy::disallowed_methods, reason = "nobody tells when there is room")]
+fn connect_to_path(socket: &Socket, address: &SockAddr, timeout: Option<Duration>) -> io::Result<()> {
+    let begin = Instant::now();
+    socket.set_nonblocking(true)?;
+    loop {
+        match socket.connect(address) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            result => break result?,
+        }
+        if timeout.is_some_and(|timeout| begin.elapsed() >= timeout) {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        thread::sleep(PAUSE);
+    }
+    socket.set_nonblocking(false)
 }

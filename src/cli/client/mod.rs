@@ -7,34 +7,44 @@ mod comparison;
 mod connect;
 mod receiver;
 mod sender;
+mod stdio;
 
 use std::{
     io::{self, Cursor, Read, Write},
-    net::SocketAddr,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Parser;
 use echoloop::Address;
 
-use self::{comparison::Comparison, receiver::EchoReceiver};
+use self::{comparison::Comparison, receiver::EchoReceiver, sender::Sender, stdio::Waiting};
 use super::{
     failure::Failure,
-    stderr::Stderr,
-    values::{DEFAULT_PORT, OptionalTimeout, timeout},
+    lines::Lines,
+    values::{OptionalTimeout, server_address, timeout},
 };
 
 const HELP: &str = "\
-Exit status: 0 if every byte came back equal and the connection ended properly, 1 if not, 2 for wrong arguments.";
+Exit status: 0 if every byte that was to be sent came back equal and the server ended the connection properly, 1 if \
+not, 2 for wrong arguments.
+
+The server may be the first to end the connection: some echo one message and close. That is success if everything is \
+back and nothing more is to be sent. When stdin is streamed, it must have ended by then, or end within a second; \
+otherwise the server has closed the connection early.";
+
+/// How long the end of stdin is waited for when the server has ended the connection and everything read so far is back.
+/// Who writes to a pipe may end a moment after its last byte is back; who types at a terminal is not to be waited for.
+const STDIN_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connect, send a message, check that it comes back, disconnect
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ClientArgs {
-    /// The server: HOST, HOST:PORT, [V6]:PORT or unix:PATH; each address of a host is tried in turn, and the
-    /// port is 27015 if none is given
-    #[arg(value_name = "HOST[:PORT]", default_value = "localhost", value_parser = server)]
+    /// The server: HOST:PORT, [V6]:PORT or unix:PATH. The port is 27015 if none is given, the host localhost. Each address
+    /// of a host name is tried in turn
+    #[arg(value_name = "HOST[:PORT]", default_value = "localhost", value_parser = server_address)]
     server: Address,
 
     /// What to send. `-` streams stdin, of any size, writes the echo to stdout and the counts to stderr
@@ -50,29 +60,24 @@ pub(crate) struct ClientArgs {
     timeout: OptionalTimeout,
 }
 
-/// An address whose port may be left out.
-fn server(text: &str) -> Result<Address, echoloop::AddressError> {
-    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    if let Ok(ip) = unbracketed.parse() {
-        return Ok(Address::Ip(SocketAddr::new(ip, DEFAULT_PORT)));
-    }
-    if text.contains(':') { text.parse() } else { format!("{text}:{DEFAULT_PORT}").parse() }
-}
-
-pub(crate) fn run(args: &ClientArgs, stderr: &Stderr) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &ClientArgs, stderr: &Lines) -> Result<ExitCode, Failure> {
     let streams_stdin = args.message == "-";
     let socket = Arc::new(connect::connect(&args.server, args.connect_timeout.0)?);
     let comparison = Arc::new(Comparison::new());
     let source: Box<dyn Read + Send> = if streams_stdin {
-        Box::new(io::stdin())
+        Box::new(Waiting(io::stdin()))
     } else {
         Box::new(Cursor::new(args.message.clone().into_bytes()))
     };
-    let mut sink: Box<dyn Write> = if streams_stdin { Box::new(io::stdout()) } else { Box::new(io::sink()) };
+    let mut stdout = Waiting(io::stdout());
+    let mut nowhere = io::sink();
+    let sink: &mut dyn Write = if streams_stdin { &mut stdout } else { &mut nowhere };
 
-    let sender = sender::start(source, Arc::clone(&socket), Arc::clone(&comparison))?;
-    let mut receiver = EchoReceiver::new(&comparison, sender);
-    let outcome = receiver.receive_all(&socket, &mut sink, args.timeout.0);
+    let sender = Sender::start(source, Arc::clone(&socket), Arc::clone(&comparison))?;
+    // The end of a message needs no waiting for.
+    let source_end_timeout = streams_stdin.then_some(STDIN_END_TIMEOUT);
+    let mut receiver = EchoReceiver::new(&comparison, sender, source_end_timeout);
+    let outcome = receiver.receive_all(&socket, sink, args.timeout.0);
     // Closed before that is reported.
     drop(socket);
     let mut lines = vec![
@@ -86,40 +91,8 @@ pub(crate) fn run(args: &ClientArgs, stderr: &Stderr) -> Result<ExitCode, Failur
         if streams_stdin {
             stderr.line(&line);
         } else {
-            writeln!(io::stdout(), "{line}").map_err(|error| Failure::stdout(&error))?;
+            writeln!(stdout, "{line}").map_err(|error| Failure::stdout(&error))?;
         }
     }
     outcome.map(|()| ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn no_server_is_too_strange(text in ".{0,30}") {
-            let _ = server(&text);
-        }
-    }
-
-    #[test]
-    fn a_server_may_be_given_without_a_port() {
-        for (text, address) in [
-            ("localhost", "localhost:27015"),
-            ("localhost:7", "localhost:7"),
-            ("127.0.0.1", "127.0.0.1:27015"),
-            ("::1", "[::1]:27015"),
-            ("[::1]", "[::1]:27015"),
-            ("[::1]:7", "[::1]:7"),
-            ("unix:/tmp/x", "unix:/tmp/x"),
-        ] {
-            assert_eq!(server(text).unwrap().to_string(), address);
-        }
-        for bad in ["a b", "[::1", "::1]", "[[::1]]"] {
-            assert!(server(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    sync::mpsc::{Receiver, TryRecvError},
+    net::Shutdown,
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use socket2::Socket;
 
 use super::{
     comparison::{Comparison, Difference, ReceivedStream},
-    sender::{SendFailure, SendOutcome},
+    sender::{SendFailure, Sender},
 };
 use crate::cli::failure::Failure;
 
@@ -24,14 +24,18 @@ const CHECKS_PER_TIMEOUT: u32 = 8;
 pub(super) struct EchoReceiver<'a> {
     stream: ReceivedStream<'a>,
     comparison: &'a Comparison,
-    sender: Receiver<SendOutcome>,
-    /// How the sender ended, once that is known.
-    send_outcome: Option<SendOutcome>,
+    sender: Sender,
+    /// How long the sender is waited for when the server has ended the connection; `None` is for as long as it takes.
+    source_end_timeout: Option<Duration>,
 }
 
 impl<'a> EchoReceiver<'a> {
-    pub(super) fn new(comparison: &'a Comparison, sender: Receiver<SendOutcome>) -> Self {
-        Self { stream: comparison.receiver(), comparison, sender, send_outcome: None }
+    pub(super) fn new(
+        comparison: &'a Comparison,
+        sender: Sender,
+        source_end_timeout: Option<Duration>,
+    ) -> Self {
+        Self { stream: comparison.receiver(), comparison, sender, source_end_timeout }
     }
 
     /// The bytes that came back so far.
@@ -78,42 +82,45 @@ impl<'a> EchoReceiver<'a> {
                 Err(error) => return Err(self.failure(&format!("cannot receive: {error}"))),
             }
         }
-        self.check_end()
+        self.check_end(socket)
     }
 
     /// Whether the server owes bytes, or its FIN.
-    fn is_owed(&mut self) -> bool {
-        self.sender_has_ended() || self.received() < self.comparison.sent()
+    fn is_owed(&self) -> bool {
+        self.sender.outcome().is_some() || !self.everything_is_back()
     }
 
-    fn sender_has_ended(&mut self) -> bool {
-        if self.send_outcome.is_none() {
-            self.send_outcome = match self.sender.try_recv() {
-                Ok(outcome) => Some(outcome),
-                Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => unreachable!("the sender reports before it ends"),
-            };
-        }
-        self.send_outcome.is_some()
+    /// Whether everything that was sent so far is back.
+    fn everything_is_back(&self) -> bool {
+        self.received() == self.comparison.sent()
     }
 
     /// The server has sent its FIN: was everything sent, and did all of it come back?
-    fn check_end(&mut self) -> Result<(), Failure> {
-        self.sender_has_ended();
-        match &self.send_outcome {
+    fn check_end(&self, socket: &Socket) -> Result<(), Failure> {
+        if let Some(Err(SendFailure::Socket(error))) = self.sender.outcome() {
+            return Err(self.failure(&format!("the server stopped receiving: {error}")));
+        }
+        // Nothing that is sent from now on comes back. So the sender fails if it has more to send, and never blocks.
+        let _ = socket.shutdown(Shutdown::Write);
+        if self.everything_is_back() {
+            self.sender.wait(self.source_end_timeout);
+        }
+        match self.sender.outcome() {
             Some(Err(SendFailure::Source(error))) => Err(Failure::new(format!("cannot read stdin: {error}"))),
-            Some(Ok(())) if self.received() == self.comparison.sent() => {
-                self.stream.finish().map_err(|difference| differs(&difference))
+            Some(Ok(())) if self.everything_is_back() => {
+                self.stream.compare_rest().map_err(|difference| differs(&difference))
             }
-            Some(Err(SendFailure::Socket(error))) => {
-                Err(self.failure(&format!("the server stopped receiving: {error}")))
+            Some(Ok(()) | Err(SendFailure::Socket(_))) | None => {
+                Err(self.failure("the server closed the connection early"))
             }
-            Some(Ok(())) | None => Err(self.failure("the server closed the connection early")),
         }
     }
 
-    /// What went wrong, and how far the echo had come.
+    /// What went wrong, and how far the echo had come; or that it differs, which is worse.
     fn failure(&self, what: &str) -> Failure {
+        if let Err(difference) = self.stream.compare_rest() {
+            return differs(&difference);
+        }
         let (received, sent) = (self.received(), self.comparison.sent());
         Failure::new(format!("{what}: {received} of {sent} bytes came back"))
     }

@@ -1,13 +1,15 @@
 //! The sending direction, on a thread of its own.
 
 use std::{
+    cell::OnceCell,
     io::{self, ErrorKind, Read, Write},
     net::Shutdown,
     sync::{
         Arc,
-        mpsc::{Receiver, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use socket2::Socket;
@@ -26,24 +28,53 @@ pub(super) enum SendFailure {
 
 pub(super) type SendOutcome = Result<(), SendFailure>;
 
-/// Starts a thread that sends everything that the source gives, and then shuts down the sending side (a half-close).
-pub(super) fn start(
-    source: Box<dyn Read + Send>,
-    socket: Arc<Socket>,
-    comparison: Arc<Comparison>,
-) -> Result<Receiver<SendOutcome>, Failure> {
-    let (done, outcome) = sync_channel(1);
-    thread::Builder::new()
-        .name("sender".to_owned())
-        .spawn(move || {
-            // The outcome is reported before the shutdown: when the server answers that with its own FIN, the
-            // receiving thread already knows the outcome. That thread may have ended the program by now; and if the
-            // shutdown fails, the server is gone, which that thread sees too.
-            let _ = done.send(send_all(source, &socket, &comparison));
-            let _ = socket.shutdown(Shutdown::Write);
-        })
-        .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
-    Ok(outcome)
+/// The sending thread, as the receiving one sees it.
+#[derive(Debug)]
+pub(super) struct Sender {
+    done: Receiver<SendOutcome>,
+    outcome: OnceCell<SendOutcome>,
+}
+
+impl Sender {
+    /// Starts a thread that sends everything that the source gives, and then shuts down the sending side (a half-close).
+    pub(super) fn start(
+        source: Box<dyn Read + Send>,
+        socket: Arc<Socket>,
+        comparison: Arc<Comparison>,
+    ) -> Result<Self, Failure> {
+        let (tell, done) = sync_channel(1);
+        thread::Builder::new()
+            .name("sender".to_owned())
+            .spawn(move || {
+                // The receiving thread may have ended the program by now. If the shutdown fails, the server is gone, which
+                // that thread sees too.
+                let _ = tell.send(send_all(source, &socket, &comparison));
+                let _ = socket.shutdown(Shutdown::Write);
+            })
+            .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
+        Ok(Self { done, outcome: OnceCell::new() })
+    }
+
+    /// How it has ended, if it has.
+    pub(super) fn outcome(&self) -> Option<&SendOutcome> {
+        self.wait(Some(Duration::ZERO))
+    }
+
+    /// Waits until it has ended, for `timeout` if there is one, and returns how.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<&SendOutcome> {
+        if self.outcome.get().is_none() {
+            let received = match timeout {
+                Some(timeout) => self.done.recv_timeout(timeout),
+                None => self.done.recv().map_err(RecvTimeoutError::from),
+            };
+            match received {
+                Ok(outcome) => self.outcome.set(outcome).expect("it was not known before"),
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the sender reports before it ends"),
+            }
+        }
+        self.outcome.get()
+    }
 }
 
 fn send_all(mut source: Box<dyn Read + Send>, mut socket: &Socket, comparison: &Comparison) -> SendOutcome {

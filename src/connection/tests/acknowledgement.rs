@@ -142,6 +142,25 @@ fn room_in_the_kernel_is_no_progress_of_a_queue() {
 }
 
 #[test]
+fn what_is_acknowledged_before_the_last_try_counts() {
+    let limits = Config { write_timeout: Some(seconds(8)), ..Config::default() };
+    let (mut world, peer) = World::with_one(limits, 10);
+    world.unacknowledged(&peer, 10);
+    world.data(&peer, &[1; 100]);
+    // The first look.
+    world.pass(seconds(1));
+    for sent in 11..14 {
+        // As much is on its way after a byte more was sent, so one was acknowledged. No event tells of the room.
+        peer.wire.borrow_mut().room = 1;
+        world.pass(seconds(8));
+        assert_eq!(peer.sent().len(), sent);
+        world.assert_open();
+    }
+    world.pass(seconds(8));
+    world.assert_ended(CloseReason::WriteStall);
+}
+
+#[test]
 fn more_output_does_not_hide_that_something_was_acknowledged() {
     let limits = Config { write_timeout: Some(seconds(8)), ..Config::default() };
     let (mut world, peer) = with_unacknowledged(limits, 50);

@@ -105,11 +105,13 @@ impl Poller<Fake> for Full {
 fn a_client_that_cannot_be_watched_is_reset_and_counted() {
     let mut world = World::new(Config::default());
     let wire = Rc::new(RefCell::new(Wire { room: 100, ..Wire::default() }));
+    assert!(world.connections.take_place());
     let id = world.connections.next_id();
     let added = world.connections.add(id, State::Reading, Fake(Rc::clone(&wire)), Echo, &mut Full);
     assert_eq!(added.unwrap_err().kind(), ErrorKind::StorageFull);
     // It must not take this for the clean end of an empty stream.
     assert_eq!(wire.borrow().calls, ["reset", "close"]);
+    assert!(world.connections.has_room_for_clients(), "its place is free again");
     let stats = world.stats();
     assert_eq!((stats.setup_failures, stats.closed_total(), stats.open), (1, 0, 0));
     assert!(stats.to_string().ends_with("0 bytes undelivered; set-up failed 1"), "{stats}");

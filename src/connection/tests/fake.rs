@@ -14,6 +14,10 @@ pub(super) struct Wire {
     pub(super) shutdown_error: Option<ErrorKind>,
     pub(super) pending_error: Option<ErrorKind>,
     pub(super) connecting: bool,
+    /// Both ends have the same address.
+    pub(super) is_own_peer: bool,
+    /// How often connecting again finds the backlog full; `None`: it need not be tried.
+    pub(super) full_backlogs: Option<usize>,
     pub(super) short_read_drains: bool,
     pub(super) has_pipes: bool,
     pub(super) sent: Vec<u8>,
@@ -93,12 +97,20 @@ impl Write for Fake {
 
 impl Addresses for Fake {
     fn peer_addr(&self) -> io::Result<Address> {
-        if self.0.borrow().connecting { Err(ErrorKind::NotConnected.into()) } else { self.local_addr() }
+        match &*self.0.borrow() {
+            wire if wire.connecting => Err(ErrorKind::NotConnected.into()),
+            wire if wire.is_own_peer => Ok(own_address()),
+            _ => Ok(Address::Unix("fake".into())),
+        }
     }
 
     fn local_addr(&self) -> io::Result<Address> {
-        Ok(Address::Unix("fake".into()))
+        Ok(if self.0.borrow().is_own_peer { own_address() } else { Address::Unix("fake".into()) })
     }
+}
+
+fn own_address() -> Address {
+    "127.0.0.1:40000".parse().unwrap()
 }
 
 impl Transport for Fake {
@@ -138,6 +150,17 @@ impl Transport for Fake {
 
     fn short_read_drains(&self) -> bool {
         self.0.borrow().short_read_drains
+    }
+
+    fn must_connect_again(&self) -> bool {
+        self.0.borrow().full_backlogs.is_some()
+    }
+
+    fn connect_again(&mut self) -> io::Result<()> {
+        let wire = &mut *self.0.borrow_mut();
+        wire.calls.push("connect".to_owned());
+        wire.full_backlogs = wire.full_backlogs.and_then(|times| times.checked_sub(1));
+        Ok(())
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

@@ -39,6 +39,7 @@ use crate::{
     handle::channel,
     outbox::Dial,
     pipes::Pipe,
+    places::Places,
     protocol::{Timeout, context::Flow, echo::Echo, input::Input},
     stats::{Counters, Stats},
     system::{Poller, Wake, transport::Addresses},
@@ -89,9 +90,10 @@ impl<P: Protocol> World<P> {
     fn new(limits: Config) -> Self {
         let now = Instant::now();
         let counters = Arc::new(Counters::default());
-        let waker: Box<dyn Wake> = Box::new(());
+        let waker: Arc<dyn Wake> = Arc::new(());
         let (handle, _) = channel(1, vec![(waker, Arc::clone(&counters))]);
-        let connections = Connections::new(0, 1000, now, limits, Arc::clone(&counters), handle);
+        let connections =
+            Connections::new(0, Places::alone(1000), now, limits, Arc::clone(&counters), handle);
         Self { connections, counters, now, dials: Vec::new() }
     }
 
@@ -101,6 +103,7 @@ impl<P: Protocol> World<P> {
 
     fn add(&mut self, protocol: P, state: State, wire: Wire) -> Peer {
         let wire = Rc::new(RefCell::new(wire));
+        assert!(self.connections.take_place());
         let id = self.connections.next_id();
         self.connections.add(id, state, Fake(Rc::clone(&wire)), protocol, &mut FakePoller).unwrap();
         Peer { id, wire }
@@ -120,7 +123,10 @@ impl<P: Protocol> World<P> {
                 return;
             }
             self.connections.run_ready(&mut FakePoller);
-            self.dials.extend(std::iter::from_fn(|| self.connections.next_dial()));
+            while let Some(dial) = self.connections.next_dial() {
+                self.connections.give_place_back();
+                self.dials.push(dial);
+            }
             self.connections.run_mail(&mut FakePoller);
         }
         panic!("the connections never come to rest");
@@ -203,7 +209,7 @@ impl Peer {
     }
 
     fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.wire.borrow_mut().calls)
+        mem::take(&mut self.wire.borrow_mut().calls)
     }
 
     fn is_watched_for_writing(&self) -> bool {

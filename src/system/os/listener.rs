@@ -35,26 +35,49 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<L
     result.map_err(|source| Error::Bind { address: address.clone(), source })
 }
 
+/// Whether this machine lacks the address, or the whole family: no interface has it, or IPv6 is turned off.
+pub(crate) fn is_unavailable(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    const FAMILY_NOT_SUPPORTED: i32 = libc::EAFNOSUPPORT;
+    // WSAEAFNOSUPPORT.
+    #[cfg(not(unix))]
+    const FAMILY_NOT_SUPPORTED: i32 = 10047;
+
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED)
+}
+
 fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
-    if config.workers > 1 && SHARES_PORTS {
-        // With SO_REUSEPORT a second server on the same port would not be told that it is taken.
-        drop(tcp_socket(address, config, PortUse::Alone)?);
-    }
-    let port_use = if config.workers > 1 { PortUse::Shared } else { PortUse::Alone };
-    let first = tcp_socket(address, config, port_use)?;
-    let real = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    let mut sockets = vec![first];
-    for _ in 1..config.workers {
-        let socket =
-            if SHARES_PORTS { tcp_socket(real, config, port_use)? } else { sockets[0].try_clone()? };
-        sockets.push(socket);
-    }
-    let mut listening = Vec::with_capacity(sockets.len());
-    for socket in sockets {
-        socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
-        listening.push(ListenSocket::Tcp(TcpListener::from_std(socket.into()), SocketOptions::of(config)));
-    }
-    Ok((Address::Ip(real), listening))
+    let backlog = i32::try_from(config.backlog).unwrap_or(i32::MAX);
+    let first = tcp_socket(address, config, PortUse::Alone)?;
+    let sockets = if config.workers > 1 && SHARES_PORTS {
+        share_port(&first, config, backlog)?
+    } else {
+        first.listen(backlog)?;
+        (1..config.workers).try_fold(vec![first], |mut sockets, _| {
+            sockets.push(sockets[0].try_clone()?);
+            Ok::<_, io::Error>(sockets)
+        })?
+    };
+    let real = sockets[0].local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    let listening = sockets
+        .into_iter()
+        .map(|socket| ListenSocket::Tcp(TcpListener::from_std(socket.into()), SocketOptions::of(config)));
+    Ok((Address::Ip(real), listening.collect()))
+}
+
+/// A listening socket for each worker. With SO_REUSEPORT a second server on the same port would not be told that it is
+/// taken: so `claim` listens alone, which the kernel lets only one do, until the others listen.
+fn share_port(claim: &Socket, config: &Config, backlog: i32) -> io::Result<Vec<Socket>> {
+    claim.listen(1)?;
+    let address = claim.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    claim.set_reuse_port(true)?;
+    let sockets = (0..config.workers).map(|_| {
+        let socket = tcp_socket(address, config, PortUse::Shared)?;
+        socket.listen(backlog)?;
+        Ok(socket)
+    });
+    sockets.collect()
 }
 
 /// Whether a port is for one socket or for those of all workers.

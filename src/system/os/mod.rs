@@ -8,11 +8,11 @@ mod unacknowledged;
 #[cfg(unix)]
 mod unix_listener;
 
-use std::{io, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, event::Source};
 
-pub(crate) use self::listener::{ListenSocket, bind};
+pub(crate) use self::listener::{ListenSocket, bind, is_unavailable};
 use self::stream::{SocketOptions, Stream};
 use super::{Poller, System, Wait, Wake, readiness::Readiness};
 use crate::{
@@ -31,11 +31,11 @@ pub(crate) struct Os {
 
 impl Os {
     /// A poller for one loop, and what wakes it.
-    pub(crate) fn new(config: &Config) -> io::Result<(Self, Box<dyn Wake>)> {
+    pub(crate) fn new(config: &Config) -> io::Result<(Self, Arc<dyn Wake>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), reserved_token(WAKER))?;
         let events = Events::with_capacity(config.event_batch);
-        Ok((Self { poll, events, options: SocketOptions::of(config) }, Box::new(waker)))
+        Ok((Self { poll, events, options: SocketOptions::of(config) }, Arc::new(waker)))
     }
 }
 

@@ -9,9 +9,14 @@ use std::{
 };
 
 #[cfg(unix)]
+use std::path::{Path, PathBuf};
+
+#[cfg(unix)]
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token, event::Source, net::TcpStream};
 use socket2::SockRef;
+#[cfg(unix)]
+use socket2::{Domain, SockAddr, Socket, Type};
 
 #[cfg(target_os = "linux")]
 use super::pipe::KernelPipe;
@@ -30,6 +35,9 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+    /// One that could not be connected at once: the backlog of the path was full. Without a path it is connected by now.
+    #[cfg(unix)]
+    Retrying(UnixStream, Option<PathBuf>),
 }
 
 macro_rules! each {
@@ -37,7 +45,7 @@ macro_rules! each {
         match $self {
             Stream::Tcp($stream) => $do,
             #[cfg(unix)]
-            Stream::Unix($stream) => $do,
+            Stream::Unix($stream) | Stream::Retrying($stream, _) => $do,
         }
     };
 }
@@ -48,7 +56,7 @@ impl Stream {
         match address {
             Address::Ip(address) => Ok(Self::Tcp(TcpStream::connect(*address)?)),
             #[cfg(unix)]
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path)?)),
+            Address::Unix(path) => connect_to_path(path),
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             Address::Host { .. } => Err(io::ErrorKind::InvalidInput.into()),
@@ -63,6 +71,33 @@ impl Stream {
         {
             log::debug!("cannot set socket options: {error}");
         }
+    }
+}
+
+/// Begins to connect to a path. Where its backlog is full, connect(2) says EAGAIN, and no event tells when it is not.
+#[cfg(unix)]
+fn connect_to_path(path: &Path) -> io::Result<Stream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let connected = socket.connect(&SockAddr::unix(path)?);
+    let stream = UnixStream::from_std(socket.into());
+    inline_urgent_data(&stream);
+    match connected {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Ok(Stream::Retrying(stream, Some(path.to_owned())))
+        }
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(error)
+        }
+        Ok(()) | Err(_) => Ok(Stream::Unix(stream)),
+    }
+}
+
+/// Urgent data is data like any other, where the system has it on Unix sockets at all (Linux 5.15).
+#[cfg(unix)]
+pub(super) fn inline_urgent_data(stream: &UnixStream) {
+    if let Err(error) = SockRef::from(stream).set_out_of_band_inline(true) {
+        log::debug!("cannot set SO_OOBINLINE: {error}");
     }
 }
 
@@ -112,7 +147,9 @@ impl Addresses for Stream {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map(Address::Ip),
             #[cfg(unix)]
-            Self::Unix(stream) => stream.peer_addr().map(|address| unix_address(&address)),
+            Self::Unix(stream) | Self::Retrying(stream, _) => {
+                stream.peer_addr().map(|address| unix_address(&address))
+            }
         }
     }
 
@@ -120,7 +157,9 @@ impl Addresses for Stream {
         match self {
             Self::Tcp(stream) => stream.local_addr().map(Address::Ip),
             #[cfg(unix)]
-            Self::Unix(stream) => stream.local_addr().map(|address| unix_address(&address)),
+            Self::Unix(stream) | Self::Retrying(stream, _) => {
+                stream.local_addr().map(|address| unix_address(&address))
+            }
         }
     }
 }
@@ -138,6 +177,23 @@ impl Transport for Stream {
     type Pipe = KernelPipe;
     #[cfg(not(target_os = "linux"))]
     type Pipe = NoPipe;
+
+    #[cfg(unix)]
+    fn must_connect_again(&self) -> bool {
+        matches!(self, Self::Retrying(_, Some(_)))
+    }
+
+    #[cfg(unix)]
+    fn connect_again(&mut self) -> io::Result<()> {
+        let Self::Retrying(stream, target) = self else { return Ok(()) };
+        let Some(path) = target.as_ref() else { return Ok(()) };
+        match SockRef::from(&*stream).connect(&SockAddr::unix(path)?) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            result => result?,
+        }
+        *target = None;
+        Ok(())
+    }
 
     #[cfg(target_os = "linux")]
     fn new_pipe(&self) -> io::Result<Self::Pipe> {
@@ -170,7 +226,7 @@ impl Transport for Stream {
         match self {
             Self::Tcp(stream) => unacknowledged(stream),
             #[cfg(unix)]
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Retrying(..) => None,
         }
     }
 

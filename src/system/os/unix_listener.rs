@@ -8,19 +8,26 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use mio::net::UnixListener;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::stream::{Stream, unix_address};
+use super::stream::{Stream, inline_urgent_data, unix_address};
 use crate::{address::Address, config::Config};
 
 /// A listener on a path. The socket file goes with the last listener on it.
 #[derive(Debug)]
 pub(crate) struct PathListener {
-    pub(super) socket: UnixListener,
+    // Dropped first: as long as the socket is open, no other file can get the inode of its own.
     _file: Arc<SocketFile>,
+    pub(super) socket: UnixListener,
 }
 
 /// The file that is ours, by its inode: someone may have put another in its place.
@@ -34,12 +41,14 @@ struct SocketFile {
 impl PathListener {
     pub(super) fn accept(&self) -> io::Result<(Stream, Address)> {
         let (stream, address) = self.socket.accept()?;
+        inline_urgent_data(&stream);
         Ok((Stream::Unix(stream), unix_address(&address)))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        let _lock = lock_directory(&self.path);
         let is_ours = |found: fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
             && let Err(error) = fs::remove_file(&self.path)
@@ -51,6 +60,8 @@ impl Drop for SocketFile {
 
 /// Listens on `path`. All workers share one socket.
 pub(super) fn bind(path: &Path, config: &Config) -> io::Result<Vec<PathListener>> {
+    // Until it listens: of several servers that find a stale file, or none, one is the first.
+    let lock = lock_directory(path);
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -58,13 +69,40 @@ pub(super) fn bind(path: &Path, config: &Config) -> io::Result<Vec<PathListener>
     let metadata = fs::symlink_metadata(path)?;
     let file = Arc::new(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() });
     socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
+    drop(lock);
     let socket = StdUnixListener::from(socket);
     let mut listening = Vec::with_capacity(config.workers);
     for _ in 0..config.workers {
         let socket = UnixListener::from_std(socket.try_clone()?);
-        listening.push(PathListener { socket, _file: Arc::clone(&file) });
+        listening.push(PathListener { _file: Arc::clone(&file), socket });
     }
     Ok(listening)
+}
+
+/// How long another server may take to replace a socket file in the same directory.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Holds other servers off that make or remove a socket file in the same directory, until it is dropped: flock(2). Where
+/// the directory cannot be locked there is no lock.
+#[expect(clippy::disallowed_methods, reason = "nobody tells when another process has let it go")]
+fn lock_directory(path: &Path) -> Option<fs::File> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = fs::File::open(parent.unwrap_or(Path::new("."))).ok()?;
+    let mut left = LOCK_TIMEOUT;
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::WOULDBLOCK) if !left.is_zero() => {
+                let pause = Duration::from_millis(5).min(left);
+                thread::sleep(pause);
+                left -= pause;
+            }
+            Err(error) => {
+                log::debug!("cannot lock the directory of {}: {error}", path.display());
+                return None;
+            }
+        }
+    }
 }
 
 /// Removes a socket file on which nobody listens any more. Anything else stays.

@@ -309,6 +309,7 @@ impl<const PURE: bool> World<PURE> {
                 CloseReason::ConnectFailed(_)
                     | CloseReason::ConnectTimeout
                     | CloseReason::ServerAborted
+                    | CloseReason::Cancelled
                     | CloseReason::Failed(_)
                     | CloseReason::DrainTimeout
             );
@@ -338,6 +339,7 @@ impl<const PURE: bool> World<PURE> {
                 !pair.is_outbound || (is_begun && !resets)
             }
             CloseReason::ConnectTimeout => !pair.is_outbound,
+            CloseReason::Cancelled => pair.requested_by.is_none(),
             CloseReason::Reset | CloseReason::ResetUndelivered => !resets,
             CloseReason::Aborted => !matches!(pair.habit, Habit::AbortAfter(_)),
             CloseReason::ServerAborted => !self.is_aborted() && pair.record.borrow().opened != 0,
