@@ -40,7 +40,9 @@ fn run(server: &str, args: &[&str]) -> Ended {
 fn figures(server: &str, args: &[&str]) -> Value {
     let ended = run(server, &[args, &["--format", "json"]].concat());
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    assert_eq!(ended.stderr, "");
+    // A machine that is busy with other tests may not reach a rate.
+    let is_expected = |line: &str| line.contains("WARN") && line.contains("was not reached");
+    assert!(ended.stderr.lines().all(is_expected), "{ended:?}");
     serde_json::from_str(&ended.stdout).expect("one JSON object")
 }
 

@@ -9,6 +9,7 @@ use clap::Parser;
 
 use super::{
     bench::{
+        condition::{self, ConditionArgs, Figures},
         measure::hdr_reader,
         report::{
             json,
@@ -26,7 +27,8 @@ const HELP: &str = "\
 The logs are those of `echoloop bench --hdr`, or any in the format of HdrHistogram (versions 0, 1 and 2) with latencies \
 in nanoseconds. Latencies are merged; those with a tag of another program have a row of their own. Rates are added up, \
 because the logs of one report are of loads that ran at the same time: a warning says when they did not, and when open \
-and closed loops are mixed. A last line that is cut off is left out, with a warning.
+and closed loops are mixed. A last line that is cut off is left out, with a warning. How many connections failed is known \
+if each log is a whole one of `bench`; --fail-if 'failures>0' fails too if it is not.
 
 Memory does not grow with the length of the logs.";
 
@@ -39,10 +41,14 @@ pub(crate) struct ReportArgs {
     files: Vec<PathBuf>,
 
     #[command(flatten)]
+    conditions: ConditionArgs,
+
+    #[command(flatten)]
     output: OutputArgs,
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    let conditions = &args.conditions.fail_if;
     let run_info = RunInfo::now(args.output.note.as_deref());
     check_paths(&args.files, args.output.report.as_deref())?;
     let page_file = args.output.report.as_deref().map(OutputFile::create).transpose()?;
@@ -55,7 +61,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = page_file {
         file.finish_with(&page::merged(&merged, &run_info))?;
     }
-    printed.map(|()| ExitCode::SUCCESS)
+    printed?;
+    let figures = Figures { latency: &merged.latency, rate: merged.rate, failures: merged.failures };
+    condition::verdict(condition::reasons(conditions, &figures))
 }
 
 /// No log is counted twice, and none is replaced by the page.

@@ -1,14 +1,19 @@
 //! The arguments of `bench`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use clap::Parser;
 use echoloop::Address;
 
 use super::{
+    condition::ConditionArgs,
     plan::{Extent, Plan},
     rate::Rate,
     report::output::OutputArgs,
+    start_time::start_time,
 };
 use crate::cli::values::{OptionalTimeout, count, count_up_to, duration, server_address, size, timeout};
 
@@ -20,11 +25,21 @@ they were due. That avoids coordinated omission: a stall of the server counts fo
 meanwhile. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
 end, close; latencies then include connecting.
 
+What is due in the measured time counts, also if its answer comes later: when the time is over, --timeout is how \
+long answers are waited for in all. What does not come by then is unanswered, and counts with the time that it was \
+waited for. With --requests every message is waited for, as long as something comes within --timeout. What the load \
+generator itself was late with is sent for a second more at most.
+
+A rate that is not reached is said, with the side that was the limit: the client, if it sent messages late (with \
+--churn also if it was busy all the time), or the server. --fail-if makes that, a latency or failures the reason for \
+exit status 1: --fail-if 'p99>5ms' --fail-if 'rate<10k/s'. It knows rate, failures, max and every percentile; < <= > >=.
+
 Every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, unanswered, \
 refused or failed in other ways are counted separately, and any of them makes the exit status 1; 2 is for wrong \
 arguments.
 
-Ctrl-C ends the load early and shows the figures so far; a second one ends the program at once.
+Ctrl-C ends the load early and shows the figures so far. Answers are waited for at most a second then, and what has not \
+come counts as unanswered. A second Ctrl-C ends the program at once.
 
 A size is written like 512, 64KiB or 1MB, a rate like 500, 10k/s or 1.5M/s, a number like 1000, 10k or 1M, a duration \
 like 500ms, 10s or 1m.";
@@ -74,6 +89,11 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N/s")]
     connect_rate: Option<Rate>,
 
+    /// Begin the load at this time, as on several machines together: 2026-01-31T12:00:00Z, with an offset such as
+    /// +01:00, or @SECONDS since 1970. Connections are made before
+    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    start_at: Option<SystemTime>,
+
     /// Threads, each with its own event loop and share of the connections
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = count_up_to::<u64, 1024>)]
     pub(super) threads: u64,
@@ -82,13 +102,17 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
 
-    /// Give up a connection that is not established, or whose answer does not come, for this long
+    /// Give up a connection that is not established, or whose answer does not come, for this long. After the measured
+    /// time this is for all answers together
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     pub(super) timeout: Duration,
 
     /// Write latencies to this HdrHistogram log, for `echoloop report` and other readers of such logs
     #[arg(long, value_name = "FILE")]
     pub(super) hdr: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) conditions: ConditionArgs,
 
     #[command(flatten)]
     pub(super) output: OutputArgs,
@@ -106,6 +130,7 @@ impl BenchArgs {
             rate: self.rate,
             churn: self.churn,
             connect_rate: self.connect_rate,
+            start_at: self.start_at,
             extent: self.extent(),
             timeout: self.timeout,
             seed: self.seed,

@@ -9,10 +9,18 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The time of day, for the header of a log.
+/// The time of day, for the header of a log and for a start at a given time.
 #[expect(clippy::disallowed_methods, reason = "logs of several machines are merged by the time of day")]
 pub(crate) fn time_of_day() -> SystemTime {
     SystemTime::now()
+}
+
+/// The CPU time that this process has taken; `None` if the system does not say.
+pub(crate) fn cpu_time() -> Option<Duration> {
+    #[cfg(unix)]
+    return rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).try_into().ok();
+    #[cfg(not(unix))]
+    None
 }
 
 /// A duration in whole nanoseconds, at most `u64::MAX`, which is more than 500 years.

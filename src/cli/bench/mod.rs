@@ -3,11 +3,12 @@
 //! ```text
 //! args       the arguments
 //! verdict    the error that the command ends with
+//! condition  what makes it fail beside failures
 //! load/      what makes the load
 //! report/    how figures are presented
 //! measure/   what is measured
 //! plan       what load is to be made
-//! rate, units, clock    leaves
+//! rate, start_time, units, clock    leaves
 //! ```
 //!
 //! `load` and `report` import `measure`, and neither imports the other; all three import the plan and the leaves. They
@@ -15,11 +16,13 @@
 
 pub(crate) mod args;
 mod clock;
+pub(crate) mod condition;
 mod load;
 pub(crate) mod measure;
 mod plan;
 mod rate;
 pub(crate) mod report;
+mod start_time;
 mod units;
 mod verdict;
 
@@ -32,7 +35,7 @@ use self::{
     load::phases::Load,
     measure::hdr_writer::LatencyLogFile,
     report::{
-        json,
+        description, json,
         output::{self, Format},
         page,
         run_info::RunInfo,
@@ -78,12 +81,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         Format::Table => table::outcome(&outcome, output::columns()),
         Format::Json => json::outcome(&outcome)?,
     });
+    if let Some(warning) = description::missed_rate(&outcome) {
+        log::warn!("{warning}");
+    }
     // A run that was ended before anything was measured replaces no file.
     if !outcome.elapsed.is_zero() {
-        files.finish(&page::outcome(&outcome, &run_info))?;
+        files.finish(&page::outcome(&outcome, &run_info), outcome.ends.failures.total())?;
     }
     printed?;
-    verdict::verdict(&outcome)
+    verdict::verdict(&outcome, &args.conditions.fail_if)
 }
 
 /// The files that a run writes.
@@ -105,9 +111,9 @@ impl Files {
         })
     }
 
-    /// The load is over. Both files are written, even if one fails.
-    fn finish(self, page: &str) -> Result<(), Failure> {
-        let log = self.log.map_or(Ok(()), LatencyLogFile::finish);
+    /// The load is over, and so many connections failed. Both files are written, even if one fails.
+    fn finish(self, page: &str, failures: u64) -> Result<(), Failure> {
+        let log = self.log.map_or(Ok(()), |log| log.finish(failures));
         let page = self.page.map_or(Ok(()), |file| file.finish_with(page));
         log.and(page)
     }

@@ -1,6 +1,6 @@
 //! What load is to be made, as the arguments ask for it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use echoloop::Address;
 
@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) churn: bool,
     /// Connections per second while they are made before the load begins.
     pub(crate) connect_rate: Option<Rate>,
+    /// When the load begins; `None` is as soon as the connections are made.
+    pub(crate) start_at: Option<SystemTime>,
     pub(crate) extent: Extent,
     /// How long a connection, or an answer, is waited for.
     pub(crate) timeout: Duration,

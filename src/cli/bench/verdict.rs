@@ -5,18 +5,25 @@ use std::{io, process::ExitCode};
 use echoloop::Address;
 use indicatif::HumanCount;
 
-use super::measure::outcome::Outcome;
+use super::{
+    condition::{self, Condition, Figures},
+    measure::outcome::Outcome,
+};
 use crate::cli::failure::{Failure, connect_hint};
 
-/// Success if no connection failed.
-pub(super) fn verdict(outcome: &Outcome) -> Result<ExitCode, Failure> {
-    if outcome.is_good() {
-        return Ok(ExitCode::SUCCESS);
-    }
+/// Success if no connection failed and none of the conditions holds.
+pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<ExitCode, Failure> {
     let failures = &outcome.ends.failures;
+    let figures =
+        Figures { latency: &outcome.total.latency, rate: outcome.rate(), failures: Some(failures.total()) };
+    let mut reasons = condition::reasons(conditions, &figures);
+    if outcome.is_good() {
+        return condition::verdict(reasons);
+    }
     let ended = HumanCount(outcome.ends.fin + failures.total());
     let failed = HumanCount(failures.total());
-    let failure = Failure::new(format!("{failed} of {ended} connections failed: {}", failures.summary()));
+    reasons.insert(0, format!("{failed} of {ended} connections failed: {}", failures.summary()));
+    let failure = Failure::new(reasons.join("; "));
     Err(match outcome.ends.first_connect_error {
         Some(kind) if failures.connect_failed > 0 => failure.hint(connect_hint(&kind.into())),
         Some(_) | None => failure,

@@ -3,7 +3,7 @@
 use std::{
     sync::{Arc, mpsc::Sender},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use echoloop::{Config, ConnectionId, Error, Handle, Origin, SendError, Server, Stats};
@@ -11,7 +11,7 @@ use echoloop::{Config, ConnectionId, Error, Handle, Origin, SendError, Server, S
 use super::{
     event::LoadEvent,
     instruction::Instruction,
-    pacer::Pacer,
+    pacer::{NotHandedOut, Pacer},
     pattern::Pattern,
     protocol::{LoadConnection, QUEUE_MAX_BYTES},
     schedule::Schedule,
@@ -20,7 +20,9 @@ use super::{
 use crate::cli::{
     bench::{
         clock,
-        measure::{ends::Ends, outcome::ConnectionCounts, samples::Source, tally::Tally},
+        measure::{
+            ends::Ends, measured_time::MeasuredTime, outcome::ConnectionCounts, samples::Source, tally::Tally,
+        },
         plan::{Extent, Plan},
     },
     failure::Failure,
@@ -88,10 +90,15 @@ impl Loops {
         self.workers[index].lock().want_connection(clock::now());
     }
 
-    /// Begins the load. An open loop has a pacer from now on.
-    pub(super) fn begin_load(&self, events: &Sender<LoadEvent>) -> Result<Option<Pacer>, Failure> {
+    /// Begins the load, whose schedule counts from `begin`. An open loop has a pacer from now on.
+    pub(super) fn begin_load(
+        &self,
+        begin: Instant,
+        measured_time: MeasuredTime,
+        events: &Sender<LoadEvent>,
+    ) -> Result<Option<Pacer>, Failure> {
         for (worker, number) in self.workers.iter().zip(0..) {
-            let connections = worker.lock().begin_load();
+            let connections = worker.lock().begin_load(measured_time);
             match (self.plan.is_open_loop(), self.plan.churn) {
                 (true, _) => {}
                 (false, true) => self.begin_churn(worker, number),
@@ -103,9 +110,30 @@ impl Loops {
             Extent::Messages(messages) => Some(messages),
             Extent::Time { .. } => None,
         };
-        let schedule = Schedule::new(rate, limit);
-        let pacer = Pacer::start(schedule, self.plan.churn, self.workers.clone(), events.clone());
+        let mut schedule = Schedule::new(rate, limit);
+        if let Some(until) = measured_time.until() {
+            schedule.end_at(until.saturating_duration_since(begin));
+        }
+        let workers = self.workers.clone();
+        let pacer = Pacer::start(schedule, begin, measured_time, self.plan.churn, workers, events.clone());
         pacer.map(Some).map_err(cannot_start)
+    }
+
+    /// Ends the measured time now, unless it has ended before. What was due within it still counts.
+    pub(super) fn end_measured_time(&self, now: Instant) {
+        self.workers.iter().for_each(|worker| worker.lock().end_measured_time(now));
+    }
+
+    /// Whether every connection that was due was requested.
+    pub(super) fn all_requested(&self) -> bool {
+        self.workers.iter().all(|worker| worker.lock().all_requested())
+    }
+
+    /// Counts messages that were due and never handed to a worker.
+    pub(super) fn count_not_handed_out(&self, groups: &[NotHandedOut]) {
+        let now = clock::now();
+        let mut worker = self.workers[0].lock();
+        groups.iter().for_each(|group| worker.gave_up(group.due, group.count, now));
     }
 
     /// The first connections of a closed loop. When one of them ends, another follows.
@@ -118,11 +146,11 @@ impl Loops {
         }
     }
 
-    /// Begins no more messages, and ends each connection when its messages are back. With `send_due`, messages and
-    /// connections that are due already are still sent and made.
+    /// Begins no more messages, and ends each connection when its messages are back. With `send_due`, messages that are
+    /// due already are still sent.
     pub(super) fn stop_load(&self, send_due: bool) {
         for worker in &self.workers {
-            let connections = worker.lock().stop_load(send_due);
+            let connections = worker.lock().stop_load();
             instruct(worker.handle(), &connections, Instruction::Stop { send_due });
         }
     }

@@ -63,6 +63,11 @@ impl Messages {
         self.in_flight.truncate(self.in_flight.len() - whole);
     }
 
+    /// The messages that did not come back.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = Start> {
+        self.in_flight.iter().copied()
+    }
+
     /// Whether every message that has begun was sent.
     pub(super) const fn all_sent(&self) -> bool {
         self.unsent == 0

@@ -5,21 +5,25 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use echoloop::Handle;
 
-use super::{event::LoadEvent, loops::Loops, schedule::Schedule};
+use super::{event::LoadEvent, loops::Loops, pacer::Pacer, schedule::Schedule};
 use crate::cli::{
     bench::{
         clock,
         measure::{
             hdr_writer::LatencyLog,
-            outcome::Outcome,
-            recorder::{LoadPhase, Recorder},
+            latencies,
+            measured_time::MeasuredTime,
+            outcome::{self, Outcome},
+            recorder::Recorder,
+            tally::Tally,
         },
         plan::{Extent, Plan},
+        units,
     },
     failure::Failure,
 };
@@ -28,6 +32,16 @@ use crate::cli::{
 const INTERVALS: u32 = 50;
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// What the load generator itself is late with is still sent for this long after the end, or half of the time for which
+/// answers are waited for.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+
+/// How long answers are waited for after Ctrl-C, unless the timeout is shorter.
+const INTERRUPTED_MAX: Duration = Duration::from_secs(1);
+
+/// A thread that is woken up so much too late was stopped, and its connections could not answer either.
+const STOPPED_MIN: Duration = Duration::from_secs(1);
 
 /// A load whose event loops run.
 #[derive(Debug)]
@@ -42,6 +56,12 @@ pub(crate) struct Load {
     settled: usize,
     /// Whether the pacer has handed out every message.
     handed_out: bool,
+    /// How late the latest wait was over.
+    late: Duration,
+    /// What is measured; `None` before the load begins.
+    measured_time: Option<MeasuredTime>,
+    /// The CPU time of this process: when the measured time began, and later how much it took.
+    cpu: Option<Duration>,
 }
 
 /// Why a wait is over.
@@ -64,7 +84,19 @@ impl Load {
         };
         let loops = Loops::start(&plan, &sender)?;
         let next_sample = clock::now() + interval;
-        Ok(Self { plan, loops, events, sender, interval, next_sample, settled: 0, handed_out: false })
+        Ok(Self {
+            plan,
+            loops,
+            events,
+            sender,
+            interval,
+            next_sample,
+            settled: 0,
+            handed_out: false,
+            late: Duration::ZERO,
+            measured_time: None,
+            cpu: None,
+        })
     }
 
     /// A function that ends the load early, in the documented way.
@@ -95,8 +127,12 @@ impl Load {
             Woken::Done => false,
             Woken::Interrupted | Woken::Aborted => true,
         };
+        // Now all is counted: what is still in flight is given up.
         self.loops.end()?;
-        let (elapsed, total, series) = recorder.finish();
+        let (mut total, series) = recorder.finish(&self.loops)?;
+        let elapsed = self.elapsed(&total);
+        let limited_by = outcome::limit(&self.plan, &total, elapsed, self.cpu);
+        latencies::merge(&mut total.latency, &total.unanswered);
         Ok(Outcome {
             elapsed,
             interrupted,
@@ -104,24 +140,47 @@ impl Load {
             ends: self.loops.ends(),
             total,
             series,
+            limited_by,
             plan: self.plan,
         })
     }
 
+    /// How long the load was measured: a time, or until the last message came back, or none did.
+    fn elapsed(&self, total: &Tally) -> Duration {
+        let Some(measured_time) = self.measured_time else { return Duration::ZERO };
+        measured_time.length().unwrap_or_else(|| {
+            let end = total.latest.unwrap_or_else(clock::now);
+            end.saturating_duration_since(measured_time.from())
+        })
+    }
+
     fn run_phases(&mut self, recorder: &mut Recorder<'_>) -> Result<Woken, Failure> {
-        let woken = self.connect(recorder)?;
+        let mut woken = self.connect(recorder)?;
+        recorder.end_connecting(&self.loops)?;
+        let mut begin = clock::now();
+        if let (Some(time), Woken::Done) = (self.plan.start_at, woken) {
+            begin = start_at(time)?;
+            recorder.begin_waiting(begin.saturating_duration_since(clock::now()));
+            // With churn there are no connections yet.
+            woken = self.wait(Some(begin), recorder, |load| !load.plan.churn && load.loops.is_idle())?;
+        }
         if woken != Woken::Done {
-            return self.stop(woken, recorder);
+            return self.finish(woken, None, recorder);
         }
-        if self.counts_every_message() {
-            recorder.begin_measuring(&self.loops)?;
-        }
-        let pacer = self.loops.begin_load(&self.sender)?;
-        let woken = self.measure(recorder)?;
-        if let Some(pacer) = pacer {
-            pacer.stop();
-        }
-        self.stop(woken, recorder)
+        let measured_time = self.measured_time_of(begin)?;
+        self.measured_time = Some(measured_time);
+        let pacer = self.loops.begin_load(begin, measured_time, &self.sender)?;
+        let woken = self.measure(measured_time, recorder)?;
+        self.finish(woken, pacer, recorder)
+    }
+
+    /// What is measured of a load that begins at this time.
+    fn measured_time_of(&self, begin: Instant) -> Result<MeasuredTime, Failure> {
+        let Extent::Time { warmup, measured } = self.plan.extent else {
+            return Ok(MeasuredTime::new(begin, None));
+        };
+        let from = begin.checked_add(warmup).ok_or_else(|| Failure::arguments("--warmup is too long"))?;
+        Ok(MeasuredTime::new(from, Some(measured)))
     }
 
     /// Makes all connections before the load begins. With churn there is nothing to do: there, making connections is
@@ -148,43 +207,108 @@ impl Load {
     }
 
     /// Warms up and measures, until the time is over or the messages are sent.
-    fn measure(&mut self, recorder: &mut Recorder<'_>) -> Result<Woken, Failure> {
-        let Extent::Time { warmup, measured } = self.plan.extent else {
-            return self.wait(None, recorder, |load| load.handed_out || load.loops.is_idle());
-        };
-        recorder.begin_warmup(warmup);
-        let woken = self.wait(clock::now().checked_add(warmup), recorder, |load| load.loops.is_idle())?;
-        if woken != Woken::Done {
-            return Ok(woken);
+    fn measure(
+        &mut self,
+        measured_time: MeasuredTime,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Woken, Failure> {
+        if let Extent::Time { warmup, .. } = self.plan.extent {
+            recorder.begin_warmup(warmup);
+            let woken = self.wait(Some(measured_time.from()), recorder, |load| load.loops.is_idle())?;
+            if woken != Woken::Done {
+                return Ok(woken);
+            }
         }
-        recorder.begin_measuring(&self.loops)?;
-        let begin = clock::now();
-        self.next_sample = begin + self.interval;
-        self.wait(begin.checked_add(measured), recorder, |load| load.loops.is_idle())
+        recorder.begin_measuring(measured_time.from());
+        self.cpu = clock::cpu_time();
+        self.next_sample = measured_time.from() + self.interval;
+        let counts_every_message = self.counts_every_message();
+        self.wait(measured_time.until(), recorder, |load| {
+            (counts_every_message && load.handed_out) || load.loops.is_idle()
+        })
     }
 
-    /// Ends every connection in the documented way.
-    fn stop(&mut self, woken: Woken, recorder: &mut Recorder<'_>) -> Result<Woken, Failure> {
+    /// Ends the load: what was due is still sent and waited for, within limits, and every connection is ended in the
+    /// documented way. What has taken too long is left to [`Loops::end`].
+    fn finish(
+        &mut self,
+        mut woken: Woken,
+        pacer: Option<Pacer>,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Woken, Failure> {
+        let now = clock::now();
+        self.cpu = self.cpu.and_then(|begin| Some(clock::cpu_time()?.saturating_sub(begin)));
+        let all_messages = self.counts_every_message() && woken == Woken::Done;
+        let grace = self.grace(woken);
+        let (catch_up, deadline) = if all_messages {
+            // However long they take: a connection is given up when nothing comes for the timeout.
+            (None, None)
+        } else {
+            self.end_measured_time(now);
+            (now.checked_add(CATCH_UP_MAX.min(grace / 2)), now.checked_add(grace))
+        };
+        recorder.begin_finishing(
+            self.measured_time.and_then(|measured_time| measured_time.length()).unwrap_or_default(),
+        );
+        if let Some(pacer) = pacer {
+            if !all_messages {
+                pacer.end_at(now);
+            }
+            if woken != Woken::Aborted {
+                let caught_up = self.wait(catch_up, recorder, Self::has_caught_up)?;
+                woken = if caught_up == Woken::Done { woken } else { caught_up };
+            }
+            self.loops.count_not_handed_out(&pacer.stop());
+        }
         if woken == Woken::Aborted {
             return Ok(woken);
         }
-        // Messages that are still in flight count only if every message does.
-        let counts = self.counts_every_message() && recorder.phase() == LoadPhase::Measuring;
-        if !counts {
-            recorder.stop(&self.loops)?;
-        }
-        self.loops.stop_load(counts && woken == Woken::Done);
-        // This ends: a server that does not answer is given up after the timeout.
-        let mut end = woken;
+        self.loops.stop_load(self.plan.is_open_loop() || all_messages);
+        self.wait_for_answers(woken, deadline, recorder)
+    }
+
+    /// Waits until every connection has ended, or until the deadline, which Ctrl-C brings closer.
+    fn wait_for_answers(
+        &mut self,
+        mut woken: Woken,
+        mut deadline: Option<Instant>,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Woken, Failure> {
         loop {
-            match self.wait(None, recorder, |load| load.loops.is_idle())? {
-                Woken::Done => break,
-                Woken::Interrupted => end = Woken::Interrupted,
+            if woken == Woken::Interrupted {
+                let soon = clock::now().checked_add(self.grace(woken));
+                deadline = [deadline, soon].into_iter().flatten().min();
+            }
+            match self.wait(deadline, recorder, |load| load.loops.is_idle())? {
+                Woken::Done if self.late >= STOPPED_MIN && !self.loops.is_idle() => {
+                    deadline = clock::now().checked_add(self.late);
+                }
+                Woken::Done => return Ok(woken),
+                Woken::Interrupted => woken = Woken::Interrupted,
                 Woken::Aborted => return Ok(Woken::Aborted),
             }
         }
-        recorder.stop(&self.loops)?;
-        Ok(end)
+    }
+
+    /// How long answers are waited for in all after an end of this kind.
+    fn grace(&self, woken: Woken) -> Duration {
+        match woken {
+            Woken::Done => self.plan.timeout,
+            Woken::Interrupted | Woken::Aborted => self.plan.timeout.min(INTERRUPTED_MAX),
+        }
+    }
+
+    /// Ends the measured time now, unless it has ended before.
+    fn end_measured_time(&mut self, now: Instant) {
+        if let Some(measured_time) = &mut self.measured_time {
+            measured_time.end(now);
+        }
+        self.loops.end_measured_time(now);
+    }
+
+    /// Whether everything that was due is sent, or there is nobody to send it to.
+    fn has_caught_up(&self) -> bool {
+        (self.handed_out && self.loops.all_requested()) || self.loops.is_idle()
     }
 
     fn counts_every_message(&self) -> bool {
@@ -209,7 +333,9 @@ impl Load {
                 self.next_sample = now + self.interval;
             }
             let wake = until.map_or(self.next_sample, |until| until.min(self.next_sample));
-            match self.events.recv_timeout(wake.saturating_duration_since(now)) {
+            let event = self.events.recv_timeout(wake.saturating_duration_since(now));
+            self.late = clock::now().saturating_duration_since(wake);
+            match event {
                 Ok(LoadEvent::Interrupted) => return Ok(Woken::Interrupted),
                 Ok(LoadEvent::Aborted) => return Ok(Woken::Aborted),
                 Ok(LoadEvent::HandedOut) => self.handed_out = true,
@@ -219,4 +345,14 @@ impl Load {
             }
         }
     }
+}
+
+/// When this time of day will be.
+fn start_at(time: SystemTime) -> Result<Instant, Failure> {
+    let now = clock::now();
+    let wait = time.duration_since(clock::time_of_day()).map_err(|late| {
+        let late = units::duration(late.duration());
+        Failure::new(format!("cannot begin at --start-at: the connections were made {late} too late"))
+    })?;
+    now.checked_add(wait).ok_or_else(|| Failure::arguments("--start-at is too far away"))
 }

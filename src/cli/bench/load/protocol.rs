@@ -1,6 +1,9 @@
 //! The protocol of a connection of the load: send, check what comes back, disconnect in the documented way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use echoloop::{CloseReason, Context, Flow, Input, Protocol, Timeout};
 
@@ -71,6 +74,30 @@ impl LoadConnection {
         self.end = Some(end);
         cx.abort();
     }
+
+    /// Counts the messages that were waited for in vain, if that is how the connection ended.
+    fn count_unanswered(&self, end: End, worker: &mut Worker) {
+        let now = clock::now();
+        match end {
+            End::Unanswered => {
+                self.conversation.messages.in_flight().for_each(|start| worker.gave_up(start.due, 1, now));
+            }
+            // With churn a message was due with the connection.
+            End::ConnectTimeout if self.conversation.plan.churn => {
+                worker.gave_up(self.start.due, 1, now);
+            }
+            End::ConnectTimeout
+            | End::Cancelled
+            | End::Fin
+            | End::Corrupt
+            | End::Truncated
+            | End::ShortClose
+            | End::Reset
+            | End::Refused
+            | End::ConnectFailed(_)
+            | End::Failed => {}
+        }
+    }
 }
 
 impl Conversation {
@@ -137,11 +164,10 @@ impl Conversation {
     }
 
     /// Counts messages that are complete. In a closed loop as many new ones begin.
-    fn complete(&mut self, completed: usize, worker: &mut Worker) {
-        let now = clock::now();
+    fn complete(&mut self, completed: usize, worker: &mut Worker, now: Instant) {
         for _ in 0..completed {
             let start = self.messages.take_completed();
-            worker.tally_mut().record(start, now);
+            worker.answered(start, now);
             if !self.plan.is_open_loop() {
                 self.begin(worker, Start::at(now));
             }
@@ -156,7 +182,7 @@ impl Protocol for LoadConnection {
         let conversation = &mut self.conversation;
         {
             let mut worker = self.worker.lock();
-            worker.opened(cx.id(), self.label, self.start.sent, clock::now());
+            worker.opened(cx.id(), self.label, self.start, clock::now());
             conversation.open(&mut worker, self.start);
         }
         conversation.send(cx);
@@ -171,11 +197,10 @@ impl Protocol for LoadConnection {
             return self.give_up(End::Corrupt, cx);
         };
         {
+            let now = clock::now();
             let mut worker = self.worker.lock();
-            worker.tally_mut().bytes += bytes.len() as u64;
-            if completed > 0 {
-                self.conversation.complete(completed, &mut worker);
-            }
+            worker.received(bytes.len(), now);
+            self.conversation.complete(completed, &mut worker, now);
         }
         self.conversation.send(cx);
     }
@@ -221,7 +246,13 @@ impl Protocol for LoadConnection {
 
     fn on_close(&mut self, reason: &CloseReason) {
         let was_open = self.conversation.phase != ConnectionPhase::Connecting;
-        let end = self.end.unwrap_or_else(|| End::of_close(*reason, was_open));
-        self.worker.lock().closed(self.label, was_open, end);
+        let mut end = self.end.unwrap_or_else(|| End::of_close(*reason, was_open));
+        if end == End::Cancelled && self.conversation.plan.churn {
+            // It was part of the load, and not made in time.
+            end = End::ConnectTimeout;
+        }
+        let mut worker = self.worker.lock();
+        self.count_unanswered(end, &mut worker);
+        worker.closed(self.label, was_open, end);
     }
 }

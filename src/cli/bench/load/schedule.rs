@@ -24,7 +24,51 @@ impl Schedule {
         if self.limit.is_some_and(|limit| self.taken >= limit) {
             return None;
         }
-        Duration::try_from_secs_f64(self.taken as f64 / self.rate.per_second()).ok()
+        self.due(self.taken)
+    }
+
+    /// Leaves out the events that are due this long after the start, or later.
+    pub(super) fn end_at(&mut self, end: Duration) {
+        let before = self.count_before(end);
+        self.limit = Some(self.limit.map_or(before, |limit| limit.min(before)));
+    }
+
+    /// Leaves out the events that are due earlier than this after the start.
+    pub(super) fn skip_to(&mut self, start: Duration) {
+        self.taken = self.taken.max(self.count_before(start));
+    }
+
+    /// Takes so many events at once, or as many as there are. Returns how many.
+    pub(super) fn take_many(&mut self, count: u64) -> u64 {
+        let count = self.limit.map_or(count, |limit| count.min(limit.saturating_sub(self.taken)));
+        self.taken += count;
+        count
+    }
+
+    /// How many events are left; `None` is without end.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.limit.map(|limit| limit.saturating_sub(self.taken))
+    }
+
+    /// How many events are due earlier than this after the start.
+    fn count_before(&self, time: Duration) -> u64 {
+        let is_before = |event: u64| self.due(event).is_some_and(|due| due < time);
+        let estimate = time.as_secs_f64() * self.rate.per_second();
+        // At most 1e9 a second for the longest duration: casts saturate, and rounding is off by a few.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+        let mut count = estimate as u64;
+        while count > 0 && !is_before(count - 1) {
+            count -= 1;
+        }
+        while count < u64::MAX && is_before(count) {
+            count += 1;
+        }
+        count
+    }
+
+    /// When this event is due.
+    fn due(&self, event: u64) -> Option<Duration> {
+        Duration::try_from_secs_f64(event as f64 / self.rate.per_second()).ok()
     }
 
     /// Takes the next event if it is due `elapsed` after the start, and returns when it was due.
@@ -61,6 +105,30 @@ mod tests {
             assert_eq!(schedule.take(late), Some(Duration::from_millis(n)));
         }
         assert_eq!(schedule.take(late), None);
+    }
+
+    #[test]
+    fn what_is_due_outside_of_a_time_is_left_out() {
+        let second = Duration::from_secs(1);
+        for (rate, count) in
+            [("4", 4), ("1k", 1_000), ("30k", 30_000), ("0.3", 0), ("3", 3), ("1G", 1_000_000_000)]
+        {
+            let mut schedule = schedule(rate, None);
+            schedule.skip_to(second);
+            schedule.end_at(second * 2);
+            assert_eq!(schedule.left(), Some(count), "{rate}");
+            if count > 0 {
+                assert_eq!(schedule.next(), Some(second), "{rate}");
+            }
+            assert_eq!(
+                (schedule.take_many(2), schedule.take_many(u64::MAX)),
+                (count.min(2), count.saturating_sub(2))
+            );
+            assert_eq!(schedule.next(), None);
+        }
+        let mut schedule = schedule("10", Some(5));
+        schedule.end_at(second);
+        assert_eq!(schedule.left(), Some(5), "it ends earlier");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::cli::bench::{
     clock,
     measure::{
         ends::{End, Ends},
+        measured_time::MeasuredTime,
         outcome::ConnectionCounts,
         tally::{Start, Tally},
     },
@@ -68,6 +69,8 @@ pub(super) struct Worker {
     /// Its number among the workers, for the labels of its connections.
     number: u64,
     stage: WorkerStage,
+    /// What is measured; `None` before the load begins.
+    measured_time: Option<MeasuredTime>,
     /// How many messages may still begin; `None` is without end.
     budget: Option<u64>,
     /// The most connections that may be open or connecting at once.
@@ -106,6 +109,7 @@ impl Worker {
             events,
             number,
             stage: WorkerStage::Connecting,
+            measured_time: None,
             budget: plan.messages_of(number),
             capacity,
             wanted: VecDeque::new(),
@@ -127,24 +131,60 @@ impl Worker {
         self.stage
     }
 
-    pub(super) const fn tally_mut(&mut self) -> &mut Tally {
-        &mut self.tally
-    }
-
     /// Begins the load. Returns the connections that are to be instructed.
-    pub(super) fn begin_load(&mut self) -> Vec<ConnectionId> {
+    pub(super) fn begin_load(&mut self, measured_time: MeasuredTime) -> Vec<ConnectionId> {
         self.stage = WorkerStage::Running;
+        self.measured_time = Some(measured_time);
         self.ids.values().collect()
     }
 
-    /// Begins no more messages. With `send_due`, connections that are due already are still made. Returns the
-    /// connections that are to be instructed.
-    pub(super) fn stop_load(&mut self, send_due: bool) -> Vec<ConnectionId> {
+    /// Ends the measured time now, unless it has ended before. What was due within it still counts.
+    pub(super) fn end_measured_time(&mut self, now: Instant) {
+        if let Some(measured_time) = &mut self.measured_time {
+            measured_time.end(now);
+        }
+    }
+
+    /// Begins no more messages, and requests no more connections. Returns the connections that are to be instructed.
+    pub(super) fn stop_load(&mut self) -> Vec<ConnectionId> {
         self.stage = WorkerStage::Stopping;
-        if !send_due {
-            self.wanted.clear();
+        let wanted = mem::take(&mut self.wanted);
+        // In a closed loop nothing is due before there is room for it.
+        if self.plan.is_open_loop() {
+            let now = clock::now();
+            wanted.into_iter().for_each(|due| self.gave_up(due, 1, now));
         }
         self.ids.values().collect()
+    }
+
+    /// Whether every wanted connection was requested.
+    pub(super) fn all_requested(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// Bytes have come back.
+    pub(super) fn received(&mut self, bytes: usize, now: Instant) {
+        if self.measured_time.is_some_and(|measured_time| measured_time.contains(now)) {
+            self.tally.bytes += bytes as u64;
+        }
+    }
+
+    /// A message has come back.
+    pub(super) fn answered(&mut self, start: Start, now: Instant) {
+        let Some(measured_time) = self.measured_time else { return };
+        if measured_time.contains(now) {
+            self.tally.returned += 1;
+        }
+        if measured_time.contains(start.due) {
+            self.tally.record(start, now);
+        }
+    }
+
+    /// Messages that were due at about this time will not come back.
+    pub(super) fn gave_up(&mut self, due: Instant, count: u64, now: Instant) {
+        if self.measured_time.is_some_and(|measured_time| measured_time.contains(due)) {
+            self.tally.record_unanswered(due, count, now);
+        }
     }
 
     /// Takes a message out of the budget. False if no more may begin.
@@ -161,12 +201,16 @@ impl Worker {
 
     /// Makes another connection as soon as there is room for it. It was due at this time.
     pub(super) fn want_connection(&mut self, due: Instant) {
+        if self.measured_time.is_some_and(|measured_time| measured_time.contains(due)) {
+            self.tally.wanted_late += clock::now().saturating_duration_since(due);
+        }
         self.wanted.push_back(due);
         self.request_connections();
     }
 
     /// Requests the wanted connections from the loop, as far as there is room.
     pub(super) fn request_connections(&mut self) {
+        self.forget_warmup();
         while self.connecting < CONNECTING_MAX && self.live() < self.capacity {
             let Some(&due) = self.wanted.front() else { return };
             let label = (self.number << LABEL_BITS) | self.labels;
@@ -186,14 +230,33 @@ impl Worker {
         }
     }
 
+    /// Forgets the connections that were due in the warm-up and are late for the measured time, which is to have the
+    /// load that was asked for, and not what is left of another.
+    fn forget_warmup(&mut self) {
+        let Some(from) =
+            self.measured_time.map(|measured_time| measured_time.from()).filter(|_| !self.wanted.is_empty())
+        else {
+            return;
+        };
+        if self.plan.is_open_loop() && from <= clock::now() {
+            let late = self.wanted.partition_point(|&due| due < from);
+            self.wanted.drain(..late);
+        }
+    }
+
     /// The loop begins the connection that was requested first. Returns when it was due and requested.
     pub(super) fn connect_started(&mut self) -> Start {
         self.requested.pop_front().unwrap_or_else(|| Start::at(clock::now()))
     }
 
     /// A connection is established.
-    pub(super) fn opened(&mut self, id: ConnectionId, label: u64, requested: Instant, now: Instant) {
-        self.tally.record_connect(now.saturating_duration_since(requested));
+    pub(super) fn opened(&mut self, id: ConnectionId, label: u64, requested: Start, now: Instant) {
+        // With churn making connections is part of the load; otherwise they are made before it.
+        if !self.plan.churn
+            || self.measured_time.is_some_and(|measured_time| measured_time.contains(requested.due))
+        {
+            self.tally.record_connect(now.saturating_duration_since(requested.sent));
+        }
         self.connecting -= 1;
         self.open += 1;
         self.made += 1;
@@ -319,6 +382,7 @@ mod tests {
             rate: None,
             churn: false,
             connect_rate: None,
+            start_at: None,
             extent: Extent::Time { warmup: Duration::ZERO, measured: Duration::from_secs(1) },
             timeout: Duration::from_secs(1),
             seed: 1,
@@ -347,14 +411,68 @@ mod tests {
             .unwrap();
         drop(client);
         let start = worker.connect_started();
-        worker.opened(told.recv().unwrap(), label, start.sent, clock::now());
+        worker.opened(told.recv().unwrap(), label, start, clock::now());
+    }
+
+    /// Begins the load, which is measured from now on.
+    fn begin(worker: &mut Worker) -> Instant {
+        let now = clock::now();
+        worker.begin_load(MeasuredTime::new(now, Some(Duration::from_secs(1))));
+        now
+    }
+
+    /// What was measured.
+    fn tally(worker: &mut Worker) -> Tally {
+        let mut tally = Tally::new(worker.plan.is_open_loop());
+        worker.swap_tally(&mut tally);
+        tally
+    }
+
+    #[test]
+    fn what_was_due_in_the_measured_time_counts_whenever_it_comes_back() {
+        let (mut worker, _events, _server) = worker(plan(1));
+        let begin = begin(&mut worker);
+        let at = |millis| begin + Duration::from_millis(millis);
+        let earlier = begin.checked_sub(Duration::from_millis(5)).unwrap();
+        for (due, back) in [(earlier, 10), (at(0), 10), (at(999), 1_001), (at(1_000), 1_002)] {
+            worker.answered(Start::at(due), at(back));
+        }
+        worker.gave_up(at(500), 3, at(2_000));
+        worker.gave_up(at(1_000), 1, at(2_000));
+        let tally = tally(&mut worker);
+        assert_eq!((tally.returned, tally.messages, tally.unanswered.len()), (2, 2, 3));
+        assert!(tally.unanswered.max() >= 1_500_000_000);
+    }
+
+    #[test]
+    fn connections_that_are_late_for_the_measured_time_are_forgotten() {
+        let (mut worker, _events, _server) =
+            worker(Plan { churn: true, rate: Some("1".parse().unwrap()), ..plan(1) });
+        let from = begin(&mut worker);
+        let warmup = from.checked_sub(Duration::from_millis(1)).unwrap();
+        worker.wanted.extend([warmup, warmup, from, from]);
+        worker.request_connections();
+        assert_eq!((worker.requested.pop_front().unwrap().due, worker.wanted.len()), (from, 1));
+    }
+
+    #[test]
+    fn connections_that_were_due_and_never_requested_are_unanswered_in_an_open_loop_only() {
+        for (rate, unanswered) in [(None, 0), (Some("1".parse().unwrap()), 1)] {
+            let (mut worker, _events, _server) = worker(Plan { churn: true, rate, ..plan(1) });
+            let due = begin(&mut worker);
+            (0..2).for_each(|_| worker.want_connection(due));
+            assert!(!worker.all_requested());
+            worker.stop_load();
+            assert!(worker.all_requested());
+            assert_eq!(tally(&mut worker).unanswered.len(), unanswered);
+        }
     }
 
     #[test]
     fn connections_are_requested_as_far_as_there_is_room() {
         let (mut worker, _events, _server) =
             worker(Plan { churn: true, rate: Some("1".parse().unwrap()), ..plan(2) });
-        worker.begin_load();
+        begin(&mut worker);
         (0..3).for_each(|_| worker.want_connection(clock::now()));
         assert_eq!((worker.connecting, worker.wanted.len()), (2, 1));
         open(&mut worker, 0);
@@ -366,7 +484,7 @@ mod tests {
     #[test]
     fn a_budget_is_spent_once() {
         let (mut worker, _events, _server) = worker(Plan { extent: Extent::Messages(2), ..plan(1) });
-        worker.begin_load();
+        begin(&mut worker);
         assert_eq!(
             [worker.claim_message(), worker.claim_message(), worker.claim_message()],
             [true, true, false]
@@ -376,9 +494,9 @@ mod tests {
     #[test]
     fn no_message_begins_when_the_load_is_over() {
         let (mut worker, _events, _server) = worker(plan(1));
-        worker.begin_load();
+        begin(&mut worker);
         assert!(worker.claim_message());
-        worker.stop_load(false);
+        worker.stop_load();
         assert!(!worker.claim_message());
     }
 
@@ -391,7 +509,7 @@ mod tests {
         worker.closed(1, false, End::Refused);
         assert_eq!(events.try_recv(), Ok(LoadEvent::Settled));
         assert!(!worker.is_idle());
-        worker.begin_load();
+        begin(&mut worker);
         worker.closed(0, true, End::Reset);
         assert!(worker.is_idle());
         assert_eq!(events.try_recv(), Ok(LoadEvent::Idle));
@@ -401,7 +519,7 @@ mod tests {
     #[test]
     fn a_server_that_refuses_everyone_is_not_retried_without_end() {
         let (mut worker, _events, _server) = worker(Plan { churn: true, ..plan(1) });
-        worker.begin_load();
+        begin(&mut worker);
         worker.want_connection(clock::now());
         worker.connect_started();
         worker.closed(0, false, End::Refused);

@@ -19,7 +19,7 @@ pub(crate) enum End {
     ShortClose,
     /// The server reset the connection.
     Reset,
-    /// An answer was owed, and nothing came for the timeout.
+    /// An answer was owed, and nothing came for the timeout, or not all of it in time when the load was over.
     Unanswered,
     /// The connection was refused: nobody listens there.
     Refused,
@@ -40,8 +40,9 @@ impl End {
         match reason {
             CloseReason::Peer | CloseReason::Finished | CloseReason::Drained => Self::Fin,
             CloseReason::Reset | CloseReason::ResetUndelivered => Self::Reset,
-            CloseReason::Aborted if !was_open => Self::Cancelled,
+            CloseReason::Aborted | CloseReason::ServerAborted if !was_open => Self::Cancelled,
             CloseReason::Aborted
+            | CloseReason::ServerAborted
             | CloseReason::Idle
             | CloseReason::WriteStall
             | CloseReason::DrainTimeout
@@ -211,6 +212,14 @@ mod tests {
         assert_eq!((sum.fin, sum.failures.total()), (1, 9));
         assert!(sum.failures.all().iter().all(|&(_, count)| count == 1));
         assert_eq!(sum.first_connect_error, Some(ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn what_is_given_up_when_the_load_is_over_is_unanswered_if_it_was_established() {
+        for reason in [CloseReason::Aborted, CloseReason::ServerAborted] {
+            assert_eq!(End::of_close(reason, true), End::Unanswered);
+            assert_eq!(End::of_close(reason, false), End::Cancelled);
+        }
     }
 
     #[test]

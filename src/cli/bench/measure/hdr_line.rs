@@ -10,6 +10,8 @@ pub(super) enum Line<'a> {
     BaseTime(f64),
     /// A comment of `echoloop bench`, which wrote this log.
     OurTitle,
+    /// The last line of such a log: how many connections failed.
+    OurFailures(u64),
     /// Another comment, the legend, or nothing.
     Other,
 }
@@ -27,6 +29,9 @@ pub(super) struct LogInterval<'a> {
 
 /// How the title begins that `bench` gives its logs.
 pub(super) const OUR_TITLE: &str = "[echoloop bench ";
+
+/// How the comment begins that says how many connections failed.
+pub(super) const OUR_FAILURES: &str = "[echoloop failures: ";
 
 /// The longest time that a log can sensibly have, in seconds.
 const TIME_MAX: f64 = 1e12;
@@ -65,7 +70,8 @@ impl<'a> Line<'a> {
         } else if comment.starts_with(OUR_TITLE) {
             Self::OurTitle
         } else {
-            Self::Other
+            let failures = comment.strip_prefix(OUR_FAILURES).and_then(|rest| rest.strip_suffix(']'));
+            failures.and_then(|failures| failures.parse().ok()).map_or(Self::Other, Self::OurFailures)
         }
     }
 }
@@ -110,7 +116,10 @@ mod tests {
         assert_eq!(Line::parse(start), Ok(Line::StartTime(1_441_812_279.474)));
         assert_eq!(Line::parse("#[BaseTime: 0.000 (seconds since epoch)]"), Ok(Line::BaseTime(0.0)));
         assert_eq!(Line::parse("#[echoloop bench 127.0.0.1:7]"), Ok(Line::OurTitle));
+        assert_eq!(Line::parse("#[echoloop failures: 3]"), Ok(Line::OurFailures(3)));
         for other in [
+            "#[echoloop failures: some]",
+            "#[echoloop failures: 3",
             "",
             "  ",
             "#",

@@ -20,7 +20,7 @@ use base64::{
 use super::{
     hdr_decoder,
     hdr_line::{Line, LogInterval},
-    hdr_writer::{CONNECT, UNCORRECTED},
+    hdr_writer::{CONNECT, UNANSWERED, UNCORRECTED},
     interval::{self, Interval},
     latencies::{self, LATENCY_MAX_NANOS, Latencies},
     log_times::{self, LogTimes, Window},
@@ -45,11 +45,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) logs: usize,
+    /// Of all messages: of those that nobody answered, how long they were waited for.
     pub(crate) latency: Latencies,
+    /// Of those that nobody answered.
+    pub(crate) unanswered: Latencies,
     pub(crate) uncorrected: Option<Latencies>,
     pub(crate) connect: Latencies,
     /// Latencies with other tags, such as those of other programs.
     pub(crate) tags: BTreeMap<String, Latencies>,
+    /// How many connections failed; `None` if a log does not say.
+    pub(crate) failures: Option<u64>,
     /// Messages per second, added up over the logs.
     pub(crate) rate: f64,
     /// The time that the longest log covers.
@@ -59,6 +64,13 @@ pub(crate) struct Merged {
     pub(crate) series: Vec<Interval>,
     /// What is doubtful about the logs or about merging them.
     pub(crate) warnings: Vec<String>,
+}
+
+impl Merged {
+    /// How many messages came back.
+    pub(crate) fn messages(&self) -> u64 {
+        self.latency.len() - self.unanswered.len()
+    }
 }
 
 /// Reads logs and merges them.
@@ -99,6 +111,8 @@ struct LogSummary {
     is_ours: bool,
     /// Whether it has latencies from when messages were sent, as those of an open loop have.
     has_uncorrected: bool,
+    /// How many connections failed, if the log says so.
+    failures: Option<u64>,
     intervals: u64,
 }
 
@@ -108,9 +122,11 @@ impl Merger {
             merged: Merged {
                 logs: 0,
                 latency: latencies::empty(),
+                unanswered: latencies::empty(),
                 uncorrected: None,
                 connect: latencies::empty(),
                 tags: BTreeMap::new(),
+                failures: None,
                 rate: 0.0,
                 elapsed: Duration::ZERO,
                 window: None,
@@ -179,6 +195,10 @@ impl Merger {
                 summary.is_ours = true;
                 Ok(())
             }
+            Line::OurFailures(failures) => {
+                summary.failures = Some(failures);
+                Ok(())
+            }
             Line::Other => Ok(()),
         }
     }
@@ -234,6 +254,7 @@ impl Merger {
         let tags = &mut self.merged.tags;
         match tag {
             UNCORRECTED => Some(self.merged.uncorrected.get_or_insert_with(latencies::empty)),
+            UNANSWERED => Some(&mut self.merged.unanswered),
             CONNECT => Some(&mut self.merged.connect),
             _ if tags.contains_key(tag) || tags.len() < TAGS_MAX => {
                 Some(tags.entry(tag.to_owned()).or_insert_with(latencies::empty))
@@ -253,6 +274,8 @@ impl Merger {
             loops_warning(&self.logs),
         ];
         self.merged.warnings.extend(doubts.into_iter().flatten());
+        self.merged.failures = self.logs.iter().map(|log| log.failures).sum();
+        latencies::merge(&mut self.merged.latency, &self.merged.unanswered);
         self.merged.logs = self.logs.len();
         self.merged.series = self.series.intervals();
         self.merged
@@ -281,6 +304,7 @@ impl LogSummary {
             times: LogTimes::default(),
             is_ours: false,
             has_uncorrected: false,
+            failures: None,
             intervals: 0,
         }
     }
@@ -335,7 +359,7 @@ mod tests {
             log.start = clock::now().checked_sub(Duration::from_secs(second + 1)).unwrap();
             log.write(&tally, Duration::from_secs(1)).unwrap();
         }
-        log_file.finish().unwrap();
+        log_file.finish(0).unwrap();
         move_to(&file, 1_700_000_000);
         file
     }
@@ -422,6 +446,8 @@ mod tests {
     #[test]
     fn a_last_line_that_is_cut_off_is_left_out_and_said() {
         let text = text(&log(false, 3, &[10, 20]));
+        // A log that is cut off has not come to the line about failures.
+        let text = &text[..text.find("#[echoloop failures").unwrap()];
         let lines = text.lines().count();
         let last = text.trim_end().rfind('\n').unwrap() + 1;
         // The last line is of connects. It ends with `==`, without which it is whole, and the end of the line.

@@ -16,7 +16,11 @@ use hdrhistogram::serialization::{
     interval_log::{IntervalLogWriter, IntervalLogWriterBuilder, Tag},
 };
 
-use super::{hdr_line::OUR_TITLE, latencies::Latencies, tally::Tally};
+use super::{
+    hdr_line::{OUR_FAILURES, OUR_TITLE},
+    latencies::Latencies,
+    tally::Tally,
+};
 use crate::cli::{
     bench::clock,
     failure::Failure,
@@ -25,6 +29,9 @@ use crate::cli::{
 
 /// The tag of latencies that count from when messages were sent, in an open loop.
 pub(super) const UNCORRECTED: &str = "uncorrected";
+
+/// The tag of messages that never came back: how long they were waited for.
+pub(super) const UNANSWERED: &str = "unanswered";
 
 /// The tag of connect latencies.
 pub(super) const CONNECT: &str = "connect";
@@ -76,8 +83,10 @@ impl LatencyLogFile {
         Ok(LatencyLog { start, writer })
     }
 
-    /// The load is over, and the log takes its name. Fails if the log is not whole.
-    pub(crate) fn finish(self) -> Result<(), Failure> {
+    /// The load is over, and the log takes its name. So many connections failed. Fails if the log is not whole.
+    pub(crate) fn finish(mut self, failures: u64) -> Result<(), Failure> {
+        let line = format!("#{OUR_FAILURES}{failures}]\n");
+        self.lines.write_all(line.as_bytes()).map_err(|error| cannot_log(&error))?;
         let Lines { file, error, .. } = self.lines;
         let Some(error) = error else { return file.finish() };
         let path = file.path().to_owned();
@@ -102,6 +111,9 @@ impl LatencyLog<'_> {
         self.write_tagged(None, &tally.latency, length)?;
         if let Some(uncorrected) = &tally.uncorrected {
             self.write_tagged(Some(UNCORRECTED), uncorrected, length)?;
+        }
+        if !tally.unanswered.is_empty() {
+            self.write_tagged(Some(UNANSWERED), &tally.unanswered, length)?;
         }
         self.write_connects_of(&tally.connect, length)
     }
@@ -180,8 +192,9 @@ mod tests {
         assert_eq!(fs::read_to_string(&part).unwrap(), "one\n");
         file.lines.write_all(b"\nthr").unwrap();
         assert_eq!(fs::read_to_string(&part).unwrap(), "one\ntwo\n");
-        file.finish().unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        file.lines.write_all(b"ee\n").unwrap();
+        file.finish(2).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\n#[echoloop failures: 2]\n");
     }
 
     #[cfg(target_os = "linux")]
@@ -190,7 +203,7 @@ mod tests {
         let mut file = LatencyLogFile::create(Path::new("/dev/full")).unwrap();
         let mut log = file.begin(&"127.0.0.1:7".parse().unwrap()).unwrap();
         log.write(&Tally::new(false), Duration::from_secs(1)).unwrap();
-        let failure = file.finish().unwrap_err();
+        let failure = file.finish(0).unwrap_err();
         assert!(failure.to_string().starts_with("cannot write /dev/full: No space left"), "{failure}");
     }
 }

@@ -10,6 +10,7 @@
 //! hdr_writer    the log of a load
 //! progress      the progress bar
 //! interval      the figures of one interval
+//! measured_time    when what is due counts
 //! tally         messages, bytes and latencies of a period
 //! latencies     histograms
 //! ends          how connections ended
@@ -25,6 +26,7 @@ pub(crate) mod hdr_writer;
 pub(crate) mod interval;
 pub(crate) mod latencies;
 mod log_times;
+pub(crate) mod measured_time;
 pub(crate) mod outcome;
 mod progress;
 pub(crate) mod recorder;

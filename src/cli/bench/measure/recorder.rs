@@ -1,6 +1,6 @@
 //! Records a load while it runs: collects its figures, shows them on the terminal, and writes them to the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     hdr_writer::LatencyLog,
@@ -24,11 +24,8 @@ pub(crate) struct Recorder<'a> {
     log: Option<LatencyLog<'a>>,
     phase: LoadPhase,
     extent: Extent,
-    churn: bool,
     /// Messages measured so far.
     messages: u64,
-    /// How long the measurement took, once it is over.
-    elapsed: Duration,
 }
 
 /// How far the load is. This decides what becomes of its figures.
@@ -36,11 +33,18 @@ pub(crate) struct Recorder<'a> {
 pub(crate) enum LoadPhase {
     /// Connections are made; there are no messages.
     Connecting,
-    /// Figures are shown, and do not count.
+    /// Connections wait for the load to begin.
+    Waiting,
+    /// Messages do not count.
     WarmingUp,
-    /// Figures count.
+    /// Messages count.
     Measuring,
-    /// Nothing more counts.
+    /// No more messages are due. Those that were due in the measured time still count when they come back.
+    Finishing {
+        /// How long the measured time was.
+        measured: Duration,
+    },
+    /// Nothing was measured, and the end of the connections is waited for.
     Over,
 }
 
@@ -52,19 +56,28 @@ impl<'a> Recorder<'a> {
             log,
             phase: LoadPhase::Connecting,
             extent: plan.extent,
-            churn: plan.churn,
             messages: 0,
-            elapsed: Duration::ZERO,
         }
-    }
-
-    pub(crate) const fn phase(&self) -> LoadPhase {
-        self.phase
     }
 
     /// From now on connections are made, this many in all.
     pub(crate) fn begin_connecting(&self, connections: u64) {
         self.progress.begin("connecting", connections);
+    }
+
+    /// The connections are made.
+    pub(crate) fn end_connecting(&mut self, source: &impl Source) -> Result<(), Failure> {
+        self.samples.take(source);
+        match &mut self.log {
+            Some(log) => log.write_connects(self.samples.connects()),
+            None => Ok(()),
+        }
+    }
+
+    /// The load begins after this long.
+    pub(crate) fn begin_waiting(&mut self, wait: Duration) {
+        self.phase = LoadPhase::Waiting;
+        self.progress.begin("waiting", nanos(wait));
     }
 
     /// From now on the load runs without being measured, for this long.
@@ -73,47 +86,36 @@ impl<'a> Recorder<'a> {
         self.progress.begin("warming up", nanos(warmup));
     }
 
-    /// From now on the load is measured.
-    pub(crate) fn begin_measuring(&mut self, source: &impl Source) -> Result<(), Failure> {
-        self.samples.take(source);
-        self.samples.restart(self.churn);
-        if let Some(log) = &mut self.log {
-            log.write_connects(self.samples.connects())?;
-        }
+    /// The load is measured, since this time.
+    pub(crate) fn begin_measuring(&mut self, from: Instant) {
+        self.samples.restart(from);
         self.phase = LoadPhase::Measuring;
         let steps = match self.extent {
             Extent::Time { measured, .. } => nanos(measured),
             Extent::Messages(messages) => messages,
         };
         self.progress.begin("measuring", steps);
-        Ok(())
     }
 
-    /// From now on nothing is measured.
-    pub(crate) fn stop(&mut self, source: &impl Source) -> Result<(), Failure> {
-        match self.phase {
-            LoadPhase::Measuring => {
-                self.sample(source)?;
-                self.elapsed = self.samples.elapsed();
+    /// No more messages are due. The measured time was this long.
+    pub(crate) fn begin_finishing(&mut self, measured: Duration) {
+        self.phase = match self.phase {
+            LoadPhase::Measuring => LoadPhase::Finishing { measured },
+            LoadPhase::Finishing { .. } => self.phase,
+            LoadPhase::Connecting | LoadPhase::Waiting | LoadPhase::WarmingUp | LoadPhase::Over => {
+                LoadPhase::Over
             }
-            LoadPhase::Connecting | LoadPhase::WarmingUp => {
-                self.samples.take(source);
-                self.samples.restart(self.churn);
-            }
-            LoadPhase::Over => {}
-        }
-        self.phase = LoadPhase::Over;
-        Ok(())
+        };
+        self.progress.begin("finishing", 1);
     }
 
     /// Ends an interval: collects, shows and logs its figures.
     pub(crate) fn sample(&mut self, source: &impl Source) -> Result<(), Failure> {
         match self.phase {
             LoadPhase::Connecting => self.progress.set(source.connections_made()),
-            LoadPhase::WarmingUp => {
+            LoadPhase::Waiting | LoadPhase::WarmingUp => {
                 let interval = self.samples.take(source);
                 self.progress.advance(nanos(interval.length));
-                self.progress.show(&interval);
             }
             LoadPhase::Measuring => {
                 let interval = self.samples.take(source);
@@ -123,13 +125,29 @@ impl<'a> Recorder<'a> {
                     Extent::Messages(_) => self.messages,
                 });
                 self.progress.show(&interval);
-                if let Some(log) = &mut self.log {
-                    log.write(self.samples.interval(), interval.length)?;
+                self.log(&interval)?;
+            }
+            LoadPhase::Finishing { measured } => {
+                let interval = self.samples.take(source);
+                if interval.start >= measured && self.samples.interval().is_empty() {
+                    self.samples.leave_out_last();
+                } else {
+                    self.log(&interval)?;
                 }
             }
-            LoadPhase::Over => {}
+            LoadPhase::Over => {
+                self.samples.take(source);
+                self.samples.leave_out_last();
+            }
         }
         Ok(())
+    }
+
+    fn log(&mut self, interval: &Interval) -> Result<(), Failure> {
+        match &mut self.log {
+            Some(log) => log.write(self.samples.interval(), interval.length),
+            None => Ok(()),
+        }
     }
 
     /// Removes the progress bar from the terminal.
@@ -137,9 +155,9 @@ impl<'a> Recorder<'a> {
         self.progress.end();
     }
 
-    /// How long the load was measured, its figures in all, and those of each interval.
-    pub(crate) fn finish(self) -> (Duration, Tally, Vec<Interval>) {
-        let (total, series) = self.samples.finish();
-        (self.elapsed, total, series)
+    /// Collects what is left. Returns the figures in all, and those of each interval.
+    pub(crate) fn finish(mut self, source: &impl Source) -> Result<(Tally, Vec<Interval>), Failure> {
+        self.sample(source)?;
+        Ok(self.samples.finish())
     }
 }

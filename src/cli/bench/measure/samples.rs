@@ -42,16 +42,11 @@ impl Samples {
         }
     }
 
-    /// Starts over: what was measured before does not count. Only without `churn` the connect latencies stay, because
-    /// the connections were made before the load and are no part of it.
-    pub(crate) fn restart(&mut self, churn: bool) {
-        if churn {
-            self.total.clear();
-        } else {
-            self.total.clear_messages();
-        }
+    /// Starts the first interval of the measured time at its beginning. What is collected before are connect latencies
+    /// only.
+    pub(crate) fn restart(&mut self, from: Instant) {
         self.series.clear();
-        self.start = self.last;
+        (self.start, self.last) = (from, from);
     }
 
     /// Ends an interval.
@@ -79,6 +74,11 @@ impl Samples {
     /// How long the measurement has taken.
     pub(crate) fn elapsed(&self) -> Duration {
         self.last - self.start
+    }
+
+    /// Leaves the latest interval out of the series.
+    pub(crate) fn leave_out_last(&mut self) {
+        self.series.pop();
     }
 
     /// What was measured in all, and in each interval.

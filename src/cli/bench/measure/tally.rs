@@ -22,14 +22,22 @@ impl Start {
 /// What was measured within some period of time.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
-    /// Messages whose last byte came back.
+    /// Messages that were due in the measured time and came back, also later.
     pub(crate) messages: u64,
-    /// Bytes that came back.
+    /// Messages that came back in the measured time, also if they were due before it.
+    pub(crate) returned: u64,
+    /// Bytes that came back in the measured time.
     pub(crate) bytes: u64,
+    /// When the latest message came back.
+    pub(crate) latest: Option<Instant>,
     /// From when a message was due: avoids coordinated omission.
     pub(crate) latency: Latencies,
     /// From when it was sent. Only of an open loop, where that may be later.
     pub(crate) uncorrected: Option<Latencies>,
+    /// Of messages that were due and never came back: from when they were due until they were given up.
+    pub(crate) unanswered: Latencies,
+    /// How late connections were wanted that were due, in all. Only of an open loop with churn.
+    pub(crate) wanted_late: Duration,
     /// From the request for a connection until it was established.
     pub(crate) connect: Latencies,
 }
@@ -39,9 +47,13 @@ impl Tally {
     pub(crate) fn new(open_loop: bool) -> Self {
         Self {
             messages: 0,
+            returned: 0,
             bytes: 0,
+            latest: None,
             latency: latencies::empty(),
             uncorrected: open_loop.then(latencies::empty),
+            unanswered: latencies::empty(),
+            wanted_late: Duration::ZERO,
             connect: latencies::empty(),
         }
     }
@@ -49,10 +61,16 @@ impl Tally {
     /// Counts a message whose last byte came back now.
     pub(crate) fn record(&mut self, start: Start, now: Instant) {
         self.messages += 1;
+        self.latest = Some(now);
         self.latency.saturating_record(nanos(now.saturating_duration_since(start.due)));
         if let Some(uncorrected) = &mut self.uncorrected {
             uncorrected.saturating_record(nanos(now.saturating_duration_since(start.sent)));
         }
+    }
+
+    /// Counts messages that were due at about this time, and are given up now.
+    pub(crate) fn record_unanswered(&mut self, due: Instant, count: u64, now: Instant) {
+        self.unanswered.saturating_record_n(nanos(now.saturating_duration_since(due)), count);
     }
 
     /// Counts a connection that took this long to establish.
@@ -60,10 +78,19 @@ impl Tally {
         self.connect.saturating_record(nanos(took));
     }
 
+    /// Whether no message is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.latency.is_empty() && self.unanswered.is_empty()
+    }
+
     pub(crate) fn add(&mut self, more: &Self) {
         self.messages += more.messages;
+        self.returned += more.returned;
         self.bytes += more.bytes;
+        self.latest = self.latest.max(more.latest);
+        self.wanted_late += more.wanted_late;
         latencies::merge(&mut self.latency, &more.latency);
+        latencies::merge(&mut self.unanswered, &more.unanswered);
         latencies::merge(&mut self.connect, &more.connect);
         if let (Some(sum), Some(more)) = (&mut self.uncorrected, &more.uncorrected) {
             latencies::merge(sum, more);
@@ -72,14 +99,11 @@ impl Tally {
 
     /// Empties it, but keeps its memory.
     pub(crate) fn clear(&mut self) {
-        self.clear_messages();
-        self.connect.reset();
-    }
-
-    /// Empties it, except for connect latencies.
-    pub(crate) fn clear_messages(&mut self) {
-        (self.messages, self.bytes) = (0, 0);
+        (self.messages, self.returned, self.bytes, self.latest) = (0, 0, 0, None);
+        self.wanted_late = Duration::ZERO;
         self.latency.reset();
+        self.unanswered.reset();
+        self.connect.reset();
         if let Some(uncorrected) = &mut self.uncorrected {
             uncorrected.reset();
         }
@@ -110,7 +134,9 @@ mod tests {
         other.record(Start::at(now), now + Duration::from_micros(30));
         other.bytes = 512;
         other.record_connect(Duration::from_micros(7));
+        other.record_unanswered(now, 3, now + Duration::from_secs(1));
         sum.add(&other);
+        assert_eq!((sum.unanswered.len(), sum.latest), (3, Some(now + Duration::from_micros(30))));
         assert_eq!((sum.messages, sum.bytes), (2, 512));
         assert_eq!(sum.latency.len(), 2);
         assert!(sum.latency.max() >= 30_000 && sum.latency.min() <= 10_010);
@@ -118,6 +144,7 @@ mod tests {
         assert_eq!(sum.connect.len(), 1);
         sum.clear();
         assert_eq!((sum.messages, sum.latency.len(), sum.connect.len()), (0, 0, 0));
+        assert_eq!((sum.unanswered.len(), sum.latest), (0, None));
         assert_eq!((sum.latency.max(), sum.connect.max()), (0, 0), "the longest is forgotten too");
     }
 }

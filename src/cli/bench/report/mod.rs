@@ -16,7 +16,7 @@
 
 mod axis;
 mod charts;
-mod description;
+pub(crate) mod description;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod page;

@@ -35,6 +35,7 @@ pub(crate) fn outcome(outcome: &Outcome, run_info: &RunInfo) -> String {
     let failures = outcome.ends.failures;
     let early = outcome.interrupted.then(|| "It was ended early: these are the figures so far.".to_owned());
     let failed = (!outcome.is_good()).then(|| format!("Failures: {}.", failures.summary()));
+    let missed = description::missed_rate(outcome).map(|warning| format!("Warning: {warning}."));
     let unit = if plan.churn { "connections/s" } else { "messages/s" };
     let mut heads = vec![
         (units::number(outcome.rate()), unit),
@@ -52,7 +53,7 @@ pub(crate) fn outcome(outcome: &Outcome, run_info: &RunInfo) -> String {
         ],
         latencies: rows::latencies(outcome),
         series: &outcome.series,
-        warnings: failed.into_iter().chain(early).collect(),
+        warnings: failed.into_iter().chain(missed).chain(early).collect(),
         run_info: run_info.rows(None),
     }
     .render()
@@ -63,7 +64,7 @@ pub(crate) fn merged(merged: &Merged, run_info: &RunInfo) -> String {
     let latencies = rows::latencies_of_logs(merged);
     let mut heads = vec![
         (units::number(merged.rate), "messages/s"),
-        (HumanCount(merged.latency.len()).to_string(), "messages"),
+        (HumanCount(merged.messages()).to_string(), "messages"),
     ];
     heads.extend(latency_heads(&merged.latency));
     Page {

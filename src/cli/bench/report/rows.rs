@@ -54,6 +54,11 @@ pub(super) fn latencies_of_logs(merged: &Merged) -> Named<'_> {
     rows
 }
 
+/// How many connections failed, if every log says so.
+pub(super) fn failures_of_logs(merged: &Merged) -> String {
+    merged.failures.map_or_else(|| "unknown".to_owned(), |failures| HumanCount(failures).to_string())
+}
+
 /// Latencies with their names. In an open loop there are two of messages, which count from when a message was due
 /// (corrected) and from when it was sent (uncorrected).
 fn named<'a>(

@@ -23,6 +23,9 @@ pub(crate) fn outcome(outcome: &Outcome, columns: Option<usize>) -> String {
     if outcome.interrupted {
         text.push_str(&wrapped("ended early: these are the figures so far", columns, ""));
     }
+    if let Some(warning) = description::missed_rate(outcome) {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
     let tables = [
         rows::requested_and_achieved(outcome),
         rows::quantiles(&rows::latencies(outcome)),
@@ -40,9 +43,10 @@ pub(crate) fn merged(merged: &Merged, columns: Option<usize>) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let figures = vec![
         row("logs", HumanCount(merged.logs as u64).to_string()),
-        row("messages", HumanCount(merged.latency.len()).to_string()),
+        row("messages", HumanCount(merged.messages()).to_string()),
         row("messages/s", units::number(merged.rate)),
         row("measured", units::duration(merged.elapsed)),
+        row("failures", rows::failures_of_logs(merged)),
     ];
     let latencies = rows::quantiles(&rows::latencies_of_logs(merged));
     format!("{}\n{}", layout(&figures, columns), layout(&latencies, columns))
