@@ -101,6 +101,7 @@ fn who_acknowledges_is_not_idle() {
         world.unacknowledged(&peer, left);
     }
     world.assert_open();
+    assert!(!peer.calls().contains(&"shutdown".to_owned()), "it is not idle");
     world.unacknowledged(&peer, 0);
     world.pass(seconds(12));
     assert!(peer.calls().contains(&"shutdown".to_owned()), "now it is idle");
