@@ -3,7 +3,7 @@
 use super::{kernel::Planned, protocol::hush_planned_panics, world};
 
 /// Scripts, in each of which every call fails: fewer where the code is not optimized.
-const SCRIPTS: u64 = if cfg!(debug_assertions) { 8 } else { 40 };
+const SCRIPTS: u64 = if cfg!(debug_assertions) { 20 } else { 40 };
 
 /// Calls of a script that are made to fail, from its first on.
 const CALLS_MAX: u64 = 100;
