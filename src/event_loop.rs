@@ -47,7 +47,7 @@ pub struct Parts<M, S: System> {
     pub counters: Arc<Counters>,
     /// Its limits.
     pub limits: Config,
-    /// Its share of the connections.
+    /// The places for connections, which it shares with the other workers.
     pub places: Arc<Places>,
     /// Address space for the table of connections; `None`: as much as is useful.
     pub table_bytes: Option<usize>,
@@ -175,6 +175,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// How long the next turn waits for events if none is there: not at all while there is work.
     pub fn next_wait(&self) -> Wait {
+        let has_clients =
+            |listener: &Listener<_>| listener.is_ready(self.now) || listener.retry_at().is_some();
+        if self.listeners.iter().flatten().any(has_clients) || self.connections.dials() > 0 {
+            // Other workers may give one back. What is seen from here on is no older.
+            self.connections.wait_for_place();
+        }
         let can_accept = self.connections.has_room_for_clients();
         let open_listeners = || self.listeners.iter().flatten().filter(|_| can_accept);
         let accept_is_due = open_listeners().any(|listener| listener.is_ready(self.now));
@@ -182,7 +188,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             return Wait::No;
         }
         let retries = open_listeners().filter_map(Listener::retry_at);
-        retries.chain(self.connections.next_deadline()).min().map_or(Wait::Forever, Wait::Until)
+        // Those in the backlogs are cut off too.
+        let is_listening = self.listeners.iter().any(Option::is_some);
+        let cut = self.connections.drain_deadline().filter(|_| is_listening);
+        retries.chain(self.connections.next_deadline()).chain(cut).min().map_or(Wait::Forever, Wait::Until)
     }
 
     /// The connections.
@@ -331,6 +340,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 }
                 match attempt {
                     Attempt::Accepted(transport, address) => {
+                        self.fullness.note_place();
                         self.accepts_left -= 1;
                         self.counters.accepted.add(1);
                         // The others are first next time: none is starved of the last places.
@@ -474,7 +484,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let system = &mut self.system;
         let has_ended = self.connections.reap(|transport, reason| system.note_end(transport, reason));
         if has_ended {
-            self.fullness.note_free(self.connections.has_room_for_clients());
+            if self.connections.has_room_for_clients() {
+                self.fullness.note_place();
+            }
             for listener in self.listeners.iter_mut().flatten() {
                 if listener.retry_at().is_some() {
                     listener.retry();
@@ -499,8 +511,9 @@ impl Fullness {
         }
     }
 
-    fn note_free(&mut self, is_free: bool) {
-        if is_free && std::mem::take(&mut self.is_said) {
+    /// There is a place, or was one.
+    fn note_place(&mut self) {
+        if std::mem::take(&mut self.is_said) {
             log::info!("there are free places again");
         }
     }

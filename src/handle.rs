@@ -1,7 +1,7 @@
 //! Talking to a running server, from any thread.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -231,10 +231,18 @@ impl<M> Handle<M> {
         found
     }
 
+    /// What wakes each worker, so that it looks what there is to do.
+    pub(crate) fn wakers(&self) -> impl Iterator<Item = Arc<dyn Wake>> + use<'_, M>
+    where
+        M: Send + 'static,
+    {
+        self.workers.iter().map(|inbox| -> Arc<dyn Wake> { Arc::clone(inbox) as _ })
+    }
+
     fn order(&self, order: Order) {
         for inbox in self.workers.iter() {
             inbox.order.fetch_max(order as u8, Ordering::SeqCst);
-            inbox.wake();
+            inbox.wake_once();
         }
     }
 }
@@ -250,12 +258,12 @@ impl<M> Inbox<M> {
             TrySendError::Full(request) => SendError::Full(request),
             TrySendError::Disconnected(request) => SendError::Closed(request),
         })?;
-        self.wake();
+        self.wake_once();
         Ok(())
     }
 
     /// Wakes the loop unless that was already done and the loop has not looked since.
-    fn wake(&self) {
+    fn wake_once(&self) {
         if self.woken.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -263,6 +271,14 @@ impl<M> Inbox<M> {
             self.woken.store(false, Ordering::SeqCst);
             log::debug!("cannot wake the loop: {error}");
         }
+    }
+}
+
+/// A wake that the poller may lose is not lost by this: see [`Mailbox::is_woken`].
+impl<M: Send> Wake for Inbox<M> {
+    fn wake(&self) -> io::Result<()> {
+        self.wake_once();
+        Ok(())
     }
 }
 
@@ -342,7 +358,7 @@ mod tests {
     struct CountWakes(Arc<AtomicUsize>);
 
     impl Wake for CountWakes {
-        fn wake(&self) -> std::io::Result<()> {
+        fn wake(&self) -> io::Result<()> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Ok(())
         }

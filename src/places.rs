@@ -50,10 +50,16 @@ impl Places {
         if self.try_take() {
             return true;
         }
-        let Some(waiting) = self.workers.get(worker as usize) else { return false };
-        waiting.waits.store(true, Ordering::SeqCst);
+        self.wait(worker);
         // One may have come free before that was known.
         self.try_take()
+    }
+
+    /// From now on the worker is woken, once, when a place comes free. To be called before it looks how many there are.
+    pub fn wait(&self, worker: u32) {
+        if let Some(waiting) = self.workers.get(worker as usize) {
+            waiting.waits.store(true, Ordering::SeqCst);
+        }
     }
 
     fn try_take(&self) -> bool {

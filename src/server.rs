@@ -177,18 +177,16 @@ impl<P: Protocol> Server<P> {
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
         let mut systems = Vec::with_capacity(config.workers);
         let mut channels = Vec::with_capacity(config.workers);
-        let mut wakers = Vec::with_capacity(config.workers);
         let mut counters = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
             let (system, waker) = Os::new(&config).map_err(failed)?;
             systems.push(system);
-            wakers.push(Arc::clone(&waker));
             counters.push(Arc::new(Counters::default()));
             channels.push((waker, Arc::clone(counters.last().expect("one was just pushed"))));
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
         let (connections, pipes) = shares(&config);
-        let places = Places::new(connections, wakers);
+        let places = Places::new(connections, handle.wakers());
         let table_bytes =
             descriptors::address_space_limit().map(|limit| limit / TABLES_SHARE / config.workers);
         let parts = systems.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(

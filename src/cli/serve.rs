@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    thread,
     time::Duration,
 };
 
@@ -66,7 +67,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "4096", value_parser = count_up_to::<u32, { u32::MAX as u64 }>)]
     backlog: u32,
 
-    /// Threads, each with its own event loop, listeners and share of the connections
+    /// Threads, each with its own event loop and listeners; they share the places for connections
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_up_to::<u16, 1024>)]
     workers: u16,
 
@@ -144,11 +145,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn reporter(handle: Handle<()>, workers: u16, stderr: &Lines) -> impl Fn() + Send + 'static {
     let stderr = stderr.clone();
     move || {
-        let answers = handle.status(PATIENCE);
-        answers.iter().for_each(|status| stderr.line(&status.to_string()));
-        let silent = usize::from(workers) - answers.len();
-        if silent > 0 {
-            stderr.line(&format!("{silent} of {workers} workers are too busy to answer"));
+        let (handle, stderr) = (handle.clone(), stderr.clone());
+        let report = move || {
+            let answers = handle.status(PATIENCE);
+            answers.iter().for_each(|status| stderr.line(&status.to_string()));
+            let silent = usize::from(workers) - answers.len();
+            if silent > 0 {
+                stderr.line(&format!("{silent} of {workers} workers are too busy to answer"));
+            }
+        };
+        // Whoever is busy must not keep the next signal waiting.
+        if let Err(error) = thread::Builder::new().name("report".to_owned()).spawn(report) {
+            log::warn!("cannot report: {error}");
         }
     }
 }

@@ -27,7 +27,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// What is logged of a connection that ends.
     pub(super) fn account(&self, now: Instant) -> String {
         let Some(account) = self.extra.as_ref().and_then(|extra| extra.account.as_ref()) else {
-            return "it was never made".to_owned();
+            return "nothing more is known of it".to_owned();
         };
         let Account { peer, since, received, sent } = account;
         let peer = peer.as_ref().map_or_else(|| "unknown peer".to_owned(), ToString::to_string);

@@ -103,8 +103,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if let Some(extra) = &mut self.extra
             && let Some(unacknowledged) = &mut extra.unacknowledged
         {
-            // FIN counts as one.
-            unacknowledged.add(1);
+            unacknowledged.add(usize::from(T::COUNTS_FIN));
             unacknowledged.hasten(now);
         }
         self.look(now, limits);
@@ -151,7 +150,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// What would be lost if the connection were closed now, in bytes.
     pub(super) fn undelivered(&self) -> usize {
-        let fin = usize::from(self.state == State::HalfClosed);
+        let fin = usize::from(T::COUNTS_FIN && self.state == State::HalfClosed);
         let in_kernel = if self.all_acknowledged || !self.state.is_made() {
             0
         } else {

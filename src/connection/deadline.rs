@@ -51,6 +51,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.deadline_moved = true;
         self.look_if_it_matters(shared);
         if !self.is_due(shared) {
+            if self.unacknowledged().is_none() {
+                // Whoever goes on talking puts the look off. It comes all the same, as often as this does.
+                self.look(shared.now, &shared.limits);
+                self.settle(shared);
+            }
             return;
         }
         if self.state == State::Connecting {

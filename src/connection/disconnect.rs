@@ -125,7 +125,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Whether it only waits for the peer's end: everything was delivered, with our FIN behind it.
     pub fn only_lingers(&mut self, shared: &Shared<P::Message, T::Pipe>) -> bool {
-        if self.state != State::HalfClosed || (self.partner().is_some() && !self.is_discarding()) {
+        let may_be_owed_more = self.recv.matters() || (self.partner().is_some() && !self.is_discarding());
+        if self.state != State::HalfClosed || may_be_owed_more {
             return false;
         }
         self.look(shared.now, &shared.limits);

@@ -169,6 +169,21 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         is_left
     }
 
+    /// Has the loop woken when another worker gives a place back. To be called before it is seen whether there is one.
+    pub fn wait_for_place(&self) {
+        self.places.wait(self.worker);
+    }
+
+    /// When a drain cuts off whoever is left, also in the backlogs.
+    pub fn drain_deadline(&self) -> Option<Instant> {
+        self.shared.drain?.deadline
+    }
+
+    /// How many outbound connections callbacks want that are not begun.
+    pub fn dials(&self) -> usize {
+        self.shared.outbox.dials()
+    }
+
     /// No connection came of it.
     pub fn give_place_back(&self) {
         self.places.give_back();
@@ -233,6 +248,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
                 connection.transport_mut().reset_on_close();
             }
             self.give_place_back();
+            drop_safely(id, connection, &self.shared.counters);
             return Err(error);
         }
         if self.slots.capacity() == 0 {
@@ -354,10 +370,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             if let State::Closed(reason) = slot.connection.state() {
                 note_end(slot.connection.transport(), reason);
             }
-            if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {
-                self.shared.counters.panics.add(1);
-                log::error!("{id}: the protocol panicked when it was dropped");
-            }
+            drop_safely(id, slot, &self.shared.counters);
         }
         self.count_open();
         if self.slots.is_empty() && mem::take(&mut self.slots_used) > SLOTS_KEPT {
@@ -453,6 +466,14 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     fn count_open(&self) {
         self.shared.counters.open.set(self.slots.len());
+    }
+}
+
+/// Drops what holds a protocol, which may panic.
+fn drop_safely<D>(id: ConnectionId, dropped: D, counters: &Counters) {
+    if catch_unwind(AssertUnwindSafe(|| drop(dropped))).is_err() {
+        counters.panics.add(1);
+        log::error!("{id}: the protocol panicked when it was dropped");
     }
 }
 

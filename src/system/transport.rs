@@ -87,8 +87,12 @@ pub trait Transport: Read + Write + Addresses {
     /// `NotConnected` if the peer is gone, or what else the system says.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// How much of what was written the peer's system has not acknowledged, in bytes; our FIN counts as one where the
-    /// system counts it. `None` where the system cannot say: then what it has taken counts as delivered.
+    /// Whether our FIN counts as a byte that is to be acknowledged.
+    const COUNTS_FIN: bool = true;
+
+    /// How much of what was written the peer's system has not acknowledged, in the bytes that were given to `write`, and
+    /// our end as one more if [`COUNTS_FIN`](Self::COUNTS_FIN). `None` where the system cannot say: then what it has
+    /// taken counts as delivered.
     ///
     /// After a reset it is what was lost by it.
     fn unacknowledged(&self) -> Option<usize>;

@@ -17,9 +17,9 @@ pub(crate) fn time_of_day() -> SystemTime {
 
 /// The CPU time that this process has taken; `None` if the system does not say.
 pub(crate) fn cpu_time() -> Option<Duration> {
-    #[cfg(unix)]
+    #[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
     return rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).try_into().ok();
-    #[cfg(not(unix))]
+    #[cfg(any(not(unix), target_os = "illumos", target_os = "solaris"))]
     None
 }
 

@@ -46,7 +46,9 @@ fn connect_to(address: &Address, timeout: Option<Duration>) -> io::Result<Socket
         Some(timeout) => socket.connect_timeout(&address, timeout)?,
         None => socket.connect(&address)?,
     }
-    if socket.local_addr()?.as_socket() == socket.peer_addr()?.as_socket() {
+    // If they cannot be asked, the server is gone again, which reading tells.
+    let ends = (socket.local_addr(), socket.peer_addr());
+    if matches!(ends, (Ok(own), Ok(peer)) if own.as_socket() == peer.as_socket()) {
         // Nobody listens, and the system has chosen that port for our end: see RFC 9293 section 3.5.
         return Err(ErrorKind::ConnectionRefused.into());
     }

@@ -54,7 +54,36 @@ fn messages_are_never_asked_for() {
         world.data(&peer, &[2; 100]);
         world.pass(millis(100));
     }
-    assert_eq!(peer.wire.borrow().looks, 0);
+    // In 100 s, one each 7.5 s.
+    assert!(peer.wire.borrow().looks <= 14, "{} looks for 1000 messages", peer.wire.borrow().looks);
+}
+
+#[test]
+fn who_sends_without_end_and_acknowledges_nothing_is_stalled() {
+    let limits = Config { write_timeout: Some(seconds(8)), ..Config::default() };
+    let mut world = World::new(limits);
+    let peer = world.accept(Speech, 1000);
+    world.unacknowledged(&peer, 5);
+    for _ in 0..20 {
+        world.data(&peer, b"more");
+        world.pass(Duration::from_millis(700));
+    }
+    world.assert_ended(CloseReason::WriteStall);
+}
+
+/// Says something once, and then only listens.
+struct Speech;
+
+impl Protocol for Speech {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        cx.write(b"hello");
+    }
+
+    fn on_data(&mut self, input: &mut Input<'_>, _: &mut Context<'_>) {
+        input.take();
+    }
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<Li
 }
 
 /// A listening socket for each worker. With SO_REUSEPORT a second server on the same port would not be told that it is
-/// taken: so `claim` listens alone, which the kernel lets only one do, until the others listen.
+/// taken: so `claim` listens alone, which the kernel lets only one do, until the others listen. A client that comes in
+/// that instant, when before it would have been refused, is reset.
 fn share_port(claim: &Socket, config: &Config, backlog: i32) -> io::Result<Vec<Socket>> {
     claim.listen(1)?;
     let address = claim.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;

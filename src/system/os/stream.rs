@@ -221,6 +221,8 @@ impl Transport for Stream {
         each!(self, stream => stream.shutdown(Shutdown::Write))
     }
 
+    const COUNTS_FIN: bool = !cfg!(target_vendor = "apple");
+
     /// `None` for Unix sockets: what they have taken outlives us.
     fn unacknowledged(&self) -> Option<usize> {
         match self {

@@ -48,7 +48,8 @@ impl PathListener {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _lock = lock_directory(&self.path);
+        // The loop that drops it waits for nobody.
+        let _lock = lock_directory(&self.path, Duration::ZERO);
         let is_ours = |found: fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
             && let Err(error) = fs::remove_file(&self.path)
@@ -61,7 +62,7 @@ impl Drop for SocketFile {
 /// Listens on `path`. All workers share one socket.
 pub(super) fn bind(path: &Path, config: &Config) -> io::Result<Vec<PathListener>> {
     // Until it listens: of several servers that find a stale file, or none, one is the first.
-    let lock = lock_directory(path);
+    let lock = lock_directory(path, LOCK_TIMEOUT);
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -85,10 +86,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Holds other servers off that make or remove a socket file in the same directory, until it is dropped: flock(2). Where
 /// the directory cannot be locked there is no lock.
 #[expect(clippy::disallowed_methods, reason = "nobody tells when another process has let it go")]
-fn lock_directory(path: &Path) -> Option<fs::File> {
+fn lock_directory(path: &Path, patience: Duration) -> Option<fs::File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = fs::File::open(parent.unwrap_or(Path::new("."))).ok()?;
-    let mut left = LOCK_TIMEOUT;
+    let mut left = patience;
     loop {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Some(directory),
