@@ -21,7 +21,7 @@ use std::{
 
 use echoloop::{Config, Context, Echo, Input, Protocol};
 use serde_json::Value;
-use util::{DEADLINE, Ended, Running, echoloop, reset};
+use util::{DEADLINE, Ended, Running, echoloop, reset, serve_with};
 
 /// A load that is over in a moment.
 const SHORT: [&str; 4] = ["--duration", "200ms", "--warmup", "20ms"];
@@ -68,21 +68,6 @@ fn echo_server() -> (Running<Echo>, String) {
     let server = Running::echo(Config::default());
     let address = server.address().to_string();
     (server, address)
-}
-
-/// A server that does the same with every client.
-fn serve_with(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let address = listener.local_addr().expect("local_addr");
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let serve = Arc::clone(&serve);
-            // Clients end as they like.
-            thread::spawn(move || client.and_then(|client| serve(client)));
-        }
-    });
-    address.to_string()
 }
 
 /// Echoes `bytes` of what the client sends.

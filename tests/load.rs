@@ -7,10 +7,9 @@ mod util;
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     process::Command,
     sync::{
-        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::channel,
     },
@@ -20,7 +19,7 @@ use std::{
 
 use echoloop::Config;
 use serde_json::Value;
-use util::{DEADLINE, Ended, Running, echoloop, eventually};
+use util::{DEADLINE, Ended, Running, echoloop, eventually, reset, serve_with};
 
 /// The size of a message, unless a test says otherwise.
 const SIZE: usize = 512;
@@ -56,21 +55,6 @@ fn number(value: &Value) -> u64 {
 #[track_caller]
 fn latency(figures: &Value, name: &str) -> Duration {
     Duration::from_nanos(number(&figures["latency"][name]))
-}
-
-/// A server that does the same with every client.
-fn serve_with(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let address = listener.local_addr().expect("local_addr");
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let serve = Arc::clone(&serve);
-            // Clients end as they like.
-            thread::spawn(move || client.and_then(|client| serve(client)));
-        }
-    });
-    address.to_string()
 }
 
 /// Echoes so many messages, one by one.
@@ -132,6 +116,18 @@ mod what_was_due_counts {
         assert_eq!(number(&figures["latency"]["count"]), 1_000);
         assert!(latency(&figures, "p90_ns") >= STALL, "{figures}");
         assert!(figures["rate"]["achieved_per_second"].as_f64().unwrap() <= 1_000.0, "{figures}");
+    }
+
+    #[test]
+    fn where_the_server_resets_a_connection_that_waits_for_answers() {
+        let address = serve_with(|mut client| {
+            client.read_exact(&mut [0; 3 * SIZE])?;
+            reset(client);
+            Ok(())
+        });
+        let (status, figures) = run(&address, &["--connections", "1", "--pipeline", "3", "-n", "3"]);
+        assert_eq!(status, 1, "{figures}");
+        assert_eq!((number(&figures["messages"]), number(&figures["messages_unanswered"])), (0, 3));
     }
 
     #[test]

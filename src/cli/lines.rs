@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use super::stdio::Waiting;
+
 /// The most lines that wait to be written. Further ones are dropped and counted.
 const LINES_WAITING_MAX: usize = 1024;
 
@@ -37,12 +39,12 @@ impl Lines {
     /// Starts the thread for stderr.
     pub(crate) fn to_stderr() -> Self {
         // If stderr fails, there is nobody left to tell.
-        Self::start("stderr", io::stderr, |_| {})
+        Self::start("stderr", || Waiting(io::stderr()), |_| {})
     }
 
     /// Starts the thread for stdout.
     pub(crate) fn to_stdout() -> Self {
-        Self::start("stdout", io::stdout, |error| log::warn!("cannot write to stdout: {error}"))
+        Self::start("stdout", || Waiting(io::stdout()), |error| log::warn!("cannot write to stdout: {error}"))
     }
 
     /// The thread runs as long as the program.

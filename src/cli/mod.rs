@@ -10,6 +10,7 @@ mod output_file;
 mod report;
 mod serve;
 mod signals;
+mod stdio;
 mod values;
 
 use std::{

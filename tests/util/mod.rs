@@ -11,9 +11,12 @@ pub mod procfs;
 use std::{
     env,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -22,6 +25,21 @@ use echoloop::{Address, Config, Echo, Handle, Peer, Protocol, Server, Stats};
 
 /// How long a test waits for a state before it fails. Far more than is needed.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A server that does the same with every client.
+pub fn serve_with(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("local_addr");
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let serve = Arc::clone(&serve);
+            // Clients end as they like.
+            thread::spawn(move || client.and_then(|client| serve(client)));
+        }
+    });
+    address.to_string()
+}
 
 /// Waits until `state` holds.
 #[track_caller]

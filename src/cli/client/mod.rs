@@ -7,7 +7,6 @@ mod comparison;
 mod connect;
 mod receiver;
 mod sender;
-mod stdio;
 
 use std::{
     io::{self, Cursor, Read, Write},
@@ -19,10 +18,11 @@ use std::{
 use clap::Parser;
 use echoloop::Address;
 
-use self::{comparison::Comparison, receiver::EchoReceiver, sender::Sender, stdio::Waiting};
+use self::{comparison::Comparison, receiver::EchoReceiver, sender::Sender};
 use super::{
     failure::Failure,
     lines::Lines,
+    stdio::Waiting,
     values::{OptionalTimeout, server_address, timeout},
 };
 

@@ -79,23 +79,19 @@ impl LoadConnection {
     fn count_unanswered(&self, end: End, worker: &mut Worker) {
         let now = clock::now();
         match end {
-            End::Unanswered => {
+            End::Unanswered | End::Truncated | End::ShortClose | End::Reset | End::Failed => {
                 self.conversation.messages.in_flight().for_each(|start| worker.gave_up(start.due, 1, now));
             }
             // With churn a message was due with the connection.
-            End::ConnectTimeout if self.conversation.plan.churn => {
+            End::ConnectTimeout | End::Refused | End::ConnectFailed(_) if self.conversation.plan.churn => {
                 worker.gave_up(self.start.due, 1, now);
             }
             End::ConnectTimeout
             | End::Cancelled
             | End::Fin
             | End::Corrupt
-            | End::Truncated
-            | End::ShortClose
-            | End::Reset
             | End::Refused
-            | End::ConnectFailed(_)
-            | End::Failed => {}
+            | End::ConnectFailed(_) => {}
         }
     }
 }

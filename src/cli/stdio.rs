@@ -1,13 +1,31 @@
-//! Stdin and stdout, waited for also where they are non-blocking.
+//! Stdin, stdout and stderr, waited for also where they are non-blocking.
 //!
 //! A shell or another program may have set `O_NONBLOCK` on what it hands over: the flag belongs to the open file, which
 //! all who have it share. So it is not for this program to change, and each operation may say `WouldBlock`.
 
-use std::io::{self, ErrorKind, Read, Stdin, Stdout, Write};
+use std::io::{self, ErrorKind, Read, Stderr, Stdin, Stdout, Write};
 
 /// A stream whose operations wait until they can be done.
 #[derive(Debug)]
 pub(super) struct Waiting<T>(pub(super) T);
+
+/// One of the streams that are written to.
+pub(super) trait Sink: Write {
+    /// Waits until a write may be taken.
+    fn wait(&self) -> io::Result<()>;
+}
+
+impl Sink for Stdout {
+    fn wait(&self) -> io::Result<()> {
+        wait_until_writable(self)
+    }
+}
+
+impl Sink for Stderr {
+    fn wait(&self) -> io::Result<()> {
+        wait_until_writable(self)
+    }
+}
 
 impl Read for Waiting<Stdin> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -21,11 +39,11 @@ impl Read for Waiting<Stdin> {
 }
 
 /// After `WouldBlock` nothing of the bytes given is taken, so that they can be given again.
-impl Write for Waiting<Stdout> {
+impl<T: Sink> Write for Waiting<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_until_writable(&self.0)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.0.wait()?,
                 result => return result,
             }
         }
@@ -34,7 +52,7 @@ impl Write for Waiting<Stdout> {
     fn flush(&mut self) -> io::Result<()> {
         loop {
             match self.0.flush() {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_until_writable(&self.0)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.0.wait()?,
                 result => return result,
             }
         }
@@ -79,6 +97,6 @@ fn wait_until_readable(_: &Stdin) -> io::Result<()> {
 
 /// Where standard streams always block.
 #[cfg(not(unix))]
-fn wait_until_writable(_: &Stdout) -> io::Result<()> {
+fn wait_until_writable<T>(_: &T) -> io::Result<()> {
     Err(ErrorKind::WouldBlock.into())
 }
