@@ -74,6 +74,11 @@ impl Stream {
     }
 }
 
+/// Whether a socket can be watched from before it is connected. mio's poll(2) back end forgets it at once; there a full
+/// backlog is a connection that failed.
+#[cfg(unix)]
+const WATCHES_UNCONNECTED: bool = !cfg!(mio_unsupported_force_poll_poll);
+
 /// Begins to connect to a path. Where its backlog is full, connect(2) says EAGAIN, and no event tells when it is not.
 #[cfg(unix)]
 fn connect_to_path(path: &Path) -> io::Result<Stream> {
@@ -83,7 +88,7 @@ fn connect_to_path(path: &Path) -> io::Result<Stream> {
     let stream = UnixStream::from_std(socket.into());
     inline_urgent_data(&stream);
     match connected {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && WATCHES_UNCONNECTED => {
             Ok(Stream::Retrying(stream, Some(path.to_owned())))
         }
         Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
