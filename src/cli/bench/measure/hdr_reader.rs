@@ -342,10 +342,11 @@ mod tests {
     };
     use crate::cli::bench::clock;
 
-    /// A log of so many intervals of a second, each with a message of each of these latencies.
-    fn log(open: bool, intervals: u64, micros: &[u64]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut log_file = LatencyLogFile::create(file.path()).unwrap();
+    /// A log of so many intervals of a second, each with a message of each of these latencies. Nobody has it open: on
+    /// Windows it could not be replaced.
+    fn log(open: bool, intervals: u64, micros: &[u64]) -> tempfile::TempPath {
+        let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let mut log_file = LatencyLogFile::create(&file).unwrap();
         let mut log = log_file.begin(&"127.0.0.1:7".parse().unwrap()).unwrap();
         let mut tally = Tally::new(open);
         let due = clock::now();
@@ -365,17 +366,17 @@ mod tests {
     }
 
     /// Makes the log one that began at this time, in seconds since the epoch.
-    fn move_to(log: &tempfile::NamedTempFile, seconds: u64) {
+    fn move_to(log: &tempfile::TempPath, seconds: u64) {
         let moved = |line: &str| match line.split_once("Time: ") {
             Some((name, _)) => format!("{name}Time: {seconds}.0 (seconds since epoch)]\n"),
             None => format!("{line}\n"),
         };
-        fs::write(log.path(), text(log).lines().map(moved).collect::<String>()).unwrap();
+        fs::write(log, text(log).lines().map(moved).collect::<String>()).unwrap();
     }
 
     /// What such a log has in it.
-    fn text(log: &tempfile::NamedTempFile) -> String {
-        fs::read_to_string(log.path()).unwrap()
+    fn text(log: &tempfile::TempPath) -> String {
+        fs::read_to_string(log).unwrap()
     }
 
     fn read_text(text: impl AsRef<[u8]>) -> Result<Merged, String> {
@@ -389,7 +390,7 @@ mod tests {
         let file = log(true, 3, &[10, 20]);
         let text = text(&file);
         assert_eq!(text.matches("StartTime").count(), 1, "{text}");
-        let merged = read(&[file.path().to_owned()]).unwrap();
+        let merged = read(&[file.to_path_buf()]).unwrap();
         assert_eq!(merged.latency.len(), 6);
         assert_eq!(merged.uncorrected.unwrap().len(), 6);
         assert_eq!(merged.connect.len(), 3);
@@ -402,7 +403,7 @@ mod tests {
     #[test]
     fn logs_of_the_same_time_add_up() {
         let (a, b) = (log(true, 2, &[10]), log(true, 3, &[10, 30, 1_000]));
-        let merged = read(&[a.path().to_owned(), b.path().to_owned()]).unwrap();
+        let merged = read(&[a.to_path_buf(), b.to_path_buf()]).unwrap();
         assert_eq!((merged.logs, merged.latency.len()), (2, 2 + 9));
         assert!((merged.rate - 4.0).abs() < 1e-9);
         assert_eq!(merged.elapsed, Duration::from_secs(3));
@@ -504,11 +505,11 @@ mod tests {
     #[test]
     fn logs_of_open_and_closed_loops_are_not_mixed_in_silence() {
         let (open, closed) = (log(true, 2, &[10]), log(false, 2, &[10]));
-        let paths = |logs: [&tempfile::NamedTempFile; 2]| logs.map(|log| log.path().to_owned());
+        let paths = |logs: [&tempfile::TempPath; 2]| logs.map(|log| log.to_path_buf());
         let warnings = read(&paths([&open, &closed])).unwrap().warnings;
         assert!(warnings[0].starts_with("open and closed loops are mixed: "), "{warnings:?}");
         // Of logs of others nobody knows.
-        fs::write(closed.path(), text(&closed).replace("echoloop bench", "other")).unwrap();
+        fs::write(&closed, text(&closed).replace("echoloop bench", "other")).unwrap();
         assert_eq!(read(&paths([&open, &closed])).unwrap().warnings, [""; 0]);
     }
 
@@ -516,7 +517,7 @@ mod tests {
     fn logs_of_different_times_are_not_added_up_in_silence() {
         let (early, late) = (log(false, 2, &[10]), log(false, 2, &[10]));
         move_to(&late, 1_900_000_000);
-        let merged = read(&[late.path().to_owned(), early.path().to_owned()]).unwrap();
+        let merged = read(&[late.to_path_buf(), early.to_path_buf()]).unwrap();
         assert!(merged.warnings[0].starts_with("the logs do not overlap in time: "), "{:?}", merged.warnings);
         let (begin, end) = merged.window.unwrap();
         assert!(end.duration_since(begin).unwrap() > Duration::from_secs(1_000_000));

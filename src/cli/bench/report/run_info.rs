@@ -93,6 +93,8 @@ mod tests {
     fn dates_are_in_utc() {
         assert_eq!(date(UNIX_EPOCH + Duration::from_secs(1_764_295_384)), "2025-11-28 02:03:04 UTC");
         assert_eq!(date(UNIX_EPOCH - Duration::from_secs(1)), "-");
-        assert_eq!(date(UNIX_EPOCH + Duration::from_secs(1_000_000_000_000)), "-");
+        // Not every system has times so late.
+        let far = UNIX_EPOCH.checked_add(Duration::from_secs(1_000_000_000_000));
+        assert!(far.is_none_or(|far| date(far) == "-"));
     }
 }
