@@ -19,29 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use util::{DEADLINE, Ended, Program, echoloop, eventually, pattern};
-
-/// A server that does the same with every client.
-fn serve_with(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
-    serve_on("127.0.0.1:0", serve).to_string()
-}
-
-fn serve_on(
-    address: &str,
-    serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
-) -> SocketAddr {
-    let listener = TcpListener::bind(address).expect("bind");
-    let address = listener.local_addr().expect("local_addr");
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let serve = Arc::clone(&serve);
-            // Clients end as they like.
-            thread::spawn(move || client.and_then(|client| serve(client)));
-        }
-    });
-    address
-}
+use util::{DEADLINE, Ended, Program, echoloop, eventually, pattern, serve_on, serve_with};
 
 /// What a plain blocking server does: it echoes until the client has ended, and ends.
 fn echo(client: TcpStream) -> io::Result<()> {

@@ -51,11 +51,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.extra.as_ref()?.unacknowledged.as_ref()
     }
 
-    /// Whether the last look found output that was on its way to the peer.
-    pub fn is_delivering(&self) -> bool {
-        self.unacknowledged().is_some()
-    }
-
     /// Notes that the system took something that is to be acknowledged.
     #[inline]
     pub(super) const fn note_owed(&mut self) {

@@ -54,6 +54,11 @@ const CAPACITY: usize = 65_536;
 
 impl<P: Protocol> Engine<P> {
     pub(super) fn new(limits: Config, factory: Box<Factory<P>>) -> Self {
+        let places = Places::alone(limits.max_connections.unwrap_or(CAPACITY));
+        Self::with_places(limits, places, factory)
+    }
+
+    fn with_places(limits: Config, places: Arc<Places>, factory: Box<Factory<P>>) -> Self {
         let kernel = Kernel::new();
         let counters = Arc::new(Counters::default());
         let waker: Arc<dyn Wake> = Arc::new(());
@@ -65,7 +70,7 @@ impl<P: Protocol> Engine<P> {
             mailbox: mailboxes.pop().expect("there is one loop"),
             handle: handle.clone(),
             counters: Arc::clone(&counters),
-            places: Places::alone(limits.max_connections.unwrap_or(CAPACITY)),
+            places,
             table_bytes: None,
             limits,
         };
@@ -241,4 +246,60 @@ const PORTS: u32 = 16_384;
 fn listener_address(position: usize) -> Address {
     let offset = u16::try_from(position % 1024).expect("below 1024");
     Address::Ip((Ipv4Addr::new(192, 0, 2, 1), 27_015 + offset).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::protocol::echo::Echo;
+
+    #[derive(Default)]
+    struct CountWakes(AtomicUsize);
+
+    impl Wake for CountWakes {
+        fn wake(&self) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_loop_that_goes_to_sleep_beside_a_full_house_is_woken_when_another_worker_gives_a_place_back() {
+        let wakes = Arc::new(CountWakes::default());
+        let places = Places::new(2, [Arc::clone(&wakes) as Arc<dyn Wake>]);
+        let limits = Config { accept_burst: 1, ..Config::default() };
+        let mut engine = Engine::with_places(limits, Arc::clone(&places), Box::new(|_| Some(Echo)));
+        assert!(places.take(1), "the other worker has a client");
+        let clients = [(); 2].map(|()| engine.connect(0, None, Buffer::default()));
+        let event_loop = engine.event_loop.as_mut().expect("it runs");
+        // The burst ends with the last place: it has not tried in vain.
+        event_loop.turn().unwrap();
+        assert_eq!(clients.map(|client| client.borrow().id.is_some()), [true, false]);
+        assert_ne!(event_loop.next_wait(), Wait::No);
+        places.give_back();
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert_eq!(event_loop.next_wait(), Wait::No);
+    }
+
+    #[test]
+    fn a_drain_ends_for_a_loop_whose_clients_wait_for_the_places_of_another() {
+        let places = Places::new(1, [Arc::new(()) as Arc<dyn Wake>]);
+        let mut engine =
+            Engine::with_places(Config::default(), Arc::clone(&places), Box::new(|_| Some(Echo)));
+        assert!(places.take(1), "the other worker has a client, for ever");
+        let client = engine.connect(0, None, Buffer::default());
+        engine.handle.drain();
+        let event_loop = engine.event_loop.as_mut().expect("it runs");
+        event_loop.turn().unwrap();
+        let Wait::Until(deadline) = event_loop.next_wait() else { panic!("it would sleep for ever") };
+        engine.kernel.set_now(deadline);
+        event_loop.turn().unwrap();
+        assert!(event_loop.is_finished());
+        assert!(client.borrow().was_reset());
+    }
 }

@@ -28,7 +28,15 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A server that does the same with every client.
 pub fn serve_with(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    serve_on("127.0.0.1:0", serve).to_string()
+}
+
+/// The same on an address.
+pub fn serve_on(
+    address: &str,
+    serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind(address).expect("bind");
     let address = listener.local_addr().expect("local_addr");
     let serve = Arc::new(serve);
     thread::spawn(move || {
@@ -38,7 +46,7 @@ pub fn serve_with(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 's
             thread::spawn(move || client.and_then(|client| serve(client)));
         }
     });
-    address.to_string()
+    address
 }
 
 /// Waits until `state` holds.

@@ -261,6 +261,38 @@ fn at_the_drain_deadline_one_that_was_delivered_only_lingers() {
 }
 
 #[test]
+fn at_the_drain_deadline_one_that_still_receives_is_cut_off_though_its_own_end_was_delivered() {
+    let limits = Config { idle_timeout: None, ..Config::default() };
+    let mut world = World::new(limits);
+    let peer = world.accept(Receiver, 100);
+    world.unacknowledged(&peer, 0);
+    world.begin_drain();
+    for _ in 0..250 {
+        world.data(&peer, b"more to come");
+        world.pass(millis(100));
+    }
+    world.assert_ended(CloseReason::DrainTimeout);
+    assert!(peer.calls().ends_with(&["reset".to_owned(), "close".to_owned()]));
+}
+
+/// Has nothing to say, and goes on receiving, also in a drain.
+struct Receiver;
+
+impl Protocol for Receiver {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        cx.shutdown_write();
+    }
+
+    fn on_data(&mut self, input: &mut Input<'_>, _: &mut Context<'_>) {
+        input.take();
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_>) {}
+}
+
+#[test]
 fn a_reset_tells_what_it_has_destroyed() {
     for (left, reason) in [(40, CloseReason::ResetUndelivered), (0, CloseReason::Reset)] {
         let (mut world, peer) = with_unacknowledged(Config::default(), left);
