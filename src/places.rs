@@ -40,6 +40,11 @@ impl Places {
         self.total
     }
 
+    /// Whether other loops take them too.
+    pub fn are_shared(&self) -> bool {
+        self.workers.len() > 1
+    }
+
     /// How many are free at this moment.
     pub fn free(&self) -> usize {
         self.total.saturating_sub(self.taken.load(Ordering::SeqCst))

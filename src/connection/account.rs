@@ -20,7 +20,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if log::log_enabled!(log::Level::Debug) {
             let peer = self.transport.peer_addr().ok();
             let account = Account { peer, since: now, received: 0, sent: 0 };
-            self.extra.get_or_insert_default().account = Some(account);
+            self.extra.get_or_insert_default().account = Some(Box::new(account));
         }
     }
 
@@ -29,7 +29,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let Some(account) = self.extra.as_ref().and_then(|extra| extra.account.as_ref()) else {
             return "nothing more is known of it".to_owned();
         };
-        let Account { peer, since, received, sent } = account;
+        let Account { peer, since, received, sent } = &**account;
         let peer = peer.as_ref().map_or_else(|| "unknown peer".to_owned(), ToString::to_string);
         let time = now.saturating_duration_since(*since);
         format!("{peer}, {received} bytes received, {sent} bytes sent in {time:.3?}")

@@ -10,9 +10,6 @@ use crate::{
     system::{readiness::Readiness, transport::Transport},
 };
 
-/// How long to wait before connecting is tried again.
-const CONNECT_PAUSE: Duration = Duration::from_millis(10);
-
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// When this connection must be looked at if nothing happens before; `None` is never.
     pub fn deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
@@ -165,23 +162,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused => true,
             RecvHalf::Ended => self.send.is_open(),
             RecvHalf::Discarded => false,
-        }
-    }
-
-    /// When to try again to connect.
-    fn connect_again_at(&self) -> Option<Instant> {
-        let tried = self.extra.as_ref().and_then(|extra| extra.connect_tried).unwrap_or(self.last_activity);
-        if self.transport.must_connect_again() { tried.checked_add(CONNECT_PAUSE) } else { None }
-    }
-
-    fn connect_again(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        if self.connect_again_at().is_none_or(|at| at > shared.now) {
-            return;
-        }
-        self.extra.get_or_insert_default().connect_tried = Some(shared.now);
-        match self.transport.connect_again() {
-            Ok(()) => self.ready.insert(Readiness::WRITE),
-            Err(error) => self.close(CloseReason::ConnectFailed(error.kind()), shared),
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, ErrorKind},
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
@@ -148,8 +147,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.set_state(self.state.close(reason));
         self.queue = None;
         if let Some(extra) = &mut self.extra {
-            let attempts = mem::take(&mut extra.attempts);
-            **extra = Extra { relay: extra.relay, requester: extra.requester, attempts, ..Extra::default() };
+            **extra = Extra { relay: extra.relay, outbound: extra.outbound.take(), ..Extra::default() };
         }
         self.trim();
         if !reason.is_complete() {

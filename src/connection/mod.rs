@@ -10,6 +10,7 @@ mod deadline;
 mod disconnect;
 pub(crate) mod drain;
 mod halves;
+mod outbound;
 mod queue;
 mod recv;
 mod relay;
@@ -21,7 +22,6 @@ mod tests;
 mod turn;
 
 use std::{
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
@@ -32,6 +32,7 @@ use self::{
     bulk::Bulk,
     drain::DrainStage,
     halves::{RecvHalf, SendHalf},
+    outbound::Outbound,
     queue::Queue,
     shared::Shared,
     state::State,
@@ -95,14 +96,10 @@ struct Extra {
     relay: Option<Relay>,
     /// That connection has output queued.
     partner_owes: bool,
-    /// Who waits for this connection to be made, and under which label.
-    requester: Option<(ConnectionId, u64)>,
-    /// When connecting was last tried again.
-    connect_tried: Option<Instant>,
-    /// Outbound connections that its protocol has asked for, and that may not be made yet.
-    attempts: Vec<ConnectionId>,
+    /// Who waits for whom to be made.
+    outbound: Option<Box<Outbound>>,
     /// Where its end is logged.
-    account: Option<Account>,
+    account: Option<Box<Account>>,
 }
 
 impl Extra {
@@ -244,32 +241,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.settle(shared);
     }
 
-    /// Notes who waits for this connection to be made.
-    pub fn set_requester(&mut self, requester: ConnectionId, label: u64) {
-        self.extra.get_or_insert_default().requester = Some((requester, label));
-    }
-
-    /// Notes the outbound connections that its protocol has asked for.
-    pub fn set_attempts(&mut self, attempts: Vec<ConnectionId>) {
-        self.extra.get_or_insert_default().attempts = attempts;
-    }
-
-    /// The outbound connections that its protocol has asked for; some may be made by now.
-    pub fn take_attempts(&mut self) -> Vec<ConnectionId> {
-        self.extra.as_mut().map(|extra| mem::take(&mut extra.attempts)).unwrap_or_default()
-    }
-
-    fn has_requester(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.requester.is_some())
-    }
-
-    /// Who still waits for this connection to be made, when it has ended.
-    pub fn take_requester(&mut self) -> Option<(ConnectionId, u64)> {
-        let requester = self.extra.as_mut()?.requester.take();
-        self.trim();
-        requester
-    }
-
     /// Runs a callback. What it wrote is in `shared.output`.
     fn call(
         &mut self,
@@ -352,8 +323,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 && extra.lingers_since.is_none()
                 && extra.discarded == 0
                 && extra.relay.is_none()
-                && extra.requester.is_none()
-                && extra.attempts.is_empty()
+                && extra.outbound.is_none()
                 && extra.account.is_none()
         };
         if self.extra.as_deref().is_some_and(unneeded) {

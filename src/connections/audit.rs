@@ -11,6 +11,10 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// The first thing found that must never be: a connection that is in the wrong list, or waits for
     /// something that nobody will tell it.
     pub fn audit(&self) -> Result<(), String> {
+        let taken = self.places.total() - self.places.free();
+        if !self.places.are_shared() && taken != self.slots.len() {
+            return Err(format!("{taken} places are taken by {} connections", self.slots.len()));
+        }
         for (place, mut list) in
             [(Place::Ready, Vec::from(self.ready.clone())), (Place::Ended, self.ended.clone())]
         {

@@ -209,7 +209,7 @@ impl Peer {
     }
 
     fn calls(&self) -> Vec<String> {
-        mem::take(&mut self.wire.borrow_mut().calls)
+        std::mem::take(&mut self.wire.borrow_mut().calls)
     }
 
     fn is_watched_for_writing(&self) -> bool {
