@@ -82,6 +82,11 @@ impl<A: Accept> Listener<A> {
             }
     }
 
+    /// Whether there may be clients in the backlog, for whom it is early or late to try.
+    pub(crate) fn awaits_accept(&self) -> bool {
+        self.gate != Gate::Waiting
+    }
+
     /// When to try again if no event comes before.
     pub(crate) const fn retry_at(&self) -> Option<Instant> {
         match self.gate {

@@ -19,6 +19,8 @@ pub struct Deadlines {
     heap: Vec<Entry>,
     /// For each slot the position of its entry in `heap`, or `ABSENT`.
     positions: Vec<u32>,
+    /// That of the first entry, which is asked for in every turn of the loop.
+    earliest: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +32,13 @@ struct Entry {
 impl Deadlines {
     /// An empty queue. `epoch` is not later than any deadline that will be armed.
     pub fn new(epoch: Instant) -> Self {
-        Self { epoch, heap: Vec::new(), positions: Vec::new() }
+        Self::with_capacity(epoch, 0)
     }
 
     /// The same, with room for so many slots: address space, of which pages are taken as they are used.
     pub fn with_capacity(epoch: Instant, slots: usize) -> Self {
-        Self { epoch, heap: Vec::with_capacity(slots), positions: Vec::with_capacity(slots) }
+        let (heap, positions) = (Vec::with_capacity(slots), Vec::with_capacity(slots));
+        Self { epoch, heap, positions, earliest: None }
     }
 
     /// The number of slots that have a deadline.
@@ -66,7 +69,9 @@ impl Deadlines {
                 position as usize
             }
         };
-        self.sift_up(position);
+        if self.sift_up(position) == 0 {
+            self.note_earliest();
+        }
     }
 
     /// Forgets the deadline of `slot`, if it has one.
@@ -78,18 +83,19 @@ impl Deadlines {
         self.positions[slot as usize] = ABSENT;
         let last = self.heap.pop().expect("a slot with a position has an entry");
         let position = position as usize;
-        if position == self.heap.len() {
-            return;
+        if position < self.heap.len() {
+            self.heap[position] = last;
+            let moved = self.sift_up(position);
+            self.sift_down(moved);
         }
-        self.heap[position] = last;
-        let position = self.sift_up(position);
-        self.sift_down(position);
+        if position == 0 {
+            self.note_earliest();
+        }
     }
 
     /// The earliest deadline, or `None` if there is none.
-    pub fn earliest(&self) -> Option<Instant> {
-        let first = self.heap.first()?;
-        self.epoch.checked_add(Duration::from_nanos(first.at))
+    pub const fn earliest(&self) -> Option<Instant> {
+        self.earliest
     }
 
     /// When `slot` comes up.
@@ -100,12 +106,10 @@ impl Deadlines {
 
     /// Takes out a slot whose deadline is `now` or before; the earliest first.
     pub fn pop_due(&mut self, now: Instant) -> Option<u32> {
-        let first = *self.heap.first()?;
-        if first.at > self.nanos(now) {
-            return None;
-        }
-        self.disarm(first.slot);
-        Some(first.slot)
+        self.earliest.filter(|&earliest| earliest <= now)?;
+        let slot = self.heap.first()?.slot;
+        self.disarm(slot);
+        Some(slot)
     }
 
     /// Gives back memory that a past crowd needed.
@@ -114,6 +118,12 @@ impl Deadlines {
         let used = self.heap.iter().map(|entry| entry.slot as usize + 1).max().unwrap_or(0);
         self.positions.truncate(used);
         self.positions.shrink_to_fit();
+    }
+
+    /// After the first entry has changed.
+    fn note_earliest(&mut self) {
+        let first = self.heap.first();
+        self.earliest = first.and_then(|first| self.epoch.checked_add(Duration::from_nanos(first.at)));
     }
 
     fn nanos(&self, at: Instant) -> u64 {
@@ -154,6 +164,14 @@ impl Deadlines {
             position = child;
         }
         self.place(position, entry);
+    }
+}
+
+/// The earlier of two deadlines, of which either may be never.
+pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (some, None) | (None, some) => some,
     }
 }
 

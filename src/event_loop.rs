@@ -19,6 +19,7 @@ use crate::{
     connection::state::State,
     connection_id::{ConnectionId, WAKER, reserved, reserved_token},
     connections::Connections,
+    deadlines::earliest,
     error::Error,
     handle::{Handle, Mailbox, Order, Request},
     outbox::Dial,
@@ -141,7 +142,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     ///
     /// [`Error::Loop`] if the system fails the loop. Everything is then closed: the loop is finished.
     pub fn turn(&mut self) -> Result<(), Error> {
-        if let Err(source) = self.wait() {
+        let wait = self.next_wait();
+        if let Err(source) = self.wait(wait) {
             self.abort(CloseReason::Failed(source.kind()));
             // Those that were to have a turn leave the ready queue by it.
             self.connections.run_ready(&mut self.system);
@@ -149,10 +151,18 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             return Err(Error::Loop { what: "cannot wait for events", source });
         }
         self.connections.run_ready(&mut self.system);
-        self.read_mailbox();
-        self.connections.run_deadlines(&mut self.system);
-        self.run_outbox();
-        self.accept();
+        if self.has_mail() {
+            self.read_mailbox();
+        }
+        if wait.may_be_over(self.now) {
+            self.connections.run_deadlines(&mut self.system);
+        }
+        if self.connections.has_requests() {
+            self.run_outbox();
+        }
+        if self.awaits_accept() || self.connections.is_draining() || self.accepts_left == 0 {
+            self.accept();
+        }
         self.reap();
         Ok(())
     }
@@ -175,23 +185,26 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// How long the next turn waits for events if none is there: not at all while there is work.
     pub fn next_wait(&self) -> Wait {
-        let has_clients =
-            |listener: &Listener<_>| listener.is_ready(self.now) || listener.retry_at().is_some();
-        if self.listeners.iter().flatten().any(has_clients) || self.connections.dials() > 0 {
-            // Other workers may give one back. What is seen from here on is no older.
+        let awaits_accept = self.awaits_accept();
+        if awaits_accept || self.connections.dials() > 0 {
+            // Other workers may give a place back. What is seen from here on is no older.
             self.connections.wait_for_place();
         }
-        let can_accept = self.connections.has_room_for_clients();
-        let open_listeners = || self.listeners.iter().flatten().filter(|_| can_accept);
-        let accept_is_due = open_listeners().any(|listener| listener.is_ready(self.now));
-        if self.connections.has_work() || self.has_mail() || accept_is_due {
+        if self.connections.has_work() || self.has_mail() {
             return Wait::No;
         }
-        let retries = open_listeners().filter_map(Listener::retry_at);
-        // Those in the backlogs are cut off too.
-        let is_listening = self.listeners.iter().any(Option::is_some);
-        let cut = self.connections.drain_deadline().filter(|_| is_listening);
-        retries.chain(self.connections.next_deadline()).chain(cut).min().map_or(Wait::Forever, Wait::Until)
+        let mut until = self.connections.next_deadline();
+        if self.connections.is_draining() && self.listeners().next().is_some() {
+            // Those in the backlogs are cut off too.
+            until = earliest(until, self.connections.drain_deadline());
+        }
+        if awaits_accept && self.connections.has_room_for_clients() {
+            if self.listeners().any(|listener| listener.is_ready(self.now)) {
+                return Wait::No;
+            }
+            until = self.listeners().filter_map(Listener::retry_at).fold(until, |a, b| earliest(a, Some(b)));
+        }
+        until.map_or(Wait::Forever, Wait::Until)
     }
 
     /// The connections.
@@ -204,14 +217,24 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         !self.connections.is_draining() && self.accepts_left > 0
     }
 
+    /// Those that are not closed.
+    fn listeners(&self) -> impl Iterator<Item = &Listener<S::Listener>> {
+        self.listeners.iter().flatten()
+    }
+
+    /// Whether there may be clients in a backlog.
+    fn awaits_accept(&self) -> bool {
+        self.listeners().any(Listener::awaits_accept)
+    }
+
     /// What others ask for, as far as it is known.
     fn has_mail(&self) -> bool {
         self.mailbox_has_more || self.mailbox.is_woken()
     }
 
     /// Waits for events and notes what is ready.
-    fn wait(&mut self) -> io::Result<()> {
-        self.system.wait(self.next_wait())?;
+    fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        self.system.wait(wait)?;
         self.read_clock();
         for (token, ready) in self.system.events() {
             match reserved(token) {

@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ use crate::{
     stats::{Counters, Stats},
     status::WorkerStatus,
     system::Wake,
+    wake_flag::WakeFlag,
 };
 
 /// A remote control for a running [`Server`](crate::Server): cheap to clone, usable from any thread and
@@ -76,7 +77,7 @@ pub enum Order {
 struct Inbox<M> {
     requests: SyncSender<Request<M>>,
     order: AtomicU8,
-    woken: AtomicBool,
+    woken: WakeFlag,
     waker: Arc<dyn Wake>,
     counters: Arc<Counters>,
 }
@@ -99,7 +100,7 @@ pub fn channel<M>(
         .map(|(waker, counters)| {
             let (sender, requests) = sync_channel(capacity);
             let order = AtomicU8::new(Order::Run as u8);
-            let woken = AtomicBool::new(false);
+            let woken = WakeFlag::new();
             Mailbox { requests, inbox: Arc::new(Inbox { requests: sender, order, woken, waker, counters }) }
         })
         .collect();
@@ -264,12 +265,10 @@ impl<M> Inbox<M> {
 
     /// Wakes the loop unless that was already done and the loop has not looked since.
     fn wake_once(&self) {
-        if self.woken.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        if let Err(error) = self.waker.wake() {
-            self.woken.store(false, Ordering::SeqCst);
-            log::debug!("cannot wake the loop: {error}");
+        if self.woken.raise()
+            && let Err(error) = self.waker.wake()
+        {
+            log::debug!("cannot wake the loop, which looks at its next event: {error}");
         }
     }
 }
@@ -285,13 +284,13 @@ impl<M: Send> Wake for Inbox<M> {
 impl<M> Mailbox<M> {
     /// To be called before the requests are taken: from here on a new one wakes the loop again.
     pub fn open(&self) {
-        self.inbox.woken.store(false, Ordering::SeqCst);
+        self.inbox.woken.lower();
     }
 
     /// Whether someone has woken the loop since it last looked. The wake itself may be lost: mio's poll(2) back end
     /// clears it when something is registered meanwhile.
     pub fn is_woken(&self) -> bool {
-        self.inbox.woken.load(Ordering::SeqCst)
+        self.inbox.woken.is_up()
     }
 
     /// The next request, if there is one.

@@ -133,6 +133,7 @@ mod stats;
 mod status;
 mod system;
 pub mod testing;
+mod wake_flag;
 
 pub use address::{Address, AddressError};
 pub use close_reason::{CloseReason, EndedBy};

@@ -83,6 +83,32 @@ fn a_connection_costs_no_more_calls_than_it_must() {
     assert_eq!(names, expected);
 }
 
+#[test]
+fn a_wait_sets_no_timer_while_the_earliest_deadline_stays() {
+    if cfg!(mio_unsupported_force_poll_poll) {
+        skip("there each wait has a timeout");
+        return;
+    }
+    let Some(server) = Traced::start() else { return };
+    let client = connect(server.program.listening());
+    for _ in 0..100 {
+        ping(&client, b"ping");
+    }
+    assert!(finish(&client).is_empty());
+    server.program.signal("TERM");
+    let trace = server.end_of_trace();
+    let calls = whole_calls(&trace);
+    let set = calls.iter().filter(|call| call.starts_with("timerfd_settime(")).count();
+    assert!((1..=5).contains(&set), "{set} times, for 100 messages and a drain");
+    let timeouts: Vec<&String> = calls
+        .iter()
+        .filter(|call| {
+            call.starts_with("epoll_wait(") && !["-1) ", " 0) "].iter().any(|end| call.contains(end))
+        })
+        .collect();
+    assert!(timeouts.is_empty(), "{timeouts:?}");
+}
+
 /// The name of a call on this socket, also of one that failed.
 fn name_if_on(socket: usize, call: &str) -> Option<&str> {
     let (name, arguments) = call.split_once('(')?;
@@ -131,7 +157,7 @@ impl Traced {
                 let mut command = Command::new("strace");
                 // With -D the server is this process's child, and strace watches from aside.
                 command.args(["-D", "-f", "-s", "0", "-e"]);
-                command.arg("trace=network,close,read,readv,write,writev,splice,epoll_ctl,exit_group");
+                command.arg("trace=network,close,read,readv,write,writev,splice,epoll_ctl,epoll_wait,timerfd_settime,exit_group");
                 command.arg("-o").arg(directory.path().join("trace"));
                 command.args([env!("CARGO_BIN_EXE_echoloop"), "serve", "127.0.0.1:0"]).args(options);
                 return Some(Self { program: Program::spawn(command), directory });

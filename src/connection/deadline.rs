@@ -6,6 +6,7 @@ use super::{Connection, drain::DrainStage, halves::RecvHalf, shared::Shared, sta
 use crate::{
     close_reason::CloseReason,
     config::Config,
+    deadlines::earliest,
     protocol::{Protocol, Timeout},
     system::{readiness::Readiness, transport::Transport},
 };
@@ -263,12 +264,4 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 /// `None` where the timeout is off or past the clock's range.
 fn after(since: Instant, timeout: Option<Duration>) -> Option<Instant> {
     since.checked_add(timeout?)
-}
-
-/// The earlier of two deadlines, of which either may be never.
-fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (some, None) | (None, some) => some,
-    }
 }

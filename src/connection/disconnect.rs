@@ -50,7 +50,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Takes the steps of the disconnect that are due: FIN when everything is sent, close when the peer has
     /// ended too.
+    #[inline]
     pub(super) fn settle(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        if !self.send.is_open() || self.extra.is_some() {
+            self.settle_ending(shared);
+        }
+    }
+
+    fn settle_ending(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         match self.send {
             SendHalf::Open => {}
             SendHalf::Ending(reason) => self.close_step(reason, shared),

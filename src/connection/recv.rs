@@ -138,20 +138,26 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// bytes it sent at once.
     fn deliver(&mut self, n: usize, shared: &mut Shared<P::Message, T::Pipe>) -> usize {
         let buffer = mem::take(&mut shared.buffer);
-        let mut held = self.take_unconsumed();
-        let (consumed, sent);
-        if held.is_empty() {
-            (consumed, sent) = self.hand_over(&buffer[..n], shared);
-            held.extend_from_slice(&buffer[consumed..n]);
+        let input = &buffer[..n];
+        let sent = if self.unconsumed() == 0 {
+            let (consumed, sent) = self.hand_over(input, shared);
+            if consumed < n {
+                self.keep_unconsumed(input[consumed..].to_vec(), shared);
+            }
+            sent
         } else {
-            held.extend_from_slice(&buffer[..n]);
-            (consumed, sent) = self.hand_over(&held, shared);
-            held.drain(..consumed);
-        }
+            self.deliver_behind_unconsumed(input, shared)
+        };
         shared.buffer = buffer;
-        if !held.is_empty() && self.recv.matters() {
-            self.keep_unconsumed(held, shared);
-        }
+        sent
+    }
+
+    fn deliver_behind_unconsumed(&mut self, input: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> usize {
+        let mut held = self.take_unconsumed();
+        held.extend_from_slice(input);
+        let (consumed, sent) = self.hand_over(&held, shared);
+        held.drain(..consumed);
+        self.keep_unconsumed(held, shared);
         sent
     }
 
@@ -210,7 +216,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn keep_unconsumed(&mut self, held: Vec<u8>, shared: &Shared<P::Message, T::Pipe>) {
-        if self.state.is_closed() {
+        if held.is_empty() || !self.recv.matters() || self.state.is_closed() {
             return;
         }
         let full = held.len() >= shared.limits.input_limit_bytes;

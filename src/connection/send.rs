@@ -6,14 +6,8 @@ use std::{
 };
 
 use super::{
-    Connection,
-    bulk::cost_of_move,
-    disconnect::reason_of,
-    drain::DrainStage,
-    halves::SendHalf,
-    queue::Queue,
-    shared::{OUTPUT_CAPACITY_KEPT, Shared},
-    state::State,
+    Connection, bulk::cost_of_move, disconnect::reason_of, drain::DrainStage, halves::SendHalf, queue::Queue,
+    shared::Shared, state::State,
 };
 use crate::{
     close_reason::CloseReason,
@@ -37,24 +31,22 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if owed == 0 {
             return 0;
         }
-        let mut output = mem::take(&mut shared.output);
         let mut sent = 0;
         if self.queued() == 0 && self.ready.has(Readiness::WRITE) && self.send.fault().is_none() {
             let limit = shared.limits.turn_budget_bytes;
             let first = &forward[..forward.len().min(limit)];
-            let second = &output[..output.len().min(limit - first.len())];
+            let second = &shared.output[..shared.output.len().min(limit - first.len())];
             let result = write_slices(&mut self.transport, [IoSlice::new(first), IoSlice::new(second)]);
             sent = *result.as_ref().unwrap_or(&0);
             self.written(result, shared);
         }
         if sent < owed {
+            let output = mem::take(&mut shared.output);
             let from_output = sent.saturating_sub(forward.len());
             self.enqueue(&forward[sent.min(forward.len())..], &output[from_output..], shared);
-        }
-        output.clear();
-        if output.capacity() <= OUTPUT_CAPACITY_KEPT {
             shared.output = output;
         }
+        shared.trim_output();
         sent
     }
 

@@ -6,6 +6,7 @@ use super::drain::Drain;
 use crate::{
     buffers::Buffers,
     config::Config,
+    deadlines::earliest,
     handle::Handle,
     outbox::Outbox,
     pipes::{Pipe, Pipes},
@@ -38,7 +39,7 @@ pub struct Shared<M, K> {
 }
 
 /// Output buffers that grew past this in a spike are given back.
-pub(super) const OUTPUT_CAPACITY_KEPT: usize = 256 << 10;
+const OUTPUT_CAPACITY_KEPT: usize = 256 << 10;
 
 impl<M, K: Pipe> Shared<M, K> {
     /// For connections with these limits and counters.
@@ -61,9 +62,17 @@ impl<M, K: Pipe> Shared<M, K> {
         }
     }
 
+    /// Empties the output, which is dealt with.
+    pub(super) fn trim_output(&mut self) {
+        self.output.clear();
+        if self.output.capacity() > OUTPUT_CAPACITY_KEPT {
+            self.output = Vec::new();
+        }
+    }
+
     /// When [`trim`](Self::trim) has something to do.
     pub fn trim_at(&self) -> Option<Instant> {
-        [self.buffers.trim_at(), self.pipes.trim_at()].into_iter().flatten().min()
+        earliest(self.buffers.trim_at(), self.pipes.trim_at())
     }
 
     /// Gives memory that was not needed for a while back to the system.

@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     connection::{Connection, drain::Drain, shared::Shared, state::State},
     connection_id::{self, ConnectionId},
-    deadlines::Deadlines,
+    deadlines::{Deadlines, earliest},
     handle::Handle,
     places::Places,
     protocol::Protocol,
@@ -195,11 +195,16 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         !self.ready.is_empty() || self.shared.outbox.has_mail() || can_dial
     }
 
+    /// Whether callbacks have asked something of other connections that is not done.
+    pub fn has_requests(&self) -> bool {
+        self.shared.outbox.has_mail() || self.shared.outbox.dials() > 0
+    }
+
     /// When a connection must be looked at if nothing happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         let cut = self.shared.drain.and_then(|drain| drain.deadline).filter(|_| !self.is_empty());
         let dial = self.dial_deadline();
-        [self.deadlines.earliest(), cut, dial, self.shared.trim_at()].into_iter().flatten().min()
+        earliest(earliest(self.deadlines.earliest(), cut), earliest(dial, self.shared.trim_at()))
     }
 
     /// Whether a drain is going on.

@@ -70,6 +70,17 @@ pub enum Wait {
     Forever,
 }
 
+impl Wait {
+    /// Whether something may be due when it is so late.
+    pub(crate) fn may_be_over(self, now: Instant) -> bool {
+        match self {
+            Self::No => true,
+            Self::Until(at) => at <= now,
+            Self::Forever => false,
+        }
+    }
+}
+
 /// Tells a loop when transports are ready.
 pub trait Poller<T> {
     /// Begins to watch the transport of this connection.

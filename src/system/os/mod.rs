@@ -4,16 +4,28 @@ mod listener;
 #[cfg(target_os = "linux")]
 mod pipe;
 pub(crate) mod stream;
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+mod timer;
+#[cfg(not(all(target_os = "linux", not(mio_unsupported_force_poll_poll))))]
+#[path = "no_timer.rs"]
+mod timer;
 mod unacknowledged;
 #[cfg(unix)]
 mod unix_listener;
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, event::Source};
 
 pub(crate) use self::listener::{ListenSocket, bind, is_unavailable};
-use self::stream::{SocketOptions, Stream};
+use self::{
+    stream::{SocketOptions, Stream},
+    timer::Timer,
+};
 use super::{Poller, System, Wait, Wake, readiness::Readiness};
 use crate::{
     config::Config,
@@ -26,6 +38,8 @@ use crate::{
 pub(crate) struct Os {
     poll: Poll,
     events: Events,
+    /// Where there is one; elsewhere each wait has a timeout.
+    timer: Option<Timer>,
     options: SocketOptions,
 }
 
@@ -35,7 +49,20 @@ impl Os {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), reserved_token(WAKER))?;
         let events = Events::with_capacity(config.event_batch);
-        Ok((Self { poll, events, options: SocketOptions::of(config) }, Arc::new(waker)))
+        let timer = Timer::new(poll.registry(), reserved_token(WAKER))
+            .inspect_err(|error| log::debug!("no timer: {error}; each wait has a timeout instead"))
+            .ok();
+        Ok((Self { poll, events, timer, options: SocketOptions::of(config) }, Arc::new(waker)))
+    }
+
+    /// For a wait that is to end at `at`: none where the timer sees to that.
+    fn timeout(&mut self, at: Instant) -> Option<Duration> {
+        if let Some(timer) = &mut self.timer
+            && timer.set(at, clock).is_ok()
+        {
+            return None;
+        }
+        Some(at.saturating_duration_since(clock()))
     }
 }
 
@@ -50,14 +77,18 @@ impl System for Os {
     type Listener = ListenSocket;
 
     fn now(&mut self) -> Instant {
-        clock()
+        let now = clock();
+        if let Some(timer) = &mut self.timer {
+            timer.note_time(now);
+        }
+        now
     }
 
     fn wait(&mut self, wait: Wait) -> io::Result<()> {
         let timeout = match wait {
-            Wait::No => Some(std::time::Duration::ZERO),
-            Wait::Until(at) => Some(at.saturating_duration_since(clock())),
+            Wait::No => Some(Duration::ZERO),
             Wait::Forever => None,
+            Wait::Until(at) => self.timeout(at),
         };
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
