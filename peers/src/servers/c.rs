@@ -17,6 +17,7 @@ pub(super) struct Source {
 }
 
 pub(super) const EPOLL: Source = Source { name: "epoll", libraries: &[] };
+pub(super) const SPLICE: Source = Source { name: "splice", libraries: &[] };
 pub(super) const LIBUV: Source = Source { name: "libuv", libraries: &["-luv"] };
 pub(super) const LIBEVENT: Source = Source { name: "libevent", libraries: &["-levent"] };
 

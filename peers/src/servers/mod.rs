@@ -34,7 +34,7 @@ enum Program {
 pub(crate) const OURS: &str = "echoloop";
 
 /// All of them.
-pub(crate) const PEERS: [Peer; 10] = [
+pub(crate) const PEERS: [Peer; 11] = [
     Peer { name: OURS, what: "this library, default limits", program: Program::Rust(echoloop::run) },
     Peer { name: "mio", what: "a bare loop on mio: the floor", program: Program::Rust(mio::run) },
     Peer { name: "tokio", what: "tokio, one thread", program: Program::Rust(tokio::current_thread) },
@@ -43,6 +43,11 @@ pub(crate) const PEERS: [Peer; 10] = [
     Peer { name: "smol", what: "smol, one thread", program: Program::Rust(smol::run) },
     Peer { name: "threads", what: "std, a thread per connection", program: Program::Rust(threads::run) },
     Peer { name: "epoll", what: "a bare epoll loop in C", program: Program::C(c::EPOLL) },
+    Peer {
+        name: "splice",
+        what: "a bare splice loop in C: the floor in bulk",
+        program: Program::C(c::SPLICE),
+    },
     Peer { name: "libuv", what: "libuv in C", program: Program::C(c::LIBUV) },
     Peer { name: "libevent", what: "libevent's bufferevents in C", program: Program::C(c::LIBEVENT) },
 ];
