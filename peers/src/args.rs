@@ -1,4 +1,7 @@
-//! The arguments: `[--full | --test] [--json FILE] [--svg FILE] [FILTER]...`
+//! The arguments: `[--full | --test] [--one-core] [--discard] [--json FILE] [--svg FILE] [FILTER]...`
+//!
+//! With `--one-core` server and client share a core. With `--discard` the client does not read the replies of echo
+//! workloads: it has the kernel discard them, and counts them.
 //!
 //! A filter is part of the name of a peer or of a workload, or `behaviour`. If filters name peers, only those run, and
 //! echoloop, which they are compared to; if filters name workloads, only those run. `budget` names echoloop with other
@@ -7,8 +10,10 @@
 use std::path::PathBuf;
 
 use crate::{
+    client::group::Reading,
     effort::Effort,
     output::output_directory,
+    process::CoreCount,
     servers::{BUDGETS, OURS, PEERS, Peer},
     workloads::{WORKLOADS, Workload},
 };
@@ -17,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Args {
     pub(crate) effort: Effort,
+    pub(crate) cores: CoreCount,
+    pub(crate) reading: Reading,
     pub(crate) peers: Vec<&'static Peer>,
     pub(crate) workloads: Vec<&'static Workload>,
     pub(crate) behaviour: bool,
@@ -37,7 +44,7 @@ impl Args {
     /// What is wrong with them.
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut words = words.into_iter();
-        let mut effort = Effort::DEFAULT;
+        let (mut effort, mut cores, mut reading) = (Effort::DEFAULT, CoreCount::Two, Reading::Verify);
         let (mut json, mut svg) =
             (output_directory().join("peers.json"), output_directory().join("peers.svg"));
         let mut filters = Vec::new();
@@ -46,6 +53,8 @@ impl Args {
             match word.as_str() {
                 "--full" => effort = Effort::FULL,
                 "--test" => effort = Effort::TEST,
+                "--one-core" => cores = CoreCount::One,
+                "--discard" => reading = Reading::Discard,
                 "--json" => json = file()?,
                 "--svg" => svg = file()?,
                 option if option.starts_with('-') => return Err(format!("unknown option {option}")),
@@ -71,6 +80,6 @@ impl Args {
         } else if peers[0].name != OURS {
             peers.insert(0, Peer::named(OURS).expect("it is one of them"));
         }
-        Ok(Self { effort, peers, workloads, behaviour, json, svg })
+        Ok(Self { effort, cores, reading, peers, workloads, behaviour, json, svg })
     }
 }

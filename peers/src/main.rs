@@ -1,5 +1,5 @@
 //! A comparison of echo servers: each does the same work on the same core, as a process of its own, and one client on
-//! another core measures them all. Under 5 minutes:
+//! another core (or on the same one, if asked to) measures them all. Under 5 minutes:
 //!
 //! ```sh
 //! cargo run --release --manifest-path peers/Cargo.toml
@@ -20,6 +20,7 @@ mod output;
 mod process;
 mod report;
 mod servers;
+mod setup;
 mod workloads;
 
 use std::{env, fs, io, path::Path, process::ExitCode, time::Instant};
@@ -33,6 +34,7 @@ use crate::{
     process::{Cores, Process},
     report::{Report, chart, json},
     servers::{Peer, mode::Mode},
+    setup::Setup,
     workloads::{Sample, Workload},
 };
 
@@ -62,21 +64,21 @@ fn run(args: &Args) -> io::Result<()> {
     let begin = Instant::now();
     echoloop::raise_descriptor_limit()?;
     let effort = Effort { idle: args.effort.idle.min(descriptors()), ..args.effort };
-    let cores = Cores::choose();
-    match cores {
-        Some(cores) => cores.pin_client()?,
-        None => println!("one processor: servers and client share it"),
+    let setup = Setup { effort, cores: Cores::choose(args.cores)?, reading: args.reading };
+    if setup.cores.count() != args.cores {
+        println!("one processor: servers and client share it");
     }
-    let peers = available(&args.peers, cores);
+    setup.cores.pin_client()?;
+    let peers = available(&args.peers, setup.cores);
 
-    let mut report = Report::new(effort, &peers);
+    let mut report = Report::new(setup, &peers);
     let waited = measure::time_waited();
     let measuring = Instant::now();
     let rounds = args.workloads.iter().map(|workload| workload.rounds(effort)).max().unwrap_or(0);
     for round in 0..rounds {
         for workload in args.workloads.iter().filter(|workload| round < workload.rounds(effort)) {
             for peer in &peers {
-                report.add(workload, peer, measure(peer, workload, cores, effort));
+                report.add(workload, peer, measure(peer, workload, setup));
             }
         }
         eprintln!("round {} of {rounds}: {:.0?} since the beginning", round + 1, begin.elapsed());
@@ -84,7 +86,7 @@ fn run(args: &Args) -> io::Result<()> {
     let waited = measure::time_waited().saturating_sub(waited);
     report.disturbed(waited.as_secs_f64() / measuring.elapsed().as_secs_f64());
     for peer in peers.iter().filter(|_| args.behaviour) {
-        report.behaviour(peer, Behaviour::observe(peer, cores, effort));
+        report.behaviour(peer, Behaviour::observe(peer, setup.cores, effort));
     }
 
     print!("{report}");
@@ -95,10 +97,10 @@ fn run(args: &Args) -> io::Result<()> {
 }
 
 /// Those that can be had here. For each of the others a line says why not.
-fn available(peers: &[&'static Peer], cores: Option<Cores>) -> Vec<&'static Peer> {
+fn available(peers: &[&'static Peer], cores: Cores) -> Vec<&'static Peer> {
     let mut available = Vec::new();
     for &peer in peers {
-        let started = peer.prepare().and_then(|()| Process::start(peer, Mode::Echo, cores, None));
+        let started = peer.prepare().and_then(|()| Process::start(peer, Mode::Echo, cores.server(), None));
         match started {
             Ok(_) => available.push(peer),
             Err(why) => println!("skipped: {}: {why}", peer.name),
@@ -107,9 +109,9 @@ fn available(peers: &[&'static Peer], cores: Option<Cores>) -> Vec<&'static Peer
     available
 }
 
-fn measure(peer: &Peer, workload: &Workload, cores: Option<Cores>, effort: Effort) -> Result<Sample, String> {
-    let server = Process::start(peer, Mode::Echo, cores, None)?;
-    workload.measure(&server, effort).map_err(|error| error.to_string())
+fn measure(peer: &Peer, workload: &Workload, setup: Setup) -> Result<Sample, String> {
+    let server = Process::start(peer, Mode::Echo, setup.cores.server(), None)?;
+    workload.measure(&server, setup).map_err(|error| error.to_string())
 }
 
 /// How many connections a process may have, the client among them.

@@ -1,4 +1,4 @@
-//! A peer as a process of its own, on a core of its own.
+//! A peer as a process of its own, pinned to a core.
 
 use std::{
     env,
@@ -12,13 +12,23 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
-use crate::servers::{Peer, mode::Mode};
+use crate::{
+    client::pacer::Idling,
+    servers::{Peer, mode::Mode},
+};
 
-/// The option with which this executable becomes a peer: `--serve NAME MODE CORE DESCRIPTORS`, where a word of `-`
-/// leaves things as they are.
+/// The option with which this executable becomes a peer: `--serve NAME MODE CORE DESCRIPTORS`, where DESCRIPTORS is
+/// `-` to have as many as there may be.
 pub(crate) const SERVE: &str = "--serve";
 
-/// The processors for the server and the client. None where there is but one.
+/// On how many processors server and client run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CoreCount {
+    One,
+    Two,
+}
+
+/// The processors for the server and the client, which may be the same.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cores {
     server: usize,
@@ -26,16 +36,42 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// The first two that this process may use.
-    pub(crate) fn choose() -> Option<Self> {
-        let allowed = sched_getaffinity(None).ok()?;
+    /// The first ones that this process may use; one where there are no two.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say which ones those are.
+    pub(crate) fn choose(count: CoreCount) -> io::Result<Self> {
+        let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-        Some(Self { server: cores.next()?, client: cores.next()? })
+        let server = cores.next().ok_or_else(|| io::Error::other("no processor may be used"))?;
+        let client = match count {
+            CoreCount::One => server,
+            CoreCount::Two => cores.next().unwrap_or(server),
+        };
+        Ok(Self { server, client })
+    }
+
+    pub(crate) const fn count(self) -> CoreCount {
+        if self.server == self.client { CoreCount::One } else { CoreCount::Two }
+    }
+
+    /// The server's.
+    pub(crate) const fn server(self) -> usize {
+        self.server
     }
 
     /// Puts this process on the client's.
     pub(crate) fn pin_client(self) -> io::Result<()> {
         pin(self.client)
+    }
+
+    /// What the client does when it has nothing to do.
+    pub(crate) const fn idling(self) -> Idling {
+        match self.count() {
+            CoreCount::One => Idling::Yield,
+            CoreCount::Two => Idling::Spin,
+        }
     }
 }
 
@@ -53,7 +89,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `peer` and waits until it listens. `descriptors` is its `ulimit -n`, if it is to have one.
+    /// Starts `peer` on a core and waits until it listens. `descriptors` is its `ulimit -n`, if it is to have one.
     ///
     /// # Errors
     ///
@@ -61,17 +97,16 @@ impl Process {
     pub(crate) fn start(
         peer: &Peer,
         mode: Mode,
-        cores: Option<Cores>,
+        core: usize,
         descriptors: Option<u64>,
     ) -> Result<Self, String> {
         let mode = match mode {
             Mode::Echo => "echo",
             Mode::Reply => "reply",
         };
-        let core = cores.map_or("-".into(), |cores| cores.server.to_string());
         let descriptors = descriptors.map_or("-".into(), |limit| limit.to_string());
         let mut command = Command::new(env::current_exe().map_err(|error| format!("current_exe: {error}"))?);
-        command.args([SERVE, peer.name, mode, &core, &descriptors]);
+        command.args([SERVE, peer.name, mode, &core.to_string(), &descriptors]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
         let mut line = String::new();
@@ -131,9 +166,7 @@ pub(crate) fn serve(words: &[String]) -> ExitCode {
 fn prepare(core: &str, descriptors: &str) -> io::Result<()> {
     // However the parent ends.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    if let Ok(core) = core.parse() {
-        pin(core)?;
-    }
+    pin(core.parse().map_err(io::Error::other)?)?;
     if let Ok(limit) = descriptors.parse() {
         setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     } else {

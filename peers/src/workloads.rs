@@ -9,11 +9,13 @@ use crate::{
     client::{
         Client,
         churn::churn,
-        group::{Group, Sending, Tally},
+        group::{Group, Reading, Sending, Tally},
+        pacer::Idling,
     },
     effort::Effort,
     measure::{cpu_time, percentile, resident_bytes},
     process::Process,
+    setup::Setup,
 };
 
 /// A kind of load.
@@ -47,7 +49,8 @@ pub(crate) enum Figure {
 #[derive(Debug)]
 enum Load {
     Echo(Group),
-    /// Throughput and processor time are those of the `hogs`, latencies those of the `pingers`.
+    /// Throughput and processor time are those of the `hogs`, latencies those of the `pingers`, whose replies are always
+    /// compared.
     Mixed {
         hogs: Group,
         pingers: Group,
@@ -173,17 +176,20 @@ impl Workload {
     /// # Errors
     ///
     /// A wrong byte, a connection that ended, a server that does nothing, or one that is gone.
-    pub(crate) fn measure(&self, server: &Process, effort: Effort) -> io::Result<Sample> {
+    pub(crate) fn measure(&self, server: &Process, setup: Setup) -> io::Result<Sample> {
         warm_up(server)?;
+        let Setup { effort, reading, cores } = setup;
         match self.load {
-            Load::Echo(group) => echo(server, self.per, &[group], effort.duration),
-            Load::Mixed { hogs, pingers } => echo(server, self.per, &[hogs, pingers], effort.duration),
+            Load::Echo(group) => echo(server, self.per, &[(group, reading)], setup),
+            Load::Mixed { hogs, pingers } => {
+                echo(server, self.per, &[(hogs, reading), (pingers, Reading::Verify)], setup)
+            }
             Load::Churn { parallel, size } => {
                 let observed = Observed::begin(server)?;
                 let tally = churn(server.address(), parallel, effort.churned, size)?;
                 observed.sample(tally, self.per, None)
             }
-            Load::Idle { size } => idle(server, effort.idle, size),
+            Load::Idle { size } => idle(server, effort.idle, size, cores.idling()),
         }
     }
 }
@@ -195,12 +201,13 @@ fn warm_up(server: &Process) -> io::Result<()> {
 }
 
 /// The first group counts; the latencies are the last one's.
-fn echo(server: &Process, per: Per, groups: &[Group], duration: Duration) -> io::Result<Sample> {
+fn echo(server: &Process, per: Per, groups: &[(Group, Reading)], setup: Setup) -> io::Result<Sample> {
     let resident = resident(server)?;
-    let mut client = Client::new()?;
-    for &group in groups {
-        client.connect(server.address(), group)?;
+    let mut client = Client::new(setup.cores.idling())?;
+    for &(group, reading) in groups {
+        client.connect(server.address(), group, reading)?;
     }
+    let duration = setup.effort.duration;
     client.run(duration / 5)?;
     let observed = Observed { resident, ..Observed::begin(server)? };
     let mut tallies = client.run(duration)?;
@@ -210,14 +217,15 @@ fn echo(server: &Process, per: Per, groups: &[Group], duration: Duration) -> io:
     observed.sample(tally, per, Some(client.len()))
 }
 
-fn idle(server: &Process, connections: usize, size: usize) -> io::Result<Sample> {
+fn idle(server: &Process, connections: usize, size: usize, idling: Idling) -> io::Result<Sample> {
     let observed = Observed::begin(server)?;
-    let mut client = Client::new()?;
+    let mut client = Client::new(idling)?;
     let mut all = Tally::default();
     while client.len() < connections {
         let first = client.len();
         let count = BATCH.min(connections - first);
-        client.connect(server.address(), Group { connections: count, size, sending: Sending::Window(1) })?;
+        let group = Group { connections: count, size, sending: Sending::Window(1) };
+        client.connect(server.address(), group, Reading::Verify)?;
         for tally in client.exchange(first)? {
             all.messages += tally.messages;
             all.bytes += tally.bytes;

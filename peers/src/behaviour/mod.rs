@@ -24,8 +24,8 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn observe(peer: &Peer, cores: Option<Cores>, effort: Effort) -> Self {
-        let start = |mode, descriptors| Process::start(peer, mode, cores, descriptors);
+    pub(crate) fn observe(peer: &Peer, cores: Cores, effort: Effort) -> Self {
+        let start = |mode, descriptors| Process::start(peer, mode, cores.server(), descriptors);
         Self {
             late_reader: start(Mode::Echo, None)
                 .and_then(|server| LateReader::observe(&server, effort.late).map_err(|e| e.to_string())),

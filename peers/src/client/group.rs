@@ -20,6 +20,16 @@ pub(crate) enum Sending {
     Every(Duration),
 }
 
+/// What is done with the bytes that come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Each is compared to what was sent.
+    Verify,
+    /// They are counted and discarded in the kernel, without a copy: the client costs less, so a server on the same core
+    /// gets more of it, and one on another core waits less for it.
+    Discard,
+}
+
 /// What came back to the connections of a group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {

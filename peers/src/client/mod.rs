@@ -1,15 +1,17 @@
-//! The client that measures: one thread, one loop on mio, the same for every peer. It compares every byte.
+//! The client that measures: one thread, one loop on mio, the same for every peer. It compares every byte,
+//! unless it is told to discard them.
 
 pub(crate) mod churn;
 mod connection;
 pub(crate) mod group;
-mod pacer;
+pub(crate) mod pacer;
 mod pattern;
 
 use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,9 +19,9 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::client::{
     churn::STALL,
-    connection::{Connection, TURN_BYTES, Turn},
-    group::{Group, Sending, Tally},
-    pacer::Pacer,
+    connection::{Connection, DISCARD_BYTES, TURN_BYTES, Turn},
+    group::{Group, Reading, Sending, Tally},
+    pacer::{Idling, Pacer},
     pattern::Pattern,
 };
 
@@ -31,6 +33,7 @@ pub(crate) struct Client {
     ready: Ready,
     tallies: Vec<Tally>,
     pacers: Vec<Pacer>,
+    idling: Idling,
     pattern: Pattern,
     buffer: Vec<u8>,
     /// Bytes that are yet to come back.
@@ -59,7 +62,7 @@ impl Ready {
 }
 
 impl Client {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(idling: Idling) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
@@ -67,14 +70,16 @@ impl Client {
             ready: Ready::default(),
             tallies: Vec::new(),
             pacers: Vec::new(),
+            idling,
             pattern: Pattern::new(TURN_BYTES),
-            buffer: vec![0; TURN_BYTES],
+            // The part that only a turn without a copy uses is never touched, and so takes no memory.
+            buffer: vec![0; DISCARD_BYTES],
             expected: 0,
         })
     }
 
     /// Connects one more group.
-    pub(crate) fn connect(&mut self, address: SocketAddr, group: Group) -> io::Result<()> {
+    pub(crate) fn connect(&mut self, address: SocketAddr, group: Group, reading: Reading) -> io::Result<()> {
         let tally = self.tallies.len();
         self.tallies.push(Tally::default());
         if let Sending::Every(period) = group.sending {
@@ -82,12 +87,18 @@ impl Client {
             self.pacers.push(Pacer::new(first..first + group.connections, period));
         }
         for _ in 0..group.connections {
-            self.connect_one(address, group, tally)?;
+            self.connect_one(address, group, reading, tally)?;
         }
         Ok(())
     }
 
-    fn connect_one(&mut self, address: SocketAddr, group: Group, tally: usize) -> io::Result<()> {
+    fn connect_one(
+        &mut self,
+        address: SocketAddr,
+        group: Group,
+        reading: Reading,
+        tally: usize,
+    ) -> io::Result<()> {
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -95,7 +106,7 @@ impl Client {
         let index = self.connections.len();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
-        self.connections.push(Connection::new(stream, group, tally, index));
+        self.connections.push(Connection::new(stream, group, reading, tally, index));
         Ok(())
     }
 
@@ -143,8 +154,11 @@ impl Client {
 
     fn drive(&mut self, mut end: Option<Instant>) -> io::Result<Vec<Tally>> {
         while self.expected > 0 || end.is_some() {
-            // With a clock to follow it does not sleep: it has a core of its own.
-            let has_work = !self.ready.is_empty() || (end.is_some() && !self.pacers.is_empty());
+            let follows_clock = end.is_some() && !self.pacers.is_empty();
+            let has_work = !self.ready.is_empty() || follows_clock;
+            if self.ready.is_empty() && follows_clock && self.idling == Idling::Yield {
+                thread::yield_now();
+            }
             self.poll.poll(&mut self.events, Some(if has_work { Duration::ZERO } else { STALL }))?;
             if self.events.is_empty() && !has_work {
                 return Err(io::Error::other("nothing came for 10 s"));

@@ -5,6 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What the client does until the next message is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idling {
+    /// It looks at the clock all the time, as it has a core of its own.
+    Spin,
+    /// The same, but it lets the server run in between, as they share a core.
+    Yield,
+}
+
 /// One connection after the other, evenly over the period.
 pub(super) struct Pacer {
     connections: Range<usize>,

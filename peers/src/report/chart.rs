@@ -65,9 +65,11 @@ fn length<T>(things: &[T]) -> i32 {
 fn draw(area: &Area<'_>, report: &Report, workloads: &[&Workload], height: i32) -> Result<(), String> {
     area.fill(&WHITE).map_err(|error| error.to_string())?;
     text(area, "What the server costs, as a ratio to echoloop", (MARGIN, 34), 24, INK, HPos::Left)?;
-    let explanation = "Medians of interleaved rounds, server and client on a core each. \
-                       echoloop is 1, the scale logarithmic.";
-    text(area, explanation, (MARGIN, 62), 14, FAINT, HPos::Left)?;
+    let explanation = format!(
+        "Medians of interleaved rounds. echoloop is 1, the scale logarithmic. {}",
+        report.setup.in_words()
+    );
+    text(area, &explanation, (MARGIN, 62), 14, FAINT, HPos::Left)?;
     legend(area)?;
     for (n, workload) in (0..).zip(workloads) {
         let origin = (MARGIN + n % COLUMNS * PANEL_WIDTH, HEADER + n / COLUMNS * height);

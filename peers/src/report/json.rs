@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     behaviour::Behaviour,
+    client::group::Reading,
+    process::CoreCount,
     report::{Report, ratio},
     servers::OURS,
     workloads::{Per, Sample, Workload},
@@ -15,8 +17,18 @@ pub(crate) fn render(report: &Report) -> String {
         report.behaviours.iter().map(|(peer, seen)| behaviour(peer.name, seen)).collect();
     let peers: Vec<Value> =
         report.peers.iter().map(|peer| json!({ "name": peer.name, "what": peer.what })).collect();
+    let cores = match report.setup.cores.count() {
+        CoreCount::One => 1,
+        CoreCount::Two => 2,
+    };
+    let replies = match report.setup.reading {
+        Reading::Verify => "verified",
+        Reading::Discard => "discarded",
+    };
     let document = json!({
-        "effort": report.effort.name,
+        "effort": report.setup.effort.name,
+        "cores": cores,
+        "replies": replies,
         "reference": OURS,
         "disturbed_share": report.disturbed,
         "peers": peers,

@@ -6,19 +6,19 @@ pub(crate) mod table;
 
 use crate::{
     behaviour::Behaviour,
-    effort::Effort,
     measure::median,
     servers::{OURS, Peer},
+    setup::Setup,
     workloads::{Sample, WORKLOADS, Workload},
 };
 
 /// All figures of a run.
 pub(crate) struct Report {
-    effort: Effort,
+    setup: Setup,
     peers: Vec<&'static Peer>,
     measured: Vec<Measured>,
     behaviours: Vec<(&'static Peer, Behaviour)>,
-    /// The share of the time for which other programs kept the client from its processor.
+    /// The share of the time for which other programs, and a server on the same core, kept the client from its processor.
     disturbed: f64,
 }
 
@@ -29,8 +29,8 @@ struct Measured {
 }
 
 impl Report {
-    pub(crate) fn new(effort: Effort, peers: &[&'static Peer]) -> Self {
-        Self { effort, peers: peers.to_vec(), measured: Vec::new(), behaviours: Vec::new(), disturbed: 0.0 }
+    pub(crate) fn new(setup: Setup, peers: &[&'static Peer]) -> Self {
+        Self { setup, peers: peers.to_vec(), measured: Vec::new(), behaviours: Vec::new(), disturbed: 0.0 }
     }
 
     pub(crate) fn add(&mut self, workload: &Workload, peer: &Peer, sample: Result<Sample, String>) {

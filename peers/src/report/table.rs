@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use crate::{
     behaviour::{Behaviour, descriptors::Descriptors, late_reader::LateReader, reply::Replies},
+    process::CoreCount,
     report::{Report, ratio},
     workloads::{Per, Sample, Workload},
 };
@@ -13,6 +14,7 @@ const DISTURBED: f64 = 0.02;
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{}", self.setup.in_words())?;
         workloads(self, f)?;
         disturbance(self, f)?;
         behaviour(self, f)
@@ -82,15 +84,20 @@ fn row(report: &Report, workload: &Workload, peer: &str, columns: &[Column]) -> 
 }
 
 fn disturbance(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
-    writeln!(
-        f,
-        "\nOther programs kept the client waiting for {:.1} % of the time.",
-        100.0 * report.disturbed
-    )?;
-    if report.disturbed > DISTURBED {
-        writeln!(f, "Latencies and throughput tell of them; processor times bear it better.")?;
+    let waited = 100.0 * report.disturbed;
+    match report.setup.cores.count() {
+        CoreCount::One => writeln!(
+            f,
+            "\nThe servers and other programs kept the client waiting for {waited:.1} % of the time."
+        ),
+        CoreCount::Two => {
+            writeln!(f, "\nOther programs kept the client waiting for {waited:.1} % of the time.")?;
+            if report.disturbed > DISTURBED {
+                writeln!(f, "Latencies and throughput tell of them; processor times bear it better.")?;
+            }
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 fn behaviour(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
@@ -98,7 +105,7 @@ fn behaviour(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
         return Ok(());
     }
     writeln!(f, "\nbehaviour")?;
-    writeln!(f, "  A: a client sends 8 MiB, ends, and begins to read {:?} later", report.effort.late)?;
+    writeln!(f, "  A: a client sends 8 MiB, ends, and begins to read {:?} later", report.setup.effort.late)?;
     writeln!(f, "  B: the server replies with 2 MiB and ends while the client still sends")?;
     writeln!(f, "  C: 64 descriptors, 150 clients\n")?;
     writeln!(f, "  {:<9}  {:<24}  {:<32}  C", "peer", "A", "B")?;
