@@ -5,7 +5,8 @@
 //!
 //! A filter is part of the name of a peer or of a workload, or `behaviour`. If filters name peers, only those run, and
 //! echoloop, which they are compared to; if filters name workloads, only those run. `budget` names echoloop with other
-//! budgets, which do not run unless they are named.
+//! budgets, which do not run unless they are named. Some workloads do not either, unless with `--test`: `pings`,
+//! `pings-paced`, `mixed-4m` and `mixed-4m-paced`.
 
 use std::path::PathBuf;
 
@@ -72,7 +73,8 @@ impl Args {
         let mut behaviour = names(BEHAVIOUR);
         let mut workloads: Vec<_> = WORKLOADS.iter().filter(|load| names(load.name)).collect();
         if workloads.is_empty() && !behaviour {
-            (workloads, behaviour) = (WORKLOADS.iter().collect(), true);
+            let by_default = WORKLOADS.iter().filter(|load| load.default || effort.everything);
+            (workloads, behaviour) = (by_default.collect(), true);
         }
         let mut peers: Vec<_> = all_peers().filter(|peer| names(peer.name)).collect();
         if peers.is_empty() {

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) struct Effort {
     /// Its name in the JSON file.
     pub(crate) name: &'static str,
+    /// If no workload is named, all run, not only those that run by default.
+    pub(crate) everything: bool,
     pub(crate) rounds: usize,
     pub(crate) idle_rounds: usize,
     /// The length of one measurement.
@@ -29,6 +31,7 @@ impl Effort {
     /// Under 5 minutes.
     pub(crate) const DEFAULT: Self = Self {
         name: "default",
+        everything: false,
         rounds: 5,
         idle_rounds: 1,
         duration: Duration::from_millis(300),
@@ -53,6 +56,7 @@ impl Effort {
     /// Everything once, too short for figures that mean anything.
     pub(crate) const TEST: Self = Self {
         name: "test",
+        everything: true,
         rounds: 1,
         duration: Duration::from_millis(2),
         churned: 40,

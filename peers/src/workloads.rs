@@ -26,6 +26,8 @@ pub(crate) struct Workload {
     pub(crate) per: Per,
     /// The figure that says the most of it.
     pub(crate) matters: Figure,
+    /// Whether it runs if no workload is named.
+    pub(crate) default: bool,
     load: Load,
 }
 
@@ -49,6 +51,8 @@ pub(crate) enum Figure {
 #[derive(Debug)]
 enum Load {
     Echo(Group),
+    /// The pingers of a mixed load alone, to compare their latencies with. Their replies are always compared.
+    Pings(Group),
     /// Throughput and processor time are those of the `hogs`, latencies those of the `pingers`, whose replies are always
     /// compared.
     Mixed {
@@ -70,13 +74,22 @@ const BATCH: usize = 500;
 /// How often each pinger sends.
 const PING: Duration = Duration::from_millis(5);
 
+/// Those of the mixed workloads that wait for a whole message of 4 MiB before they send the next.
+const HOGS_4M: Group = Group { connections: 8, size: 4 << 20, sending: Sending::Window(1) };
+
+/// Those that ping, alone or beside hogs.
+const fn pingers(sending: Sending) -> Group {
+    Group { connections: 50, size: 64, sending }
+}
+
 /// All of them.
-pub(crate) const WORKLOADS: [Workload; 10] = [
+pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "small-128",
         title: "100 connections × 128 B, one message at a time",
         per: Per::Message,
         matters: Figure::Cpu,
+        default: true,
         load: Load::Echo(Group { connections: 100, size: 128, sending: Sending::Window(1) }),
     },
     Workload {
@@ -84,6 +97,7 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "100 connections × 512 B, one message at a time",
         per: Per::Message,
         matters: Figure::Cpu,
+        default: true,
         load: Load::Echo(Group { connections: 100, size: 512, sending: Sending::Window(1) }),
     },
     Workload {
@@ -91,6 +105,7 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "100 connections × 128 B, 16 messages at a time",
         per: Per::Message,
         matters: Figure::Cpu,
+        default: true,
         load: Load::Echo(Group { connections: 100, size: 128, sending: Sending::Window(16) }),
     },
     Workload {
@@ -98,6 +113,7 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "8 connections × 16 KiB",
         per: Per::Gigabyte,
         matters: Figure::Cpu,
+        default: true,
         load: Load::Echo(Group { connections: 8, size: 16 << 10, sending: Sending::Window(1) }),
     },
     Workload {
@@ -105,6 +121,7 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "8 connections × 256 KiB",
         per: Per::Gigabyte,
         matters: Figure::Cpu,
+        default: true,
         load: Load::Echo(Group { connections: 8, size: 256 << 10, sending: Sending::Window(1) }),
     },
     Workload {
@@ -112,6 +129,7 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "8 connections × 4 MiB",
         per: Per::Gigabyte,
         matters: Figure::Cpu,
+        default: true,
         load: Load::Echo(Group { connections: 8, size: 4 << 20, sending: Sending::Window(1) }),
     },
     Workload {
@@ -119,9 +137,10 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "8 hogs × 256 KiB, 4 at a time, and 50 pingers × 64 B every 5 ms: the hogs' bytes, the pingers' latencies",
         per: Per::Gigabyte,
         matters: Figure::P99,
+        default: true,
         load: Load::Mixed {
             hogs: Group { connections: 8, size: 256 << 10, sending: Sending::Window(4) },
-            pingers: Group { connections: 50, size: 64, sending: Sending::Every(PING) },
+            pingers: pingers(Sending::Every(PING)),
         },
     },
     Workload {
@@ -129,6 +148,7 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "connect, 64 B, half-close, read to the end, close; 32 at a time",
         per: Per::Connection,
         matters: Figure::Cpu,
+        default: true,
         load: Load::Churn { parallel: 32, size: 64 },
     },
     Workload {
@@ -136,6 +156,7 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "connections that rest after one echo of 64 B each; latencies are the echo's",
         per: Per::Connection,
         matters: Figure::Memory,
+        default: true,
         load: Load::Idle { size: 64 },
     },
     Workload {
@@ -143,7 +164,40 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
         title: "1 connection × 64 B",
         per: Per::Message,
         matters: Figure::P50,
+        default: true,
         load: Load::Echo(Group { connections: 1, size: 64, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "pings",
+        title: "50 pingers × 64 B, one message at a time",
+        per: Per::Message,
+        matters: Figure::P99,
+        default: false,
+        load: Load::Pings(pingers(Sending::Window(1))),
+    },
+    Workload {
+        name: "pings-paced",
+        title: "50 pingers × 64 B every 5 ms",
+        per: Per::Message,
+        matters: Figure::P99,
+        default: false,
+        load: Load::Pings(pingers(Sending::Every(PING))),
+    },
+    Workload {
+        name: "mixed-4m",
+        title: "8 hogs × 4 MiB and 50 pingers × 64 B, one message at a time: the hogs' bytes, the pingers' latencies",
+        per: Per::Gigabyte,
+        matters: Figure::P99,
+        default: false,
+        load: Load::Mixed { hogs: HOGS_4M, pingers: pingers(Sending::Window(1)) },
+    },
+    Workload {
+        name: "mixed-4m-paced",
+        title: "8 hogs × 4 MiB, one at a time, and 50 pingers × 64 B every 5 ms: the hogs' bytes, the pingers' latencies",
+        per: Per::Gigabyte,
+        matters: Figure::P99,
+        default: false,
+        load: Load::Mixed { hogs: HOGS_4M, pingers: pingers(Sending::Every(PING)) },
     },
 ];
 
@@ -167,7 +221,7 @@ impl Workload {
         match self.load {
             // Memory hardly differs from round to round.
             Load::Idle { .. } => effort.idle_rounds,
-            Load::Echo(_) | Load::Mixed { .. } | Load::Churn { .. } => effort.rounds,
+            Load::Echo(_) | Load::Pings(_) | Load::Mixed { .. } | Load::Churn { .. } => effort.rounds,
         }
     }
 
@@ -181,6 +235,7 @@ impl Workload {
         let Setup { effort, reading, cores } = setup;
         match self.load {
             Load::Echo(group) => echo(server, self.per, &[(group, reading)], setup),
+            Load::Pings(group) => echo(server, self.per, &[(group, Reading::Verify)], setup),
             Load::Mixed { hogs, pingers } => {
                 echo(server, self.per, &[(hogs, reading), (pingers, Reading::Verify)], setup)
             }
