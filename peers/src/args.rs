@@ -1,12 +1,17 @@
 //! The arguments: `[--full | --test] [--one-core] [--discard] [--json FILE] [--svg FILE] [FILTER]...`
 //!
 //! With `--one-core` server and client share a core. With `--discard` the client does not read the replies of echo
-//! workloads: it has the kernel discard them, and counts them.
+//! workloads, with or without a proxy: it has the kernel discard them, and counts them.
 //!
-//! A filter is part of the name of a peer or of a workload, or `behaviour`. If filters name peers, only those run, and
-//! echoloop, which they are compared to; if filters name workloads, only those run. `budget` names echoloop with other
-//! budgets, which do not run unless they are named. Some workloads do not either, unless with `--test`: `pings`,
-//! `pings-paced`, `mixed-4m` and `mixed-4m-paced`.
+//! A filter is the beginning of the name of peers or of workloads, or of `behaviour`. If filters name peers, only those
+//! run, and echoloop, or its relay, which they are compared to; if filters name workloads, only those run. A workload is
+//! either for echo servers or for proxies, and runs with the peers of that kind.
+//!
+//! Without a filter for them these do not run, to keep the run short; but all workloads do with `--test`:
+//!
+//! - `pings`, `pings-paced`, `mixed-4m`, `mixed-4m-paced`: what small messages wait for beside very large ones;
+//! - `proxy-bulk`, `proxy-small`, `proxy-churn`, `proxy-idle`; a filter that names a proxy has them run, too;
+//! - `budget`: echoloop with other budgets.
 
 use std::path::PathBuf;
 
@@ -15,7 +20,7 @@ use crate::{
     effort::Effort,
     output::output_directory,
     process::CoreCount,
-    servers::{BUDGETS, OURS, PEERS, Peer},
+    servers::{Kind, PEERS, Peer, proxies::PROXIES},
     workloads::{WORKLOADS, Workload},
 };
 
@@ -34,10 +39,6 @@ pub(crate) struct Args {
 
 /// What filters may name besides peers and workloads.
 const BEHAVIOUR: &str = "behaviour";
-
-fn all_peers() -> impl Iterator<Item = &'static Peer> {
-    PEERS.iter().chain(&BUDGETS)
-}
 
 impl Args {
     /// # Errors
@@ -62,26 +63,72 @@ impl Args {
                 _ => filters.push(word),
             }
         }
-        let names = |name: &str| filters.iter().any(|filter| name.contains(filter.as_str()));
-        let known = |filter: &&String| {
-            let mut all = all_peers().map(|peer| peer.name).chain(WORKLOADS.iter().map(|load| load.name));
-            all.any(|name| name.contains(filter.as_str())) || BEHAVIOUR.contains(filter.as_str())
-        };
-        if let Some(unknown) = filters.iter().find(|filter| !known(filter)) {
-            return Err(format!("no peer and no workload is called {unknown}"));
-        }
-        let mut behaviour = names(BEHAVIOUR);
-        let mut workloads: Vec<_> = WORKLOADS.iter().filter(|load| names(load.name)).collect();
-        if workloads.is_empty() && !behaviour {
-            let by_default = WORKLOADS.iter().filter(|load| load.default || effort.everything);
-            (workloads, behaviour) = (by_default.collect(), true);
-        }
-        let mut peers: Vec<_> = all_peers().filter(|peer| names(peer.name)).collect();
-        if peers.is_empty() {
-            peers = PEERS.iter().collect();
-        } else if peers[0].name != OURS {
-            peers.insert(0, Peer::named(OURS).expect("it is one of them"));
-        }
+        let selection = Selection::of(&filters, effort.everything)?;
+        let Selection { peers, workloads, behaviour } = selection;
         Ok(Self { effort, cores, reading, peers, workloads, behaviour, json, svg })
     }
+}
+
+/// What the filters name.
+struct Selection {
+    peers: Vec<&'static Peer>,
+    workloads: Vec<&'static Workload>,
+    behaviour: bool,
+}
+
+impl Selection {
+    /// `everything`: without a name for a workload all of them, not only those that run by default.
+    fn of(filters: &[String], everything: bool) -> Result<Self, String> {
+        let known = |filter: &&String| {
+            let mut all = Peer::all().map(|peer| peer.name).chain(WORKLOADS.iter().map(|load| load.name));
+            all.any(|name| name.starts_with(filter.as_str())) || BEHAVIOUR.starts_with(filter.as_str())
+        };
+        if let Some(unknown) = filters.iter().find(|filter| !known(filter)) {
+            return Err(format!("no peer and no workload has a name that begins with {unknown}"));
+        }
+        let names = |name: &str| filters.iter().any(|filter| name.starts_with(filter.as_str()));
+        let mut behaviour = names(BEHAVIOUR);
+        let mut workloads: Vec<_> = WORKLOADS.iter().filter(|load| names(load.name)).collect();
+        let mut peers = with_references(Peer::all().filter(|peer| names(peer.name)).collect());
+        if workloads.is_empty() && !behaviour {
+            let proxies = peers.iter().any(|peer| peer.kind() == Kind::Proxy);
+            let runs = |load: &&Workload| load.default || everything || (proxies && load.kind == Kind::Proxy);
+            (workloads, behaviour) = (WORKLOADS.iter().filter(runs).collect(), true);
+        }
+        if peers.is_empty() {
+            peers = PEERS.iter().chain(&PROXIES).collect();
+        }
+        let selection = Self { peers, workloads, behaviour }.matching();
+        if selection.peers.is_empty() {
+            Err("these workloads are not for these peers".into())
+        } else {
+            Ok(selection)
+        }
+    }
+
+    /// Without workloads that are for none of the peers, and peers that none of the workloads are for.
+    fn matching(mut self) -> Self {
+        self.workloads.retain(|load| self.peers.iter().any(|peer| peer.kind() == load.kind));
+        self.behaviour &= self.peers.iter().any(|peer| peer.kind() == Kind::EchoServer);
+        self.peers.retain(|peer| {
+            let is_observed = self.behaviour && peer.kind() == Kind::EchoServer;
+            is_observed || self.workloads.iter().any(|load| load.kind == peer.kind())
+        });
+        self
+    }
+}
+
+/// The peers, and before those of each kind the one that they are compared to.
+fn with_references(named: Vec<&'static Peer>) -> Vec<&'static Peer> {
+    let mut peers: Vec<&'static Peer> = Vec::new();
+    for peer in named {
+        let reference = peer.kind().reference();
+        if peers.iter().all(|peer| peer.name != reference) {
+            peers.push(Peer::named(reference).expect("it is one of them"));
+        }
+        if peer.name != reference {
+            peers.push(peer);
+        }
+    }
+    peers
 }

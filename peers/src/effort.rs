@@ -17,6 +17,8 @@ pub(crate) struct Effort {
     pub(crate) churned: usize,
     /// Idle connections.
     pub(crate) idle: usize,
+    /// Idle connections through a proxy.
+    pub(crate) pairs: usize,
     /// Clients that want the reply of test B.
     pub(crate) replies: usize,
     /// How late the client of test A begins to read.
@@ -37,6 +39,7 @@ impl Effort {
         duration: Duration::from_millis(300),
         churned: 3000,
         idle: 15_000,
+        pairs: 4_000,
         replies: 10,
         late: Duration::from_secs(1),
         watch: Duration::from_secs(2),
@@ -61,10 +64,16 @@ impl Effort {
         duration: Duration::from_millis(2),
         churned: 40,
         idle: 200,
+        pairs: 100,
         replies: 2,
         late: Duration::from_millis(100),
         watch: Duration::from_millis(100),
         settled: Duration::from_millis(150),
         ..Self::DEFAULT
     };
+
+    /// For a peer that has a process for each connection: fewer of them, as they take their time and memory.
+    pub(crate) fn for_forks(self) -> Self {
+        Self { churned: self.churned.div_ceil(10), pairs: self.pairs.min(200), ..self }
+    }
 }

@@ -1,4 +1,4 @@
-//! A comparison of echo servers: each does the same work on the same core, as a process of its own, and one client on
+//! A comparison of echo servers, and of TCP proxies before one: each does the same work on the same core, as a process of its own, and one client on
 //! another core (or on the same one, if asked to) measures them all. Under 5 minutes:
 //!
 //! ```sh
@@ -33,7 +33,7 @@ use crate::{
     effort::Effort,
     process::{Cores, Process},
     report::{Report, chart, json},
-    servers::{Peer, mode::Mode},
+    servers::{Kind, Peer, mode::Mode, task::Task},
     setup::Setup,
     workloads::{Sample, Workload},
 };
@@ -63,21 +63,20 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> io::Result<()> {
     let begin = Instant::now();
     echoloop::raise_descriptor_limit()?;
-    let effort = Effort { idle: args.effort.idle.min(descriptors()), ..args.effort };
-    let setup = Setup { effort, cores: Cores::choose(args.cores)?, reading: args.reading };
+    let setup = set_up(args)?;
     if setup.cores.count() != args.cores {
         println!("one processor: servers and client share it");
     }
     setup.cores.pin_client()?;
-    let peers = available(&args.peers, setup.cores);
+    let peers = available(&args.peers, setup);
 
     let mut report = Report::new(setup, &peers);
     let waited = measure::time_waited();
     let measuring = Instant::now();
-    let rounds = args.workloads.iter().map(|workload| workload.rounds(effort)).max().unwrap_or(0);
+    let rounds = args.workloads.iter().map(|workload| workload.rounds(setup.effort)).max().unwrap_or(0);
     for round in 0..rounds {
-        for workload in args.workloads.iter().filter(|workload| round < workload.rounds(effort)) {
-            for peer in &peers {
+        for workload in args.workloads.iter().filter(|workload| round < workload.rounds(setup.effort)) {
+            for peer in peers.iter().filter(|peer| peer.kind() == workload.kind) {
                 report.add(workload, peer, measure(peer, workload, setup));
             }
         }
@@ -85,8 +84,8 @@ fn run(args: &Args) -> io::Result<()> {
     }
     let waited = measure::time_waited().saturating_sub(waited);
     report.disturbed(waited.as_secs_f64() / measuring.elapsed().as_secs_f64());
-    for peer in peers.iter().filter(|_| args.behaviour) {
-        report.behaviour(peer, Behaviour::observe(peer, setup.cores, effort));
+    for peer in peers.iter().filter(|peer| args.behaviour && peer.kind() == Kind::EchoServer) {
+        report.behaviour(peer, Behaviour::observe(peer, setup.cores, setup.effort));
     }
 
     print!("{report}");
@@ -96,13 +95,20 @@ fn run(args: &Args) -> io::Result<()> {
     Ok(())
 }
 
+fn set_up(args: &Args) -> io::Result<Setup> {
+    let Effort { idle, pairs, .. } = args.effort;
+    let effort = Effort { idle: idle.min(descriptors()), pairs: pairs.min(descriptors() / 2), ..args.effort };
+    let cores = Cores::choose(args.cores)?;
+    Ok(Setup { effort, cores, reading: args.reading, upstream: Peer::upstream() })
+}
+
 /// Those that can be had here. For each of the others a line says why not.
-fn available(peers: &[&'static Peer], cores: Cores) -> Vec<&'static Peer> {
+fn available(peers: &[&'static Peer], setup: Setup) -> Vec<&'static Peer> {
     let mut available = Vec::new();
     for &peer in peers {
-        let started = peer.prepare().and_then(|()| Process::start(peer, Mode::Echo, cores.server(), None));
+        let started = peer.prepare().and_then(|()| with_running(peer, setup, |_| Ok(())));
         match started {
-            Ok(_) => available.push(peer),
+            Ok(()) => available.push(peer),
             Err(why) => println!("skipped: {}: {why}", peer.name),
         }
     }
@@ -110,8 +116,26 @@ fn available(peers: &[&'static Peer], cores: Cores) -> Vec<&'static Peer> {
 }
 
 fn measure(peer: &Peer, workload: &Workload, setup: Setup) -> Result<Sample, String> {
-    let server = Process::start(peer, Mode::Echo, setup.cores.server(), None)?;
-    workload.measure(&server, setup).map_err(|error| error.to_string())
+    let effort = if peer.forks() { setup.effort.for_forks() } else { setup.effort };
+    let setup = Setup { effort, ..setup };
+    with_running(peer, setup, |process| workload.measure(process, setup).map_err(|error| error.to_string()))
+}
+
+/// Does something with a peer that has just been started, and its upstream if it is a proxy.
+fn with_running<T>(
+    peer: &Peer,
+    setup: Setup,
+    act: impl FnOnce(&Process) -> Result<T, String>,
+) -> Result<T, String> {
+    let echo = Task::Serve(Mode::Echo);
+    let Setup { cores, upstream, .. } = setup;
+    match peer.kind() {
+        Kind::EchoServer => act(&Process::start(peer, echo, cores.server(), None)?),
+        Kind::Proxy => {
+            let upstream = Process::start(upstream, echo, cores.client(), None)?;
+            act(&Process::start(peer, Task::Forward(upstream.address()), cores.server(), None)?)
+        }
+    }
 }
 
 /// How many connections a process may have, the client among them.

@@ -6,14 +6,29 @@ use std::{
     time::Duration,
 };
 
-/// The processor time that a process has used, its threads' in the kernel included.
+/// The processor time that a process and its descendants have used, their threads' in the kernel included.
 ///
 /// The scheduler counts nanoseconds for each thread that lives; `stat` has those of ended threads too, in
 /// ticks of 10 ms. Neither says too much, so the larger one is right. What a thread uses while it runs comes
 /// into the account at the next tick at the latest: ask while the server rests.
 pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    Some(threads_time(&process)?.max(ticks(&process)?))
+    let process = directory(pid);
+    let Ticks { own, ended_children } = ticks(&process)?;
+    let own = threads_time(&process)?.max(own);
+    // One that ends meanwhile is in its parent's account, as soon as that asks.
+    let children: Duration = children(&process).into_iter().filter_map(cpu_time).sum();
+    Some(own + ended_children + children)
+}
+
+fn directory(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+/// The processes that live and were forked by it.
+fn children(process: &Path) -> Vec<u32> {
+    let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect()
 }
 
 fn threads_time(process: &Path) -> Option<Duration> {
@@ -26,12 +41,19 @@ fn threads_time(process: &Path) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
-fn ticks(process: &Path) -> Option<Duration> {
+struct Ticks {
+    own: Duration,
+    /// That of its children that have ended, and theirs.
+    ended_children: Duration,
+}
+
+fn ticks(process: &Path) -> Option<Ticks> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
-    // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
+    // The name, in parentheses, may hold anything; utime, stime, cutime and cstime are the fields 14 to 17.
     let (_, fields) = stat.rsplit_once(')')?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map_while(|field| field.parse::<u64>().ok());
-    Some(Duration::from_millis(ticks.sum::<u64>() * 10))
+    let mut ticks = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+    let mut time = || Some(Duration::from_millis((ticks.next()? + ticks.next()?) * 10));
+    Some(Ticks { own: time()?, ended_children: time()? })
 }
 
 /// How long this thread was ready to run while its processor ran other programs.
@@ -41,10 +63,18 @@ pub(crate) fn time_waited() -> Duration {
     Duration::from_nanos(waited.unwrap_or(0))
 }
 
-/// The resident memory of a process, in bytes; exact, unlike `VmRSS`, which may lag by some hundred KiB.
+/// The resident memory of a process and its children, in bytes; exact, unlike `VmRSS`, which may lag by some hundred KiB.
+/// What children share, with it or with each other, counts once: theirs is the proportional set size.
 pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    let process = directory(pid);
+    let own = rollup(&process, "Rss:")?;
+    let children = children(&process).into_iter().filter_map(|child| rollup(&directory(child), "Pss:"));
+    Some(own + children.sum::<u64>())
+}
+
+fn rollup(process: &Path, field: &str) -> Option<u64> {
+    let rollup = fs::read_to_string(process.join("smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 

@@ -3,21 +3,26 @@
 use std::{
     env,
     io::{self, BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
+    process::{
+        Pid, Resource, Rlimit, Signal, kill_process_group, set_parent_process_death_signal, setrlimit,
+    },
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
 use crate::{
     client::pacer::Idling,
-    servers::{Peer, mode::Mode},
+    servers::{Peer, proxies::installed::complaint, task::Task},
 };
 
-/// The option with which this executable becomes a peer: `--serve NAME MODE CORE DESCRIPTORS`, where DESCRIPTORS is
+/// The option with which this executable becomes a peer: `--serve NAME TASK CORE DESCRIPTORS`, where DESCRIPTORS is
 /// `-` to have as many as there may be.
 pub(crate) const SERVE: &str = "--serve";
 
@@ -61,6 +66,11 @@ impl Cores {
         self.server
     }
 
+    /// The client's, and that of the echo server behind a proxy.
+    pub(crate) const fn client(self) -> usize {
+        self.client
+    }
+
     /// Puts this process on the client's.
     pub(crate) fn pin_client(self) -> io::Result<()> {
         pin(self.client)
@@ -81,12 +91,19 @@ fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// A running peer. Dropping it kills it.
+/// A running peer. Dropping it kills it and all processes that it has forked.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
 }
+
+/// How often a peer is started whose port may be taken before it listens.
+const ATTEMPTS: usize = 3;
+
+/// How long such a peer has until it accepts, and how often is looked.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(1);
 
 impl Process {
     /// Starts `peer` on a core and waits until it listens. `descriptors` is its `ulimit -n`, if it is to have one.
@@ -96,18 +113,26 @@ impl Process {
     /// Why it does not listen.
     pub(crate) fn start(
         peer: &Peer,
-        mode: Mode,
+        task: Task,
         core: usize,
         descriptors: Option<u64>,
     ) -> Result<Self, String> {
-        let mode = match mode {
-            Mode::Echo => "echo",
-            Mode::Reply => "reply",
-        };
+        let start = || Self::start_once(peer, task, core, descriptors);
+        if !peer.listens_silently() {
+            return start();
+        }
+        let attempt = || start().and_then(|process| process.wait_until_it_accepts(peer));
+        (1..ATTEMPTS).fold(attempt(), |last, _| last.or_else(|_| attempt()))
+    }
+
+    /// Starts it and waits until it says its address.
+    fn start_once(peer: &Peer, task: Task, core: usize, descriptors: Option<u64>) -> Result<Self, String> {
         let descriptors = descriptors.map_or("-".into(), |limit| limit.to_string());
         let mut command = Command::new(env::current_exe().map_err(|error| format!("current_exe: {error}"))?);
-        command.args([SERVE, peer.name, mode, &core.to_string(), &descriptors]);
+        command.args([SERVE, peer.name, &task.to_word(), &core.to_string(), &descriptors]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // A group of its own, to which all that it forks belong.
+        command.process_group(0);
         let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
         let mut line = String::new();
         let said = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
@@ -123,6 +148,26 @@ impl Process {
                 })
             }
         }
+    }
+
+    fn wait_until_it_accepts(mut self, peer: &Peer) -> Result<Self, String> {
+        let deadline = Instant::now() + PATIENCE;
+        let complaint = |otherwise: &str| complaint(peer.name).unwrap_or_else(|| otherwise.into());
+        while !self.accepts() {
+            if self.ended().is_some() {
+                return Err(complaint("it ended"));
+            }
+            if Instant::now() > deadline {
+                return Err(complaint("it does not listen"));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(self)
+    }
+
+    fn accepts(&self) -> bool {
+        // Without a listener the kernel may choose the very port that is connected to, and connect the socket to itself.
+        TcpStream::connect(self.address).is_ok_and(|client| client.local_addr().ok() != Some(self.address))
     }
 
     /// Where it listens.
@@ -142,7 +187,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
 }
@@ -150,11 +195,10 @@ impl Drop for Process {
 /// What the executable does when it is started by [`Process::start`], with the words behind [`SERVE`].
 pub(crate) fn serve(words: &[String]) -> ExitCode {
     let error = match words {
-        [name, mode, core, descriptors] => match Peer::named(name) {
-            Some(peer) => prepare(core, descriptors)
-                .err()
-                .unwrap_or_else(|| peer.serve(if mode == "reply" { Mode::Reply } else { Mode::Echo })),
-            None => io::Error::other("there is no such peer"),
+        [name, task, core, descriptors] => match (Peer::named(name), Task::from_word(task)) {
+            (Some(peer), Some(task)) => prepare(core, descriptors).err().unwrap_or_else(|| peer.run(task)),
+            (None, _) => io::Error::other("there is no such peer"),
+            (_, None) => io::Error::other("there is no such task"),
         },
         _ => io::Error::other("wrong arguments"),
     };

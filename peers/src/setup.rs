@@ -4,6 +4,7 @@ use crate::{
     client::group::Reading,
     effort::Effort,
     process::{CoreCount, Cores},
+    servers::Peer,
 };
 
 /// How a run measures.
@@ -13,6 +14,8 @@ pub(crate) struct Setup {
     pub(crate) cores: Cores,
     /// What the client does with the replies in the workloads that let it choose.
     pub(crate) reading: Reading,
+    /// The echo server behind the proxies, on the client's core.
+    pub(crate) upstream: &'static Peer,
 }
 
 impl Setup {

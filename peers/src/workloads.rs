@@ -1,4 +1,4 @@
-//! What the servers have to do, and one measurement of it.
+//! What the servers and proxies have to do, and one measurement of it.
 
 use std::{
     io,
@@ -15,6 +15,7 @@ use crate::{
     effort::Effort,
     measure::{cpu_time, percentile, resident_bytes},
     process::Process,
+    servers::Kind,
     setup::Setup,
 };
 
@@ -23,6 +24,8 @@ use crate::{
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
+    /// What it is for.
+    pub(crate) kind: Kind,
     pub(crate) per: Per,
     /// The figure that says the most of it.
     pub(crate) matters: Figure,
@@ -83,10 +86,11 @@ const fn pingers(sending: Sending) -> Group {
 }
 
 /// All of them.
-pub(crate) const WORKLOADS: [Workload; 14] = [
+pub(crate) const WORKLOADS: [Workload; 18] = [
     Workload {
         name: "small-128",
         title: "100 connections × 128 B, one message at a time",
+        kind: Kind::EchoServer,
         per: Per::Message,
         matters: Figure::Cpu,
         default: true,
@@ -95,6 +99,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "small-512",
         title: "100 connections × 512 B, one message at a time",
+        kind: Kind::EchoServer,
         per: Per::Message,
         matters: Figure::Cpu,
         default: true,
@@ -103,6 +108,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "pipelined",
         title: "100 connections × 128 B, 16 messages at a time",
+        kind: Kind::EchoServer,
         per: Per::Message,
         matters: Figure::Cpu,
         default: true,
@@ -111,6 +117,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "bulk-16k",
         title: "8 connections × 16 KiB",
+        kind: Kind::EchoServer,
         per: Per::Gigabyte,
         matters: Figure::Cpu,
         default: true,
@@ -119,6 +126,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "bulk-256k",
         title: "8 connections × 256 KiB",
+        kind: Kind::EchoServer,
         per: Per::Gigabyte,
         matters: Figure::Cpu,
         default: true,
@@ -127,6 +135,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "bulk-4m",
         title: "8 connections × 4 MiB",
+        kind: Kind::EchoServer,
         per: Per::Gigabyte,
         matters: Figure::Cpu,
         default: true,
@@ -135,6 +144,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "mixed",
         title: "8 hogs × 256 KiB, 4 at a time, and 50 pingers × 64 B every 5 ms: the hogs' bytes, the pingers' latencies",
+        kind: Kind::EchoServer,
         per: Per::Gigabyte,
         matters: Figure::P99,
         default: true,
@@ -146,6 +156,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "churn",
         title: "connect, 64 B, half-close, read to the end, close; 32 at a time",
+        kind: Kind::EchoServer,
         per: Per::Connection,
         matters: Figure::Cpu,
         default: true,
@@ -154,6 +165,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "idle",
         title: "connections that rest after one echo of 64 B each; latencies are the echo's",
+        kind: Kind::EchoServer,
         per: Per::Connection,
         matters: Figure::Memory,
         default: true,
@@ -162,6 +174,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "latency",
         title: "1 connection × 64 B",
+        kind: Kind::EchoServer,
         per: Per::Message,
         matters: Figure::P50,
         default: true,
@@ -170,6 +183,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "pings",
         title: "50 pingers × 64 B, one message at a time",
+        kind: Kind::EchoServer,
         per: Per::Message,
         matters: Figure::P99,
         default: false,
@@ -178,6 +192,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "pings-paced",
         title: "50 pingers × 64 B every 5 ms",
+        kind: Kind::EchoServer,
         per: Per::Message,
         matters: Figure::P99,
         default: false,
@@ -186,6 +201,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "mixed-4m",
         title: "8 hogs × 4 MiB and 50 pingers × 64 B, one message at a time: the hogs' bytes, the pingers' latencies",
+        kind: Kind::EchoServer,
         per: Per::Gigabyte,
         matters: Figure::P99,
         default: false,
@@ -194,10 +210,47 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "mixed-4m-paced",
         title: "8 hogs × 4 MiB, one at a time, and 50 pingers × 64 B every 5 ms: the hogs' bytes, the pingers' latencies",
+        kind: Kind::EchoServer,
         per: Per::Gigabyte,
         matters: Figure::P99,
         default: false,
         load: Load::Mixed { hogs: HOGS_4M, pingers: pingers(Sending::Every(PING)) },
+    },
+    Workload {
+        name: "proxy-bulk",
+        title: "8 connections × 256 KiB through a proxy and back; each byte counts once",
+        kind: Kind::Proxy,
+        per: Per::Gigabyte,
+        matters: Figure::Cpu,
+        default: false,
+        load: Load::Echo(Group { connections: 8, size: 256 << 10, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "proxy-small",
+        title: "100 connections × 128 B, one message at a time, through a proxy and back; each counts once",
+        kind: Kind::Proxy,
+        per: Per::Message,
+        matters: Figure::Cpu,
+        default: false,
+        load: Load::Echo(Group { connections: 100, size: 128, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "proxy-churn",
+        title: "churn through a proxy: connect, 64 B, half-close, read to the end, close; 32 at a time",
+        kind: Kind::Proxy,
+        per: Per::Connection,
+        matters: Figure::Cpu,
+        default: false,
+        load: Load::Churn { parallel: 32, size: 64 },
+    },
+    Workload {
+        name: "proxy-idle",
+        title: "pairs of connections that rest after one echo of 64 B through a proxy",
+        kind: Kind::Proxy,
+        per: Per::Connection,
+        matters: Figure::Memory,
+        default: false,
+        load: Load::Idle { size: 64 },
     },
 ];
 
@@ -232,7 +285,7 @@ impl Workload {
     /// A wrong byte, a connection that ended, a server that does nothing, or one that is gone.
     pub(crate) fn measure(&self, server: &Process, setup: Setup) -> io::Result<Sample> {
         warm_up(server)?;
-        let Setup { effort, reading, cores } = setup;
+        let Setup { effort, reading, cores, upstream: _ } = setup;
         match self.load {
             Load::Echo(group) => echo(server, self.per, &[(group, reading)], setup),
             Load::Pings(group) => echo(server, self.per, &[(group, Reading::Verify)], setup),
@@ -244,7 +297,13 @@ impl Workload {
                 let tally = churn(server.address(), parallel, effort.churned, size)?;
                 observed.sample(tally, self.per, None)
             }
-            Load::Idle { size } => idle(server, effort.idle, size, cores.idling()),
+            Load::Idle { size } => {
+                let connections = match self.kind {
+                    Kind::EchoServer => effort.idle,
+                    Kind::Proxy => effort.pairs,
+                };
+                idle(server, connections, size, cores.idling())
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     behaviour::{descriptors::Descriptors, late_reader::LateReader, reply::Replies},
     effort::Effort,
     process::{Cores, Process},
-    servers::{Peer, mode::Mode},
+    servers::{Peer, mode::Mode, task::Task},
 };
 
 /// What a peer did, or why it was not seen.
@@ -25,7 +25,7 @@ pub(crate) struct Behaviour {
 
 impl Behaviour {
     pub(crate) fn observe(peer: &Peer, cores: Cores, effort: Effort) -> Self {
-        let start = |mode, descriptors| Process::start(peer, mode, cores.server(), descriptors);
+        let start = |mode, descriptors| Process::start(peer, Task::Serve(mode), cores.server(), descriptors);
         Self {
             late_reader: start(Mode::Echo, None)
                 .and_then(|server| LateReader::observe(&server, effort.late).map_err(|e| e.to_string())),

@@ -12,7 +12,6 @@ use crate::{
         Report, ratio,
         table::{columns, times},
     },
-    servers::OURS,
     workloads::Workload,
 };
 
@@ -43,8 +42,9 @@ const LESS: RGBColor = RGBColor(224, 142, 69);
 
 pub(crate) fn render(report: &Report) -> String {
     let workloads: Vec<&Workload> = report.workloads().collect();
-    let height = PANEL_HEADER + ROW * length(&report.peers) - ROW + 36;
-    let lines = (length(&workloads) + COLUMNS - 1) / COLUMNS;
+    let rows = workloads.iter().map(|workload| report.peers(workload).count()).max().unwrap_or(0);
+    let height = PANEL_HEADER + ROW * count(rows) - ROW + 36;
+    let lines = (count(workloads.len()) + COLUMNS - 1) / COLUMNS;
     let size = (2 * MARGIN + COLUMNS * PANEL_WIDTH, HEADER + lines * height + 12);
     let mut svg = String::new();
     {
@@ -58,8 +58,8 @@ pub(crate) fn render(report: &Report) -> String {
 }
 
 /// The number of things of which there are a few.
-fn length<T>(things: &[T]) -> i32 {
-    i32::try_from(things.len()).expect("a few")
+fn count(things: usize) -> i32 {
+    i32::try_from(things).expect("a few")
 }
 
 fn draw(area: &Area<'_>, report: &Report, workloads: &[&Workload], height: i32) -> Result<(), String> {
@@ -95,15 +95,15 @@ fn draw_panel(
     origin: (i32, i32),
 ) -> Result<(), String> {
     let (left, top) = origin;
-    let column = &columns(workload.per)[workload.matters as usize];
-    let ours = report.ours(workload);
+    let column = &columns(workload)[workload.matters as usize];
+    let (reference, ours) = (workload.kind.reference(), report.ours(workload));
     let own = ours.as_ref().map_or("not measured".into(), |ours| column.show(ours));
     text(area, &format!("{}: {}", workload.name, column.title), (left, top + 4), 15, INK, HPos::Left)?;
-    text(area, &format!("echoloop {own}"), (left + SCALE_RIGHT + 50, top + 4), 13, INK, HPos::Right)?;
+    text(area, &format!("{reference} {own}"), (left + SCALE_RIGHT + 50, top + 4), 13, INK, HPos::Right)?;
     text(area, workload.title, (left, top + 24), 12, FAINT, HPos::Left)?;
 
-    let others: Vec<_> = report.peers.iter().filter(|peer| peer.name != OURS).collect();
-    let bottom = top + PANEL_HEADER + ROW * length(&others);
+    let others: Vec<_> = report.peers(workload).filter(|peer| peer.name != reference).collect();
+    let bottom = top + PANEL_HEADER + ROW * count(others.len());
     scale(area, left, top + PANEL_HEADER - 8, bottom)?;
     let mut y = top + PANEL_HEADER + ROW / 2;
     for peer in others {

@@ -7,7 +7,7 @@ use crate::{
     client::group::Reading,
     process::CoreCount,
     report::{Report, ratio},
-    servers::OURS,
+    servers::Kind,
     workloads::{Per, Sample, Workload},
 };
 
@@ -15,8 +15,11 @@ pub(crate) fn render(report: &Report) -> String {
     let workloads: Vec<Value> = report.workloads().map(|load| workload(report, load)).collect();
     let behaviours: Vec<Value> =
         report.behaviours.iter().map(|(peer, seen)| behaviour(peer.name, seen)).collect();
-    let peers: Vec<Value> =
-        report.peers.iter().map(|peer| json!({ "name": peer.name, "what": peer.what })).collect();
+    let peers: Vec<Value> = report
+        .peers
+        .iter()
+        .map(|peer| json!({ "name": peer.name, "kind": kind(peer.kind()), "what": peer.what }))
+        .collect();
     let cores = match report.setup.cores.count() {
         CoreCount::One => 1,
         CoreCount::Two => 2,
@@ -29,8 +32,8 @@ pub(crate) fn render(report: &Report) -> String {
         "effort": report.setup.effort.name,
         "cores": cores,
         "replies": replies,
-        "reference": OURS,
         "disturbed_share": report.disturbed,
+        "proxies_upstream": report.has_proxies().then_some(report.setup.upstream.name),
         "peers": peers,
         "workloads": workloads,
         "behaviour": behaviours,
@@ -46,8 +49,7 @@ fn workload(report: &Report, workload: &Workload) -> Value {
     };
     let ours = report.ours(workload);
     let results: Vec<Value> = report
-        .peers
-        .iter()
+        .peers(workload)
         .map(|peer| match report.medians(workload, peer.name) {
             Ok(sample) => json!({
                 "peer": peer.name,
@@ -58,7 +60,21 @@ fn workload(report: &Report, workload: &Workload) -> Value {
             Err(why) => json!({ "peer": peer.name, "failed": why }),
         })
         .collect();
-    json!({ "name": workload.name, "title": workload.title, "per": per, "results": results })
+    json!({
+        "name": workload.name,
+        "title": workload.title,
+        "kind": kind(workload.kind),
+        "reference": workload.kind.reference(),
+        "per": per,
+        "results": results,
+    })
+}
+
+const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::EchoServer => "echo server",
+        Kind::Proxy => "proxy",
+    }
 }
 
 fn rounds(report: &Report, workload: &Workload, peer: &str) -> Vec<Value> {

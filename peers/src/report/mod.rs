@@ -7,7 +7,7 @@ pub(crate) mod table;
 use crate::{
     behaviour::Behaviour,
     measure::median,
-    servers::{OURS, Peer},
+    servers::{Kind, Peer},
     setup::Setup,
     workloads::{Sample, WORKLOADS, Workload},
 };
@@ -45,10 +45,21 @@ impl Report {
         self.disturbed = share;
     }
 
+    /// The peers that a workload is for.
+    fn peers(&self, workload: &Workload) -> impl Iterator<Item = &'static Peer> {
+        let kind = workload.kind;
+        self.peers.iter().copied().filter(move |peer| peer.kind() == kind)
+    }
+
     /// The workloads that were measured.
     fn workloads(&self) -> impl Iterator<Item = &'static Workload> {
         let measured = |workload: &&Workload| self.measured.iter().any(|m| m.workload == workload.name);
         WORKLOADS.iter().filter(measured)
+    }
+
+    /// Whether proxies were measured.
+    fn has_proxies(&self) -> bool {
+        self.workloads().any(|workload| workload.kind == Kind::Proxy)
     }
 
     /// The medians of a peer's rounds, or why there are none: one round that failed spoils them all.
@@ -72,7 +83,7 @@ impl Report {
 
     /// What the others are compared to.
     fn ours(&self, workload: &Workload) -> Option<Sample> {
-        self.medians(workload, OURS).ok()
+        self.medians(workload, workload.kind.reference()).ok()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tables on stdout. Behind each figure stands its ratio to echoloop's.
+//! The tables on stdout. Behind each figure stands its ratio to echoloop's, or that of its relay.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -6,6 +6,7 @@ use crate::{
     behaviour::{Behaviour, descriptors::Descriptors, late_reader::LateReader, reply::Replies},
     process::CoreCount,
     report::{Report, ratio},
+    servers::Kind,
     workloads::{Per, Sample, Workload},
 };
 
@@ -15,6 +16,10 @@ const DISTURBED: f64 = 0.02;
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}", self.setup.in_words())?;
+        if self.has_proxies() {
+            let upstream = self.setup.upstream.name;
+            writeln!(f, "Proxies run on the server's core, {upstream} behind them on the client's.")?;
+        }
         workloads(self, f)?;
         disturbance(self, f)?;
         behaviour(self, f)
@@ -35,32 +40,37 @@ impl Column {
 }
 
 /// The columns of a workload; `Figure` knows their places.
-pub(super) const fn columns(per: Per) -> [Column; 5] {
-    let (throughput, cpu) = match per {
+pub(super) const fn columns(workload: &Workload) -> [Column; 5] {
+    let (throughput, cpu) = match workload.per {
         Per::Message => ("messages/s", "CPU/message"),
         Per::Gigabyte => ("bytes/s", "CPU/GB"),
         Per::Connection => ("connections/s", "CPU/connection"),
+    };
+    let memory = match workload.kind {
+        Kind::EchoServer => "memory/connection",
+        Kind::Proxy => "memory/pair",
     };
     [
         Column { title: throughput, value: |sample| Some(sample.throughput), format: count },
         Column { title: cpu, value: |sample| Some(sample.cpu), format: time },
         Column { title: "p50", value: |sample| Some(sample.p50), format: time },
         Column { title: "p99", value: |sample| Some(sample.p99), format: time },
-        Column { title: "memory/connection", value: |sample| sample.resident, format: bytes },
+        Column { title: memory, value: |sample| sample.resident, format: bytes },
     ]
 }
 
 fn workloads(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
     for workload in report.workloads() {
         writeln!(f, "\n{}: {}\n", workload.name, workload.title)?;
-        let columns = columns(workload.per);
-        write!(f, "  {:<9}", "peer")?;
+        let columns = columns(workload);
+        let width = report.peers(workload).map(|peer| peer.name.len()).max().unwrap_or(0).max(9);
+        write!(f, "  {:<width$}", "peer")?;
         for column in &columns {
             write!(f, "  {:>17}", column.title)?;
         }
         writeln!(f)?;
-        for peer in &report.peers {
-            writeln!(f, "  {:<9}{}", peer.name, row(report, workload, peer.name, &columns))?;
+        for peer in report.peers(workload) {
+            writeln!(f, "  {:<width$}{}", peer.name, row(report, workload, peer.name, &columns))?;
         }
     }
     Ok(())
