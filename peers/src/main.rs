@@ -97,7 +97,7 @@ fn run(args: &Args) -> io::Result<()> {
 
 fn set_up(args: &Args) -> io::Result<Setup> {
     let Effort { idle, pairs, .. } = args.effort;
-    let effort = Effort { idle: idle.min(descriptors()), pairs: pairs.min(descriptors() / 2), ..args.effort };
+    let effort = Effort { idle: idle.min(descriptors()), pairs: pairs.min(descriptors() / 3), ..args.effort };
     let cores = Cores::choose(args.cores)?;
     Ok(Setup { effort, cores, reading: args.reading, upstream: Peer::upstream() })
 }

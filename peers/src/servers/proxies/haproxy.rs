@@ -1,4 +1,5 @@
-//! HAProxy in TCP mode, on one thread, with and without splicing.
+//! HAProxy in TCP mode, on one thread, with and without splicing. With `option splice-auto` it hardly ever splices what is
+//! sent here, so the one that splices does it always.
 
 use std::{fs, io};
 
@@ -9,17 +10,17 @@ use crate::servers::{
     proxies::installed::{Installed, Route},
 };
 
-pub(super) const COPYING: Installed = Installed {
-    executable: "haproxy",
-    forks: false,
-    arguments: |route| arguments(route, "no option splice-auto"),
-};
+pub(super) const COPYING: Installed =
+    Installed { executable: "haproxy", forks: false, arguments: |route| arguments(route, "") };
 
 pub(super) const SPLICING: Installed = Installed {
     executable: "haproxy",
     forks: false,
-    arguments: |route| arguments(route, "option splice-auto"),
+    arguments: |route| arguments(route, "option splice-request\n    option splice-response"),
 };
+
+/// As large as echoloop's pipes.
+const PIPE_BYTES: usize = 256 << 10;
 
 /// More than this has no use here.
 const MOST_CONNECTIONS: u64 = 20_000;
@@ -34,14 +35,14 @@ fn arguments(route: &Route, splicing: &str) -> io::Result<Vec<String>> {
 fn configuration(route: &Route, splicing: &str) -> String {
     let Route { listen, upstream, directory: _ } = route;
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let connections = MOST_CONNECTIONS.min(descriptors / 2);
+    // Two for each, and it reserves pipes for a quarter of them.
+    let connections = MOST_CONNECTIONS.min(descriptors / 3);
     format!(
         "global
     nbthread 1
     maxconn {connections}
-    # Pipes come on top of two descriptors a connection, and not all connections need any.
-    no strict-limits
     tune.bufsize {BUFFER_BYTES}
+    tune.pipesize {PIPE_BYTES}
 
 defaults
     mode tcp

@@ -29,7 +29,7 @@ pub(crate) const PROXIES: [Peer; 6] = [
     Peer::rust_proxy(OURS, "this library, default limits, connect and relay", echoloop::run),
     Peer::rust_proxy("tokio-copy", "tokio, one thread, copy_bidirectional", tokio::run),
     Peer::installed_proxy("haproxy", "HAProxy in TCP mode, one thread", haproxy::COPYING),
-    Peer::installed_proxy("haproxy-splice", "the same with option splice-auto", haproxy::SPLICING),
+    Peer::installed_proxy("haproxy-splice", "the same with splicing in both directions", haproxy::SPLICING),
     Peer::installed_proxy("nginx", "nginx's stream proxy, one process", nginx::NGINX),
     Peer::installed_proxy("socat", "socat, a process per connection", socat::SOCAT),
 ];
