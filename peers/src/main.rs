@@ -1,8 +1,14 @@
-//! A comparison of echo servers, and of TCP proxies before one: each does the same work on the same core, as a process of its own, and one client on
-//! another core (or on the same one, if asked to) measures them all. Under 5 minutes:
+//! A comparison of echo servers, and of TCP proxies before one of them. Each does the same work on the same core, as a
+//! process of its own, and one client on another core, or on the same one if asked to, measures them all. Under 5 minutes:
 //!
 //! ```sh
 //! cargo run --release --manifest-path peers/Cargo.toml
+//! ```
+//!
+//! The proxies, and workloads that are of interest to few, run where they are named:
+//!
+//! ```sh
+//! cargo run --release --manifest-path peers/Cargo.toml -- proxy
 //! ```
 //!
 //! Only the ratio of two medians from one run means something. Every round visits all servers before the next round
@@ -38,7 +44,7 @@ use crate::{
     workloads::{Sample, Workload},
 };
 
-/// Runs the comparison, or one of the servers if this process was started to be one.
+/// Runs the comparison, or one of the peers if this process was started to be one.
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == process::SERVE) {
@@ -95,9 +101,16 @@ fn run(args: &Args) -> io::Result<()> {
     Ok(())
 }
 
+/// Two for the connections, and room for the pipes of a proxy that splices.
+const DESCRIPTORS_OF_PAIR: usize = 3;
+
 fn set_up(args: &Args) -> io::Result<Setup> {
     let Effort { idle, pairs, .. } = args.effort;
-    let effort = Effort { idle: idle.min(descriptors()), pairs: pairs.min(descriptors() / 3), ..args.effort };
+    let effort = Effort {
+        idle: idle.min(descriptors()),
+        pairs: pairs.min(descriptors() / DESCRIPTORS_OF_PAIR),
+        ..args.effort
+    };
     let cores = Cores::choose(args.cores)?;
     Ok(Setup { effort, cores, reading: args.reading, upstream: Peer::upstream() })
 }
@@ -138,7 +151,7 @@ fn with_running<T>(
     }
 }
 
-/// How many connections a process may have, the client among them.
+/// How many descriptors for connections a process may have, the client among them.
 fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(256)

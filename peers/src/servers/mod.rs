@@ -1,5 +1,6 @@
-//! The servers that are compared, and the proxies. Each is written as its own documentation would have it, with TCP_NODELAY, a buffer as
-//! large as echoloop's where it has one per connection, and an end that waits for the echo: a weak peer proves nothing.
+//! The echo servers that are compared, and the proxies. Each is written as its own documentation would have it, with
+//! TCP_NODELAY, a buffer as large as echoloop's where it has one per connection, and an end that waits for the echo: a weak
+//! peer proves nothing.
 
 mod c;
 mod common;
