@@ -7,6 +7,7 @@ pub(crate) mod table;
 use crate::{
     behaviour::Behaviour,
     measure::median,
+    process::CoreCount,
     servers::{Kind, Peer},
     setup::Setup,
     workloads::{Sample, WORKLOADS, Workload},
@@ -18,7 +19,7 @@ pub(crate) struct Report {
     peers: Vec<&'static Peer>,
     measured: Vec<Measured>,
     behaviours: Vec<(&'static Peer, Behaviour)>,
-    /// The share of the time for which other programs, and a server on the same core, kept the client from its processor.
+    /// The share of the time for which other programs, and servers on the same core, kept the client from its processor.
     disturbed: f64,
 }
 
@@ -60,6 +61,11 @@ impl Report {
     /// Whether proxies were measured.
     fn has_proxies(&self) -> bool {
         self.workloads().any(|workload| workload.kind == Kind::Proxy)
+    }
+
+    /// Whether something that is measured, or the upstream of it, runs on the client's core.
+    fn client_shares_core(&self) -> bool {
+        self.setup.cores.count() == CoreCount::One || self.has_proxies()
     }
 
     /// The medians of a peer's rounds, or why there are none: one round that failed spoils them all.

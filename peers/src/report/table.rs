@@ -4,7 +4,6 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use crate::{
     behaviour::{Behaviour, descriptors::Descriptors, late_reader::LateReader, reply::Replies},
-    process::CoreCount,
     report::{Report, ratio},
     servers::Kind,
     workloads::{Per, Sample, Workload},
@@ -95,19 +94,17 @@ fn row(report: &Report, workload: &Workload, peer: &str, columns: &[Column]) -> 
 
 fn disturbance(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
     let waited = 100.0 * report.disturbed;
-    match report.setup.cores.count() {
-        CoreCount::One => writeln!(
+    if report.client_shares_core() {
+        return writeln!(
             f,
-            "\nThe servers and other programs kept the client waiting for {waited:.1} % of the time."
-        ),
-        CoreCount::Two => {
-            writeln!(f, "\nOther programs kept the client waiting for {waited:.1} % of the time.")?;
-            if report.disturbed > DISTURBED {
-                writeln!(f, "Latencies and throughput tell of them; processor times bear it better.")?;
-            }
-            Ok(())
-        }
+            "\nThe servers on its core and other programs kept the client waiting for {waited:.1} % of the time."
+        );
     }
+    writeln!(f, "\nOther programs kept the client waiting for {waited:.1} % of the time.")?;
+    if report.disturbed > DISTURBED {
+        writeln!(f, "Latencies and throughput tell of them; processor times bear it better.")?;
+    }
+    Ok(())
 }
 
 fn behaviour(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
