@@ -125,6 +125,7 @@ fn exactly_so_many_requests_are_sent() {
         ("1k", &["--connections", "9", "--threads", "3"]),
         ("3", &["--connections", "5"]),
         ("200", &["--connections", "4", "--rate", "20k/s"]),
+        ("200", &["--connections", "4", "--rate", "20k/s", "--threads", "3"]),
         ("150", &["--connections", "10", "--churn"]),
         ("150", &["--connections", "10", "--churn", "--rate", "10k", "--threads", "2"]),
     ] {

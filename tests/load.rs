@@ -187,6 +187,28 @@ mod what_was_due_counts {
         }
     }
 
+    /// Of two threads with a connection each, one loses it with its second message.
+    #[test]
+    fn where_a_thread_loses_its_last_connection() {
+        let accepted = AtomicU64::new(0);
+        let address = serve_with(move |client| {
+            if accepted.fetch_add(1, Ordering::SeqCst) > 0 {
+                return echo_rest(&client);
+            }
+            echo_messages(&client, 1)?;
+            (&client).read_exact(&mut [0; SIZE])?;
+            reset(client);
+            Ok(())
+        });
+        let args = ["--rate", "500", "--connections", "2", "--threads", "2", "-n", "300"];
+        let (status, figures) = run(&address, &args);
+        assert_eq!(status, 1, "{figures}");
+        assert_eq!(number(&figures["failures"]["reset"]), 1, "{figures}");
+        let (messages, unanswered) = (number(&figures["messages"]), number(&figures["messages_unanswered"]));
+        assert_eq!(messages + unanswered, 300, "{figures}");
+        assert!(messages > 200, "the other thread has sent for it: {figures}");
+    }
+
     #[cfg(unix)]
     #[test]
     fn where_bench_itself_is_stopped() {
@@ -298,6 +320,30 @@ mod the_rate {
         assert!(achieved(&figures) <= 1_000.0, "{figures}");
         let (_, figures) = run(&address, &["--rate", "1k", "--connections", "1", "-n", "700"]);
         assert!(achieved(&figures) <= 1_000.0, "{figures}");
+    }
+
+    #[test]
+    fn is_that_of_all_threads_together() {
+        let (tell, told) = channel();
+        let address = serve_with(move |mut client| {
+            let mut message = [0; SIZE];
+            while client.read_exact(&mut message).is_ok() {
+                let _ = tell.send(Instant::now());
+                client.write_all(&message)?;
+            }
+            client.shutdown(Shutdown::Write)
+        });
+        let args = ["--rate", "40", "--connections", "8", "--threads", "4", "-n", "40"];
+        let begin = Instant::now();
+        let (status, figures) = run(&address, &args);
+        assert_eq!(status, 0, "{figures}");
+        let mut times: Vec<Instant> = told.try_iter().collect();
+        times.sort();
+        assert_eq!(times.len(), 40);
+        // Message n is due n/40 s after the load has begun.
+        let due = |n: usize| begin + Duration::from_millis(25 * n as u64);
+        assert!(times.iter().enumerate().all(|(n, time)| *time >= due(n)), "{times:?}");
+        assert!(achieved(&figures) <= 40.0, "{figures}");
     }
 
     #[test]

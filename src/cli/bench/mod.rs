@@ -128,7 +128,7 @@ impl Files {
 
 /// Descriptors that are not connections: standard streams, files, and a few for each event loop.
 const DESCRIPTORS_KEPT: u64 = 16;
-const DESCRIPTORS_PER_THREAD: u64 = 4;
+const DESCRIPTORS_PER_THREAD: u64 = 5;
 
 /// Fails if the limit on open files is too low, even after it was raised as far as possible.
 fn need_descriptors(connections: u64, threads: u64) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ pub(super) enum LoadEvent {
     Settled,
     /// A loop has nothing left to do.
     Idle,
-    /// The pacer has handed out every message of an open loop.
+    /// The pacer of a loop has handed out every message that it had.
     HandedOut,
     /// The first Ctrl-C.
     Interrupted,

@@ -12,4 +12,6 @@ pub(super) enum Instruction {
     /// Begin no more messages, and end the connection when all are back. `send_due` says whether messages that are
     /// due and not sent yet are still sent.
     Stop { send_due: bool },
+    /// To the pacer: look what is due.
+    Pace,
 }

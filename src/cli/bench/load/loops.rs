@@ -1,6 +1,7 @@
 //! The event loops of a load, each on a thread of its own with its worker.
 
 use std::{
+    net::TcpListener,
     sync::{Arc, mpsc::Sender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -11,10 +12,12 @@ use echoloop::{Config, ConnectionId, Error, Handle, Origin, SendError, Server, S
 use super::{
     event::LoadEvent,
     instruction::Instruction,
-    pacer::{NotHandedOut, Pacer},
+    pacer::{self, PACER_LABEL, Pacer},
     pattern::Pattern,
     protocol::{LoadConnection, QUEUE_MAX_BYTES},
+    role::Role,
     schedule::Schedule,
+    timetable::Timetable,
     worker::{SharedWorker, Worker},
 };
 use crate::cli::{
@@ -24,6 +27,7 @@ use crate::cli::{
             ends::Ends, measured_time::MeasuredTime, outcome::ConnectionCounts, samples::Source, tally::Tally,
         },
         plan::{Extent, Plan},
+        rate::Rate,
     },
     failure::Failure,
 };
@@ -37,15 +41,18 @@ pub(super) struct Loops {
     plan: Arc<Plan>,
     /// One for each loop.
     workers: Vec<SharedWorker>,
+    /// What the pacers of an open loop are connected to, one for each loop.
+    pacer_peers: Vec<TcpListener>,
     threads: Vec<JoinHandle<Result<Stats, Error>>>,
 }
 
 impl Loops {
     /// Starts the loops. They have no connections yet.
     pub(super) fn start(plan: &Arc<Plan>, events: &Sender<LoadEvent>) -> Result<Self, Failure> {
-        let mut loops = Self { plan: Arc::clone(plan), workers: Vec::new(), threads: Vec::new() };
-        let pattern = Arc::new(Pattern::new(plan.seed));
-        for number in 0..plan.threads {
+        let plan = Arc::clone(plan);
+        let mut loops = Self { plan, workers: Vec::new(), pacer_peers: Vec::new(), threads: Vec::new() };
+        let pattern = Arc::new(Pattern::new(loops.plan.seed));
+        for number in 0..loops.plan.threads {
             loops.start_one(number, &pattern, events.clone())?;
         }
         Ok(loops)
@@ -59,14 +66,23 @@ impl Loops {
     ) -> Result<(), Failure> {
         let (plan, pattern) = (Arc::clone(&self.plan), Arc::clone(pattern));
         let config = config(&plan, plan.connections_of(number));
-        let server = Server::<LoadConnection>::builder().config(config).bind::<&str>([])?;
+        let server = Server::<Role>::builder().config(config).bind::<&str>([])?;
         let worker = SharedWorker::new(Worker::new(Arc::clone(&plan), server.handle(), events, number));
+        if plan.is_open_loop() {
+            let (listener, address) = pacer::listen().map_err(cannot_pace)?;
+            server.handle().connect(address, PACER_LABEL).expect("a loop that does not run yet has room");
+            self.pacer_peers.push(listener);
+        }
         self.workers.push(worker.clone());
         let thread = thread::Builder::new().name(format!("bench-{number}")).spawn(move || {
             server.run(|peer| match peer.origin {
-                Origin::Connect(label) => {
-                    Some(LoadConnection::new(Arc::clone(&plan), Arc::clone(&pattern), worker.clone(), label))
-                }
+                Origin::Connect(PACER_LABEL) => Some(Role::Pacer(Pacer::new(worker.clone(), plan.churn))),
+                Origin::Connect(label) => Some(Role::Load(LoadConnection::new(
+                    Arc::clone(&plan),
+                    Arc::clone(&pattern),
+                    worker.clone(),
+                    label,
+                ))),
                 Origin::Listener(_) | _ => None,
             })
         });
@@ -90,33 +106,59 @@ impl Loops {
         self.workers[index].lock().want_connection(clock::now());
     }
 
-    /// Begins the load, whose schedule counts from `begin`. An open loop has a pacer from now on.
-    pub(super) fn begin_load(
-        &self,
-        begin: Instant,
-        measured_time: MeasuredTime,
-        events: &Sender<LoadEvent>,
-    ) -> Result<Option<Pacer>, Failure> {
+    /// Begins the load, whose schedule counts from `begin`.
+    pub(super) fn begin_load(&self, begin: Instant, measured_time: MeasuredTime) {
         for (worker, number) in self.workers.iter().zip(0..) {
             let connections = worker.lock().begin_load(measured_time);
-            match (self.plan.is_open_loop(), self.plan.churn) {
-                (true, _) => {}
-                (false, true) => self.begin_churn(worker, number),
-                (false, false) => instruct(worker.handle(), &connections, Instruction::FillPipeline),
+            match (self.plan.rate, self.plan.churn) {
+                (Some(rate), _) => {
+                    let share = self.schedule(rate).share(number, self.plan.threads);
+                    let mut timetable = Timetable::new(share, begin, measured_time.from());
+                    if let Some(until) = measured_time.until() {
+                        timetable.end_at(until);
+                    }
+                    pace(worker, vec![timetable]);
+                }
+                (None, true) => self.begin_churn(worker, number),
+                (None, false) => instruct(worker.handle(), &connections, Instruction::FillPipeline),
             }
         }
-        let Some(rate) = self.plan.rate else { return Ok(None) };
-        let limit = match self.plan.extent {
-            Extent::Messages(messages) => Some(messages),
-            Extent::Time { .. } => None,
-        };
-        let mut schedule = Schedule::new(rate, limit);
-        if let Some(until) = measured_time.until() {
-            schedule.end_at(until.saturating_duration_since(begin));
+        self.reassign_orphans();
+    }
+
+    /// The messages of an open loop.
+    fn schedule(&self, rate: Rate) -> Schedule {
+        match self.plan.extent {
+            Extent::Messages(messages) => Schedule::new(rate, Some(messages)),
+            Extent::Time { .. } => Schedule::new(rate, None),
         }
-        let workers = self.workers.clone();
-        let pacer = Pacer::start(schedule, begin, measured_time, self.plan.churn, workers, events.clone());
-        pacer.map(Some).map_err(cannot_start)
+    }
+
+    /// Messages of workers that have lost all their connections go to one that has some.
+    pub(super) fn reassign_orphans(&self) {
+        let Some(heir) = self.workers.iter().find(|worker| worker.lock().can_hand_out()) else { return };
+        for worker in &self.workers {
+            let orphans = worker.lock().take_orphans();
+            if !orphans.is_empty() {
+                pace(heir, orphans);
+            }
+        }
+    }
+
+    /// Open loop: leaves out what is due at this time or later.
+    pub(super) fn end_timetables(&self, end: Instant) {
+        self.workers.iter().for_each(|worker| worker.lock().end_timetables(end));
+    }
+
+    /// Whether every message of an open loop was handed out.
+    pub(super) fn all_handed_out(&self) -> bool {
+        self.workers.iter().all(|worker| worker.lock().all_handed_out())
+    }
+
+    /// Hands out no more messages of an open loop. Those that were due are unanswered.
+    pub(super) fn stop_pacing(&self) {
+        let now = clock::now();
+        self.workers.iter().for_each(|worker| worker.lock().stop_pacing(now));
     }
 
     /// Ends the measured time now, unless it has ended before. What was due within it still counts.
@@ -127,13 +169,6 @@ impl Loops {
     /// Whether every connection that was due was requested.
     pub(super) fn all_requested(&self) -> bool {
         self.workers.iter().all(|worker| worker.lock().all_requested())
-    }
-
-    /// Counts messages that were due and never handed to a worker.
-    pub(super) fn count_not_handed_out(&self, groups: &[NotHandedOut]) {
-        let now = clock::now();
-        let mut worker = self.workers[0].lock();
-        groups.iter().for_each(|group| worker.gave_up(group.due, group.count, now));
     }
 
     /// The first connections of a closed loop. When one of them ends, another follows.
@@ -171,15 +206,9 @@ impl Loops {
         Ok(())
     }
 
-    /// Ends the loops. One whose connections still wait for an answer has waited long enough, and is aborted.
+    /// Ends the loops. Connections that still wait for an answer have waited long enough, and are aborted.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
-        for worker in &self.workers {
-            if worker.lock().is_idle() {
-                worker.handle().drain();
-            } else {
-                worker.handle().abort();
-            }
-        }
+        self.workers.iter().for_each(|worker| worker.handle().abort());
         self.join()
     }
 
@@ -243,6 +272,17 @@ fn instruct(handle: &Handle<Instruction>, connections: &[ConnectionId], instruct
             thread::park_timeout(MAILBOX_FULL_DELAY);
         }
     }
+}
+
+/// Gives the pacer of a worker messages to hand out.
+fn pace(worker: &SharedWorker, timetables: Vec<Timetable>) {
+    // A pacer that is not connected yet looks what is due when it is.
+    let pacer = worker.lock().add_timetables(timetables);
+    instruct(worker.handle(), pacer.as_slice(), Instruction::Pace);
+}
+
+fn cannot_pace(error: std::io::Error) -> Failure {
+    Failure::new(format!("cannot listen on the loopback interface, as an open loop needs: {error}"))
 }
 
 fn cannot_start(error: std::io::Error) -> Failure {

@@ -3,12 +3,14 @@
 //! ```text
 //! phases        a load from beginning to end: connect, warm up, measure, disconnect
 //! loops         the event loops, each on a thread of its own
-//! pacer         open loop: a thread that hands out messages when they are due
+//! role          what a connection of a loop is there for: the load, or the pacer
+//! pacer         open loop: hands out messages when they are due
 //! protocol      one connection: send, check what comes back, disconnect
 //! worker        what the connections of one loop share
 //! messages      the messages of one connection, sent and in flight
 //! pattern       the bytes that are sent, and expected back
-//! schedule      when things are due
+//! schedule      when things are due, counted from the start
+//! timetable     when messages are due, on the clock
 //! rotation      values that take turns
 //! instruction, event    what connections, and the thread that runs the load, are told
 //! ```
@@ -23,6 +25,8 @@ mod pacer;
 mod pattern;
 pub(crate) mod phases;
 mod protocol;
+mod role;
 mod rotation;
 mod schedule;
+mod timetable;
 mod worker;

@@ -10,7 +10,7 @@ use std::{
 
 use echoloop::Handle;
 
-use super::{event::LoadEvent, loops::Loops, pacer::Pacer, schedule::Schedule};
+use super::{event::LoadEvent, loops::Loops, schedule::Schedule};
 use crate::cli::{
     bench::{
         clock,
@@ -54,8 +54,6 @@ pub(crate) struct Load {
     next_sample: Instant,
     /// How many loops have made all their connections, or failed to.
     settled: usize,
-    /// Whether the pacer has handed out every message.
-    handed_out: bool,
     /// How late the latest wait was over.
     late: Duration,
     /// What is measured; `None` before the load begins.
@@ -92,7 +90,6 @@ impl Load {
             interval,
             next_sample,
             settled: 0,
-            handed_out: false,
             late: Duration::ZERO,
             measured_time: None,
             cpu: None,
@@ -165,13 +162,13 @@ impl Load {
             woken = self.wait(Some(begin), recorder, |load| !load.plan.churn && load.loops.is_idle())?;
         }
         if woken != Woken::Done {
-            return self.finish(woken, None, recorder);
+            return self.finish(woken, recorder);
         }
         let measured_time = self.measured_time_of(begin)?;
         self.measured_time = Some(measured_time);
-        let pacer = self.loops.begin_load(begin, measured_time, &self.sender)?;
+        self.loops.begin_load(begin, measured_time);
         let woken = self.measure(measured_time, recorder)?;
-        self.finish(woken, pacer, recorder)
+        self.finish(woken, recorder)
     }
 
     /// What is measured of a load that begins at this time.
@@ -224,18 +221,14 @@ impl Load {
         self.next_sample = measured_time.from() + self.interval;
         let counts_every_message = self.counts_every_message();
         self.wait(measured_time.until(), recorder, |load| {
-            (counts_every_message && load.handed_out) || load.loops.is_idle()
+            (counts_every_message && load.plan.is_open_loop() && load.loops.all_handed_out())
+                || load.loops.is_idle()
         })
     }
 
     /// Ends the load: what was due is still sent and waited for, within limits, and every connection is ended in the
     /// documented way. What has taken too long is left to [`Loops::end`].
-    fn finish(
-        &mut self,
-        mut woken: Woken,
-        pacer: Option<Pacer>,
-        recorder: &mut Recorder<'_>,
-    ) -> Result<Woken, Failure> {
+    fn finish(&mut self, mut woken: Woken, recorder: &mut Recorder<'_>) -> Result<Woken, Failure> {
         let now = clock::now();
         self.cpu = self.cpu.and_then(|begin| Some(clock::cpu_time()?.saturating_sub(begin)));
         let all_messages = self.counts_every_message() && woken == Woken::Done;
@@ -250,15 +243,13 @@ impl Load {
         recorder.begin_finishing(
             self.measured_time.and_then(|measured_time| measured_time.length()).unwrap_or_default(),
         );
-        if let Some(pacer) = pacer {
+        if self.plan.is_open_loop() && woken != Woken::Aborted {
             if !all_messages {
-                pacer.end_at(now);
+                self.loops.end_timetables(now);
             }
-            if woken != Woken::Aborted {
-                let caught_up = self.wait(catch_up, recorder, Self::has_caught_up)?;
-                woken = if caught_up == Woken::Done { woken } else { caught_up };
-            }
-            self.loops.count_not_handed_out(&pacer.stop());
+            let caught_up = self.wait(catch_up, recorder, Self::has_caught_up)?;
+            woken = if caught_up == Woken::Done { woken } else { caught_up };
+            self.loops.stop_pacing();
         }
         if woken == Woken::Aborted {
             return Ok(woken);
@@ -308,7 +299,7 @@ impl Load {
 
     /// Whether everything that was due is sent, or there is nobody to send it to.
     fn has_caught_up(&self) -> bool {
-        (self.handed_out && self.loops.all_requested()) || self.loops.is_idle()
+        (self.loops.all_handed_out() && self.loops.all_requested()) || self.loops.is_idle()
     }
 
     fn counts_every_message(&self) -> bool {
@@ -338,9 +329,9 @@ impl Load {
             match event {
                 Ok(LoadEvent::Interrupted) => return Ok(Woken::Interrupted),
                 Ok(LoadEvent::Aborted) => return Ok(Woken::Aborted),
-                Ok(LoadEvent::HandedOut) => self.handed_out = true,
                 Ok(LoadEvent::Settled) => self.settled += 1,
-                Ok(LoadEvent::Idle) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(LoadEvent::Idle) => self.loops.reassign_orphans(),
+                Ok(LoadEvent::HandedOut) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("self.sender exists"),
             }
         }

@@ -230,14 +230,11 @@ impl Protocol for LoadConnection {
             Instruction::Send { due } if conversation.phase == ConnectionPhase::Open => {
                 conversation.messages.begin(Start { due, sent: clock::now() });
             }
-            Instruction::Send { .. } => {}
+            Instruction::Send { due } => self.worker.lock().gave_up(due, 1, clock::now()),
+            Instruction::Pace => {}
             Instruction::Stop { send_due } => conversation.stop(send_due),
         }
         conversation.send(cx);
-    }
-
-    fn on_drain(&mut self, cx: &mut Context<'_, Instruction>) {
-        self.on_message(Instruction::Stop { send_due: true }, cx);
     }
 
     fn on_close(&mut self, reason: &CloseReason) {

@@ -8,23 +8,32 @@ use crate::cli::bench::rate::Rate;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     rate: Rate,
-    /// How many were taken.
-    taken: u64,
-    /// How many there are in all; `None` is without end.
+    /// The number of the next event.
+    next: u64,
+    /// From the number of one event to that of the next. The events between them belong to other shares.
+    step: u64,
+    /// Events have numbers below this; `None` is without end.
     limit: Option<u64>,
 }
 
 impl Schedule {
+    /// So many events; `None` is without end.
     pub(super) const fn new(rate: Rate, limit: Option<u64>) -> Self {
-        Self { rate, taken: 0, limit }
+        Self { rate, next: 0, step: 1, limit }
+    }
+
+    /// The part of its events that the share of this number has, of so many shares. They take turns, so together they
+    /// are due as the whole is.
+    pub(super) const fn share(self, number: u64, shares: u64) -> Self {
+        Self { next: self.next + number * self.step, step: self.step * shares, ..self }
     }
 
     /// When the next event is due, counted from the start; `None` after the last one.
     pub(super) fn next(&self) -> Option<Duration> {
-        if self.limit.is_some_and(|limit| self.taken >= limit) {
+        if self.limit.is_some_and(|limit| self.next >= limit) {
             return None;
         }
-        self.due(self.taken)
+        self.due(self.next)
     }
 
     /// Leaves out the events that are due this long after the start, or later.
@@ -35,22 +44,23 @@ impl Schedule {
 
     /// Leaves out the events that are due earlier than this after the start.
     pub(super) fn skip_to(&mut self, start: Duration) {
-        self.taken = self.taken.max(self.count_before(start));
+        let early = self.count_before(start).saturating_sub(self.next).div_ceil(self.step);
+        self.next += early * self.step;
     }
 
     /// Takes so many events at once, or as many as there are. Returns how many.
     pub(super) fn take_many(&mut self, count: u64) -> u64 {
-        let count = self.limit.map_or(count, |limit| count.min(limit.saturating_sub(self.taken)));
-        self.taken += count;
+        let count = self.left().map_or(count, |left| count.min(left));
+        self.next += count * self.step;
         count
     }
 
     /// How many events are left; `None` is without end.
     pub(super) fn left(&self) -> Option<u64> {
-        self.limit.map(|limit| limit.saturating_sub(self.taken))
+        self.limit.map(|limit| limit.saturating_sub(self.next).div_ceil(self.step))
     }
 
-    /// How many events are due earlier than this after the start.
+    /// How many events of all shares are due earlier than this after the start.
     fn count_before(&self, time: Duration) -> u64 {
         let is_before = |event: u64| self.due(event).is_some_and(|due| due < time);
         let estimate = time.as_secs_f64() * self.rate.per_second();
@@ -74,7 +84,7 @@ impl Schedule {
     /// Takes the next event if it is due `elapsed` after the start, and returns when it was due.
     pub(super) fn take(&mut self, elapsed: Duration) -> Option<Duration> {
         let due = self.next().filter(|&due| due <= elapsed)?;
-        self.taken += 1;
+        self.next += self.step;
         Some(due)
     }
 }
@@ -129,6 +139,30 @@ mod tests {
         let mut schedule = schedule("10", Some(5));
         schedule.end_at(second);
         assert_eq!(schedule.left(), Some(5), "it ends earlier");
+    }
+
+    #[test]
+    fn shares_take_turns_and_add_up_to_the_whole() {
+        for (limit, start, end) in [(None, 0, 1_000), (Some(10), 0, 1_000), (None, 300, 700), (Some(1), 0, 9)]
+        {
+            let (start, end) = (Duration::from_millis(start), Duration::from_millis(end));
+            let mut whole = schedule("100", limit);
+            let shares = (0..3).map(|number| whole.share(number, 3));
+            let mut due: Vec<_> = shares
+                .flat_map(|mut share| {
+                    share.skip_to(start);
+                    share.end_at(end);
+                    let left = share.left().unwrap();
+                    let taken: Vec<_> = std::iter::from_fn(|| share.take(end)).collect();
+                    assert_eq!((taken.len() as u64, share.left()), (left, Some(0)));
+                    taken
+                })
+                .collect();
+            due.sort();
+            whole.skip_to(start);
+            whole.end_at(end);
+            assert_eq!(due, std::iter::from_fn(|| whole.take(end)).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use echoloop::{ConnectionId, Handle, SendError};
 
-use super::{event::LoadEvent, instruction::Instruction, rotation::Rotation};
+use super::{event::LoadEvent, instruction::Instruction, rotation::Rotation, timetable::Timetable};
 use crate::cli::bench::{
     clock,
     measure::{
@@ -35,7 +35,7 @@ pub(super) enum WorkerStage {
     Stopping,
 }
 
-/// A worker, shared by its event loop, the pacer and the thread that runs the load. Each locks it for a moment only.
+/// A worker, shared by its event loop and the thread that runs the load. Each locks it for a moment only.
 #[derive(Clone, Debug)]
 pub(super) struct SharedWorker {
     worker: Arc<Mutex<Worker>>,
@@ -91,6 +91,9 @@ pub(super) struct Worker {
     unsettled: usize,
     /// The open connections that instructions can be sent to.
     ids: Rotation<ConnectionId>,
+    /// Open loop: the connection of the pacer, and when the messages are due that it is to hand out.
+    pacer: Option<ConnectionId>,
+    timetables: Vec<Timetable>,
     tally: Tally,
     ends: Ends,
 }
@@ -121,6 +124,8 @@ impl Worker {
             made: 0,
             unsettled: capacity,
             ids: Rotation::new(),
+            pacer: None,
+            timetables: Vec::new(),
             tally: Tally::new(plan.is_open_loop()),
             ends: Ends::default(),
             plan,
@@ -136,6 +141,66 @@ impl Worker {
         self.stage = WorkerStage::Running;
         self.measured_time = Some(measured_time);
         self.ids.values().collect()
+    }
+
+    /// The pacer can be instructed from now on.
+    pub(super) const fn pacer_opened(&mut self, id: ConnectionId) {
+        self.pacer = Some(id);
+    }
+
+    /// Gives the pacer messages to hand out when they are due. Returns whom to instruct.
+    pub(super) fn add_timetables(&mut self, timetables: Vec<Timetable>) -> Option<ConnectionId> {
+        self.timetables.extend(timetables);
+        self.pacer
+    }
+
+    /// Takes messages away that it has no connections for. With churn it makes connections.
+    pub(super) fn take_orphans(&mut self) -> Vec<Timetable> {
+        if self.can_hand_out() { Vec::new() } else { mem::take(&mut self.timetables) }
+    }
+
+    /// Whether messages that are due can be handed out.
+    pub(super) fn can_hand_out(&self) -> bool {
+        self.plan.churn || self.open > 0
+    }
+
+    /// Takes the next message if it is due and can be handed out. Returns when it was due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Instant> {
+        if !self.can_hand_out() {
+            return None;
+        }
+        let next = self.timetables.iter_mut().filter(|timetable| timetable.next().is_some());
+        next.min_by_key(|timetable| timetable.next())?.take(now)
+    }
+
+    /// When the next message is due; `None` if there is none, or nobody to hand it to.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.timetables.iter().filter_map(Timetable::next).min().filter(|_| self.can_hand_out())
+    }
+
+    /// Whether every message was handed out.
+    pub(super) fn all_handed_out(&self) -> bool {
+        self.timetables.iter().all(|timetable| timetable.next().is_none())
+    }
+
+    /// There is nothing to hand out any more. Notifies of it once.
+    pub(super) fn note_handed_out(&mut self) {
+        if !self.timetables.is_empty() && self.all_handed_out() {
+            self.timetables.clear();
+            self.notify(LoadEvent::HandedOut);
+        }
+    }
+
+    /// Leaves out what is due at this time or later.
+    pub(super) fn end_timetables(&mut self, end: Instant) {
+        self.timetables.iter_mut().for_each(|timetable| timetable.end_at(end));
+    }
+
+    /// Hands out nothing more. What was due and not handed out is unanswered.
+    pub(super) fn stop_pacing(&mut self, now: Instant) {
+        for group in mem::take(&mut self.timetables).into_iter().flat_map(Timetable::left) {
+            self.gave_up(group.due, group.count, now);
+        }
     }
 
     /// Ends the measured time now, unless it has ended before. What was due within it still counts.
@@ -359,7 +424,7 @@ mod tests {
     use echoloop::{Context, Echo, Input, Protocol, Server};
 
     use super::*;
-    use crate::cli::bench::plan::Extent;
+    use crate::cli::bench::{load::schedule::Schedule, plan::Extent};
 
     /// The protocol of a loop that never runs.
     struct NeverRun;
@@ -539,5 +604,52 @@ mod tests {
         worker.closed(1, true, End::Reset);
         assert_eq!(worker.ids.values().count(), 2);
         assert!((0..4).all(|_| worker.next_in_turn().is_some()));
+    }
+
+    /// An open loop with a connection, whose messages are due 10 ms apart from now on, and a function for times of it.
+    fn paced(messages: u64) -> (Worker, Receiver<LoadEvent>, Server<NeverRun>, impl Fn(u64) -> Instant) {
+        let rate = "100".parse().unwrap();
+        let (mut worker, events, server) = worker(Plan { rate: Some(rate), ..plan(1) });
+        worker.want_connection(clock::now());
+        open(&mut worker, 0);
+        let begin = begin(&mut worker);
+        worker.add_timetables(vec![Timetable::new(Schedule::new(rate, Some(messages)), begin, begin)]);
+        assert_eq!(events.try_recv(), Ok(LoadEvent::Settled));
+        (worker, events, server, move |millis| begin + Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn messages_are_taken_when_they_are_due_and_the_last_is_notified_of_once() {
+        let (mut worker, events, _server, at) = paced(2);
+        assert_eq!([at(0), at(9), at(10)].map(|now| worker.take_due(now)), [Some(at(0)), None, Some(at(10))]);
+        assert_eq!((worker.take_due(at(99)), worker.next_due()), (None, None));
+        (0..2).for_each(|_| worker.note_handed_out());
+        assert_eq!([events.try_recv().ok(), events.try_recv().ok()], [Some(LoadEvent::HandedOut), None]);
+    }
+
+    #[test]
+    fn the_earlier_of_messages_of_several_workers_is_taken_first() {
+        let (mut worker, _events, _server, at) = paced(2);
+        let other = Schedule::new("100".parse().unwrap(), Some(1));
+        worker.add_timetables(vec![Timetable::new(other, at(5), at(0))]);
+        let taken: Vec<_> = std::iter::from_fn(|| worker.take_due(at(99))).collect();
+        assert_eq!(taken, [0, 5, 10].map(at));
+    }
+
+    #[test]
+    fn messages_for_which_there_is_no_connection_can_be_taken_away_and_are_not_lost() {
+        let (mut worker, events, _server, at) = paced(3);
+        assert!(worker.take_orphans().is_empty(), "it has a connection");
+        worker.closed(0, true, End::Reset);
+        assert_eq!((worker.take_due(at(0)), worker.next_due()), (None, None));
+        worker.note_handed_out();
+        assert_eq!([events.try_recv().ok(), events.try_recv().ok()], [Some(LoadEvent::Idle), None]);
+        assert!(!worker.all_handed_out());
+        let orphans = worker.take_orphans();
+        assert!(orphans.len() == 1 && worker.all_handed_out());
+        worker.add_timetables(orphans);
+        worker.end_timetables(at(20));
+        worker.stop_pacing(at(99));
+        assert_eq!(tally(&mut worker).unanswered.len(), 2, "the third was not due before the end");
     }
 }
