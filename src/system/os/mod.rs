@@ -55,14 +55,16 @@ impl Os {
         Ok((Self { poll, events, timer, options: SocketOptions::of(config) }, Arc::new(waker)))
     }
 
-    /// For a wait that is to end at `at`: none where the timer sees to that.
+    /// For a wait that is to end at `at`: none where the timer sees to that. What is due already needs none.
     fn timeout(&mut self, at: Instant) -> Option<Duration> {
-        if let Some(timer) = &mut self.timer
+        let left = at.saturating_duration_since(clock());
+        if !left.is_zero()
+            && let Some(timer) = &mut self.timer
             && timer.set(at, clock).is_ok()
         {
             return None;
         }
-        Some(at.saturating_duration_since(clock()))
+        Some(left)
     }
 }
 
@@ -149,4 +151,17 @@ fn readiness(event: &Event) -> Readiness {
         ready.insert(Readiness::ERROR);
     }
     ready
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_for_what_is_due_already_is_over_at_once_and_sets_no_timer() {
+        let (mut os, _waker) = Os::new(&Config::default()).unwrap();
+        let now = os.now();
+        os.wait(Wait::Until(now)).unwrap();
+        assert_eq!(os.events().count(), 0, "a timer's event is one");
+    }
 }
