@@ -22,7 +22,8 @@ Every connection is made first; then the load begins, and after the warm-up it i
 default): each connection keeps --pipeline messages in flight, and sends the next one when one comes back. Open loop \
 (--rate): messages are sent at even intervals whether or not the server keeps up, and their latencies count from when \
 they were due. That avoids coordinated omission: a stall of the server counts for every message that was due \
-meanwhile. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
+meanwhile. To be in time the load generator does not sleep for the last moments before a message is due, so at a high rate \
+it keeps a core busy: leave it one that the server does not need. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
 end, close; latencies then include connecting.
 
 What is due in the measured time counts, also if its answer comes later: when the time is over, --timeout is how \

@@ -10,6 +10,7 @@
 //! messages      the messages of one connection, sent and in flight
 //! pattern       the bytes that are sent, and expected back
 //! schedule      when things are due, counted from the start
+//! wake_up       when to wake up for what is due
 //! timetable     when messages are due, on the clock
 //! rotation      values that take turns
 //! instruction, event    what connections, and the thread that runs the load, are told
@@ -29,4 +30,5 @@ mod role;
 mod rotation;
 mod schedule;
 mod timetable;
+mod wake_up;
 mod worker;

@@ -10,6 +10,7 @@ use echoloop::{Address, CloseReason, Context, Input, Protocol, Timeout};
 
 use super::{
     instruction::Instruction,
+    wake_up::WakeUp,
     worker::{SharedWorker, Worker},
 };
 use crate::cli::bench::clock;
@@ -30,6 +31,7 @@ pub(super) struct Pacer {
     worker: SharedWorker,
     /// Each message has a connection of its own.
     churn: bool,
+    wake_up: WakeUp,
 }
 
 /// What the connection of one pacer leads to: a listener that accepts nobody. The system establishes it all the same.
@@ -42,33 +44,37 @@ pub(super) fn listen() -> io::Result<(TcpListener, Address)> {
 
 impl Pacer {
     pub(super) const fn new(worker: SharedWorker, churn: bool) -> Self {
-        Self { worker, churn }
+        Self { worker, churn, wake_up: WakeUp::new() }
     }
 
     /// Hands out what is due, and waits for what is due next.
-    fn pace(&self, cx: &mut Context<'_, Instruction>) {
+    fn pace(&mut self, cx: &mut Context<'_, Instruction>) {
         let now = clock::now();
+        self.wake_up.woken(now);
         let mut worker = self.worker.lock();
         for _ in 0..BATCH {
             let Some(due) = worker.take_due(now) else { break };
-            self.hand_out(due, &mut worker, cx);
+            hand_out(due, self.churn, &mut worker, cx);
         }
-        match worker.next_due() {
-            None => worker.note_handed_out(),
-            // Later in this turn, or in the next one: answers are received in between.
-            Some(next) if next <= now && cx.send(cx.id(), Instruction::Pace).is_ok() => {}
-            Some(next) => cx.set_timer(DUE, next.saturating_duration_since(cx.now())),
+        if let Some(due) = worker.next_due() {
+            // With churn that precision would be lost on connecting.
+            let wake = if self.churn { due } else { self.wake_up.before(due, now) };
+            // If that is now: in the next turn of the loop, so that answers are received in between.
+            cx.set_timer(DUE, wake.saturating_duration_since(cx.now()));
+        } else {
+            worker.note_handed_out();
         }
     }
+}
 
-    fn hand_out(&self, due: Instant, worker: &mut Worker, cx: &mut Context<'_, Instruction>) {
-        if self.churn {
-            return worker.want_connection(due);
-        }
-        let sent = worker.next_in_turn().is_some_and(|id| cx.send(id, Instruction::Send { due }).is_ok());
-        if !sent {
-            worker.gave_up(due, 1, clock::now());
-        }
+/// Hands out a message that was due then.
+fn hand_out(due: Instant, churn: bool, worker: &mut Worker, cx: &mut Context<'_, Instruction>) {
+    if churn {
+        return worker.want_connection(due);
+    }
+    let sent = worker.next_in_turn().is_some_and(|id| cx.send(id, Instruction::Send { due }).is_ok());
+    if !sent {
+        worker.gave_up(due, 1, clock::now());
     }
 }
 
