@@ -145,11 +145,6 @@ impl Loops {
         }
     }
 
-    /// Open loop: leaves out what is due at this time or later.
-    pub(super) fn end_timetables(&self, end: Instant) {
-        self.workers.iter().for_each(|worker| worker.lock().end_timetables(end));
-    }
-
     /// Whether every message of an open loop was handed out.
     pub(super) fn all_handed_out(&self) -> bool {
         self.workers.iter().all(|worker| worker.lock().all_handed_out())
@@ -161,9 +156,13 @@ impl Loops {
         self.workers.iter().for_each(|worker| worker.lock().stop_pacing(now));
     }
 
-    /// Ends the measured time now, unless it has ended before. What was due within it still counts.
-    pub(super) fn end_measured_time(&self, now: Instant) {
-        self.workers.iter().for_each(|worker| worker.lock().end_measured_time(now));
+    /// Ends the measured time, unless it has ended before, for all loops at the time that it returns: what they have
+    /// handed out until then was due before. It still counts, and in an open loop nothing is due any more.
+    pub(super) fn end_measured_time(&self) -> Instant {
+        let mut workers: Vec<_> = self.workers.iter().map(SharedWorker::lock).collect();
+        let now = clock::now();
+        workers.iter_mut().for_each(|worker| worker.end_measured_time(now));
+        now
     }
 
     /// Whether every connection that was due was requested.

@@ -237,16 +237,13 @@ impl Load {
             // However long they take: a connection is given up when nothing comes for the timeout.
             (None, None)
         } else {
-            self.end_measured_time(now);
+            self.end_measured_time();
             (now.checked_add(CATCH_UP_MAX.min(grace / 2)), now.checked_add(grace))
         };
         recorder.begin_finishing(
             self.measured_time.and_then(|measured_time| measured_time.length()).unwrap_or_default(),
         );
         if self.plan.is_open_loop() && woken != Woken::Aborted {
-            if !all_messages {
-                self.loops.end_timetables(now);
-            }
             let caught_up = self.wait(catch_up, recorder, Self::has_caught_up)?;
             woken = if caught_up == Woken::Done { woken } else { caught_up };
             self.loops.stop_pacing();
@@ -290,11 +287,11 @@ impl Load {
     }
 
     /// Ends the measured time now, unless it has ended before.
-    fn end_measured_time(&mut self, now: Instant) {
+    fn end_measured_time(&mut self) {
+        let now = self.loops.end_measured_time();
         if let Some(measured_time) = &mut self.measured_time {
             measured_time.end(now);
         }
-        self.loops.end_measured_time(now);
     }
 
     /// Whether everything that was due is sent, or there is nobody to send it to.

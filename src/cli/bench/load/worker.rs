@@ -191,11 +191,6 @@ impl Worker {
         }
     }
 
-    /// Leaves out what is due at this time or later.
-    pub(super) fn end_timetables(&mut self, end: Instant) {
-        self.timetables.iter_mut().for_each(|timetable| timetable.end_at(end));
-    }
-
     /// Hands out nothing more. What was due and not handed out is unanswered.
     pub(super) fn stop_pacing(&mut self, now: Instant) {
         for group in mem::take(&mut self.timetables).into_iter().flat_map(Timetable::left) {
@@ -203,11 +198,13 @@ impl Worker {
         }
     }
 
-    /// Ends the measured time now, unless it has ended before. What was due within it still counts.
+    /// Ends the measured time now, unless it has ended before. What was due within it still counts, and in an open loop
+    /// nothing is due any more.
     pub(super) fn end_measured_time(&mut self, now: Instant) {
         if let Some(measured_time) = &mut self.measured_time {
             measured_time.end(now);
         }
+        self.timetables.iter_mut().for_each(|timetable| timetable.end_at(now));
     }
 
     /// Begins no more messages, and requests no more connections. Returns the connections that are to be instructed.
@@ -648,7 +645,7 @@ mod tests {
         let orphans = worker.take_orphans();
         assert!(orphans.len() == 1 && worker.all_handed_out());
         worker.add_timetables(orphans);
-        worker.end_timetables(at(20));
+        worker.end_measured_time(at(20));
         worker.stop_pacing(at(99));
         assert_eq!(tally(&mut worker).unanswered.len(), 2, "the third was not due before the end");
     }
