@@ -69,14 +69,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return Fill::Impossible;
         };
         // Half of the budget at least is left for sending it.
-        let result = self.transport.splice_in(&mut pooled.pipe, *budget);
+        let most = affordable_move(budget.div_ceil(2));
+        let result = self.transport.splice_in(&mut pooled.pipe, most);
         let n = *result.as_ref().unwrap_or(&0);
         debug_assert_eq!(pooled.pipe.len(), n, "it was empty");
         if n == 0 {
             shared.pipes.give_back(pooled, shared.now);
             return self.nothing_moved(result.err(), shared);
         }
-        *budget -= cost_of_move(n);
+        *budget -= cost_of_move(n).min(*budget);
         self.note_received(n, shared);
         self.note_bulk(n, shared);
         self.queue = Some(Box::new(Queue { pipe: Some(pooled), ..Queue::new(shared.now) }));
@@ -118,7 +119,16 @@ pub(super) enum Fill {
     Impossible,
 }
 
-/// How much of a turn's budget a move of `n` bytes takes: it is faster than to copy them.
+/// So many bytes are moved where one may be copied. That is more than a move is faster: a larger one costs less for each
+/// byte, and only one connection that moves bytes has its turn before others are asked for.
+const MOVED_PER_COPIED: usize = 8;
+
+/// How much of a turn's budget a move of `n` bytes takes.
 pub(super) const fn cost_of_move(n: usize) -> usize {
-    n.div_ceil(2)
+    n.div_ceil(MOVED_PER_COPIED)
+}
+
+/// How many bytes may be moved for so much of the budget.
+pub(super) const fn affordable_move(budget: usize) -> usize {
+    budget.saturating_mul(MOVED_PER_COPIED)
 }

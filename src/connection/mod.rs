@@ -76,6 +76,8 @@ pub struct Connection<P, T: Transport> {
     deadline_moved: bool,
     /// How much it has sent in bulk lately, see `bulk`.
     bulk: Bulk,
+    /// Its last turn took at least half of the budget.
+    had_much_to_do: bool,
     protocol: P,
 }
 
@@ -142,6 +144,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             all_acknowledged: false,
             deadline_moved: true,
             bulk: Bulk::default(),
+            had_much_to_do: false,
             protocol,
         }
     }
@@ -198,6 +201,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             State::Echoing => !self.ready.has(Readiness::WRITE),
             State::Reading | State::HalfClosed | State::Closed(_) => false,
         }
+    }
+
+    /// Whether its last turn took at least half of the budget, so that others would wait for the next.
+    pub const fn had_much_to_do(&self) -> bool {
+        self.had_much_to_do
     }
 
     /// Whether there is something to do without waiting for an event.

@@ -6,8 +6,14 @@ use std::{
 };
 
 use super::{
-    Connection, bulk::cost_of_move, disconnect::reason_of, drain::DrainStage, halves::SendHalf, queue::Queue,
-    shared::Shared, state::State,
+    Connection,
+    bulk::{affordable_move, cost_of_move},
+    disconnect::reason_of,
+    drain::DrainStage,
+    halves::SendHalf,
+    queue::Queue,
+    shared::Shared,
+    state::State,
 };
 use crate::{
     close_reason::CloseReason,
@@ -172,7 +178,7 @@ fn write_first<M, T: Transport>(
         *budget -= n;
         return Ok(n);
     };
-    let most = budget.saturating_mul(2);
+    let most = affordable_move(*budget);
     let result = retried(|| transport.splice_out(&mut pooled.pipe, most));
     if let Ok(n) = result {
         *budget -= cost_of_move(n);

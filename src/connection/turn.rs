@@ -42,6 +42,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             may_starve = false;
         }
+        self.had_much_to_do = budget <= shared.limits.turn_budget_bytes / 2;
         self.look_for_error(shared);
         self.settle(shared);
     }

@@ -16,7 +16,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             return Err(format!("{taken} places are taken by {} connections", self.slots.len()));
         }
         for (place, mut list) in
-            [(Place::Ready, Vec::from(self.ready.clone())), (Place::Ended, self.ended.clone())]
+            [(Place::Ready, self.ready.iter().collect()), (Place::Ended, self.ended.clone())]
         {
             list.sort_unstable();
             let placed = self.slots.iter().filter(|(_, slot)| slot.place == place);
@@ -38,8 +38,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         // What one turn moves into a pipe comes on top of what a protocol may write, and so does what it left for its
         // relay.
         let passed_on = if connection.partner().is_some() { limits.input_limit_bytes } else { 0 };
-        let most =
-            limits.queue_limit_bytes.saturating_add(limits.turn_budget_bytes).saturating_add(passed_on);
+        let moved = limits.turn_budget_bytes.saturating_add(1).saturating_mul(4);
+        let most = limits.queue_limit_bytes.saturating_add(moved).saturating_add(passed_on);
         if (queued > 0) != (state == State::Echoing) || queued > most {
             return Err(format!("{state} with {queued} bytes queued"));
         }

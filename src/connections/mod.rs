@@ -1,7 +1,6 @@
 //! The connections of one loop: who is where, whose turn it is, and whose time is up.
 
 use std::{
-    collections::VecDeque,
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -14,8 +13,10 @@ use slab::Slab;
 mod audit;
 mod dials;
 mod mail;
+mod ready;
 mod relays;
 
+use self::ready::ReadyQueue;
 use crate::{
     close_reason::CloseReason,
     config::Config,
@@ -37,8 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Connections<P: Protocol, T: Transport> {
     slots: Slab<Slot<P, T>>,
-    /// Those that have work, each once, in the order of their turns.
-    ready: VecDeque<u32>,
+    ready: ReadyQueue,
     /// Those that ended; their slots are freed by `reap`.
     ended: Vec<u32>,
     deadlines: Deadlines,
@@ -101,7 +101,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     ) -> Self {
         Self {
             slots: Slab::new(),
-            ready: VecDeque::new(),
+            ready: ReadyQueue::default(),
             ended: Vec::new(),
             deadlines: Deadlines::with_capacity(now, places.total().min(SLOTS_RESERVED)),
             due: Vec::new(),
@@ -284,18 +284,34 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         slot.connection.set_ready(ready);
         if slot.place == Place::Resting {
             slot.place = Place::Ready;
-            self.ready.push_back(slot.connection.id().index);
+            self.ready.push(slot.connection.id().index, slot.connection.had_much_to_do());
         }
     }
 
-    /// Gives each connection that has work one turn.
+    /// Gives each connection that has work one turn; but of those that had much to do in their last turn, only one. So
+    /// what comes for others waits for one such turn at most: the poller is asked again between two of them.
     pub fn run_ready(&mut self, poller: &mut impl Poller<T>) {
-        for _ in 0..self.ready.len() {
-            let Some(index) = self.ready.pop_front() else { break };
-            self.slots[index as usize].place = Place::Resting;
-            self.with_partner(index, Connection::turn);
-            self.follow_up(index, poller);
+        // Who comes to be in bulk by this turn has the next later.
+        let in_bulk = self.ready.in_bulk.len();
+        for _ in 0..self.ready.usual.len() {
+            let Some(index) = self.ready.usual.pop_front() else { break };
+            self.run(index, poller);
         }
+        for _ in 0..in_bulk {
+            let Some(index) = self.ready.in_bulk.pop_front() else { break };
+            // One that has ended only leaves the queue.
+            let has_ended = self.slots[index as usize].connection.state().is_closed();
+            self.run(index, poller);
+            if !has_ended {
+                break;
+            }
+        }
+    }
+
+    fn run(&mut self, index: u32, poller: &mut impl Poller<T>) {
+        self.slots[index as usize].place = Place::Resting;
+        self.with_partner(index, Connection::turn);
+        self.follow_up(index, poller);
     }
 
     /// Does what is due.
@@ -340,7 +356,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             slot.connection.begin_drain();
             if slot.place == Place::Resting {
                 slot.place = Place::Ready;
-                self.ready.push_back(slot.connection.id().index);
+                self.ready.push(slot.connection.id().index, false);
             }
         }
     }
@@ -380,7 +396,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         self.count_open();
         if self.slots.is_empty() && mem::take(&mut self.slots_used) > SLOTS_KEPT {
             self.slots = Slab::new();
-            self.ready.shrink_to_fit();
+            self.ready.shrink();
             self.ended.shrink_to_fit();
             self.due.shrink_to_fit();
             self.deadlines.shrink();
@@ -426,7 +442,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         if slot.place == Place::Resting && connection.has_work(&self.shared.limits) {
             slot.place = Place::Ready;
-            self.ready.push_back(index);
+            self.ready.push(index, connection.had_much_to_do());
         }
     }
 

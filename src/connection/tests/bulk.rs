@@ -187,7 +187,7 @@ fn what_a_protocol_writes_goes_out_behind_what_is_in_the_pipe() {
 }
 
 #[test]
-fn a_move_takes_half_as_much_of_the_budget_as_a_copy() {
+fn a_move_takes_an_eighth_as_much_of_the_budget_as_a_copy() {
     let limits = Config { splice_threshold_bytes: Some(8), turn_budget_bytes: 10, ..Config::default() };
     let (mut world, peer) = World::with_one(limits, 1000);
     peer.wire.borrow_mut().has_pipes = true;
@@ -195,12 +195,15 @@ fn a_move_takes_half_as_much_of_the_budget_as_a_copy() {
         world.data(&peer, &[1; 10]);
     }
     peer.calls();
-    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![2; 25]));
+    peer.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![2; 90]));
     world.connections.notice(peer.id.token(), READ);
     let mut turns = Vec::new();
     while world.connections.has_work() {
         world.connections.run_ready(&mut FakePoller);
         turns.push(peer.calls());
     }
-    assert_eq!(turns, [vec!["move 10", "write 10"], vec!["move 10", "write 10"], vec!["move 5", "write 5"]]);
+    assert_eq!(
+        turns,
+        [vec!["move 40", "write 40"], vec!["move 40", "write 40"], vec!["move 10", "write 10"]]
+    );
 }

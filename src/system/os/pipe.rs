@@ -12,8 +12,8 @@ use rustix::{
 
 use crate::pipes::Pipe;
 
-/// The capacity asked for.
-const CAPACITY: usize = 256 << 10;
+/// The capacity asked for: as much as a connection moves in a turn.
+const CAPACITY: usize = 512 << 10;
 
 /// A pipe of less is not worth a system call. The kernel makes small ones for a user that has many,
 /// see pipe(7), `pipe-user-pages-soft`.

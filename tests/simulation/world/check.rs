@@ -58,7 +58,8 @@ impl<const PURE: bool> World<PURE> {
     fn check_queue(&self, pair: &Pair) -> Result<(), Failure> {
         let limits = &self.plan.limits;
         let connection = self.stage.connections().and_then(|all| all.get(pair.id()?));
-        let marks = limits.high_water_bytes.max(limits.turn_budget_bytes) + 1;
+        // Four times the budget are moved into a pipe at once, at most.
+        let marks = limits.high_water_bytes.max(4 * (limits.turn_budget_bytes + 1)) + 1;
         if let (Some(connection), Habit::Echo) = (connection, pair.habit)
             && connection.queued() > marks
         {
