@@ -67,6 +67,31 @@ fn a_connection_with_much_to_do_lets_others_have_their_turn() {
 }
 
 #[test]
+fn of_those_with_much_to_do_one_has_its_turn_between_two_looks_at_the_others() {
+    let mut world = World::echo(Config { turn_budget_bytes: 100, ..Config::default() });
+    let hogs = [(); 3].map(|()| world.accept(Echo, 1 << 20));
+    let other = world.accept(Echo, 100);
+    for hog in &hogs {
+        hog.wire.borrow_mut().incoming.push_back(Incoming::Bytes(vec![0; 10_000]));
+        world.connections.notice(hog.id.token(), READ);
+    }
+    // As yet nobody is known to have much to do.
+    world.connections.run_ready(&mut FakePoller);
+    let sent = || hogs.each_ref().map(|hog| hog.sent().len());
+    for turns in 1..=6 {
+        let before = sent();
+        other.wire.borrow_mut().incoming.push_back(Incoming::Bytes(b"ping".to_vec()));
+        world.connections.notice(other.id.token(), READ);
+        world.connections.run_ready(&mut FakePoller);
+        assert_eq!(other.sent().len(), 4 * turns, "it is not kept waiting");
+        let had_turns: Vec<usize> = (0..3).filter(|&hog| sent()[hog] > before[hog]).collect();
+        assert_eq!(had_turns, [(turns - 1) % 3], "they take turns");
+    }
+    world.settle();
+    assert_eq!(sent(), [10_000; 3]);
+}
+
+#[test]
 fn no_heap_buffer_stays_with_an_idle_connection() {
     let (mut world, peer) = World::with_one(small(), 0);
     world.data(&peer, &[1; 10]);

@@ -13,11 +13,11 @@ impl Timer {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn set(&mut self, _: Instant, _: impl FnOnce() -> Instant) -> io::Result<()> {
+    pub(super) fn set(&self, _: Instant, _: impl FnOnce() -> Instant) -> io::Result<()> {
         match *self {}
     }
 
-    pub(super) const fn note_time(&mut self, _: Instant) {
+    pub(super) const fn note_time(&self, _: Instant) {
         match *self {}
     }
 }
