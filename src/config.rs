@@ -80,7 +80,7 @@ pub struct Config {
     /// Connections that a listener accepts before the connections have their turn. At least 1. Default 64.
     pub accept_burst: usize,
     /// How much one turn of a loop takes on: readiness events from the system, requests from the mailbox, messages to
-    /// deliver. 1 to 1,048,576. Default 1024.
+    /// deliver, deadlines. 1 to 1,048,576. Default 1024.
     pub event_batch: usize,
     /// Messages and other requests that may wait for one loop before senders are told that it is
     /// full. 1 to 1,048,576. Default 1024.

@@ -314,11 +314,12 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         self.follow_up(index, poller);
     }
 
-    /// Does what is due.
+    /// Does what is due, for a batch of connections at most: the others follow in the next turn.
     pub fn run_deadlines(&mut self, poller: &mut impl Poller<T>) {
         // A deadline that is armed anew for now waits for the next turn of the loop.
         let mut due = mem::take(&mut self.due);
-        due.extend(std::iter::from_fn(|| self.deadlines.pop_due(self.shared.now)));
+        let come = std::iter::from_fn(|| self.deadlines.pop_due(self.shared.now));
+        due.extend(come.take(self.shared.limits.event_batch));
         for index in due.drain(..) {
             self.with_partner(index, Connection::expire);
             self.follow_up(index, poller);

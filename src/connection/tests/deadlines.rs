@@ -27,6 +27,20 @@ fn a_peer_whose_bytes_wait_unread_is_not_idle() {
 }
 
 #[test]
+fn of_many_deadlines_that_come_at_once_a_turn_deals_with_a_batch() {
+    let mut world = World::echo(Config { event_batch: 10, ..Config::default() });
+    let peers: Vec<Peer> = (0..25).map(|_| world.accept(Echo, 100)).collect();
+    world.connections.set_now(world.now + seconds(600));
+    let ended = || peers.iter().filter(|peer| peer.calls().contains(&"shutdown".to_owned())).count();
+    let mut in_each_turn = Vec::new();
+    while world.connections.next_deadline().is_some_and(|at| at <= world.now + seconds(600)) {
+        world.connections.run_deadlines(&mut FakePoller);
+        in_each_turn.push(ended());
+    }
+    assert_eq!(in_each_turn, [10, 10, 5]);
+}
+
+#[test]
 fn timeouts_that_are_off_or_past_the_clock_never_come() {
     for timeout in [None, Some(Duration::MAX)] {
         let limits = Config { idle_timeout: timeout, write_timeout: timeout, ..Config::default() };
