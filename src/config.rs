@@ -68,7 +68,8 @@ pub struct Config {
     pub turn_budget_bytes: usize,
     /// A connection whose reads bring at least so many bytes, several times in a row, sends in bulk. If its protocol
     /// returns every byte unchanged ([`RETURNS_INPUT_UNCHANGED`](crate::Protocol::RETURNS_INPUT_UNCHANGED)), its bytes
-    /// are moved from the socket back to it inside the kernel (splice(2)), until it sends less. Up to
+    /// are moved from the socket back to it inside the kernel (splice(2)), until it sends less. So are those of connections
+    /// that are [relayed](crate::Context::relay), from one socket to the other. Up to
     /// four times `turn_budget_bytes` of it then wait in a pipe, if the peer does not receive. SIGPIPE must be ignored, as
     /// it is in every program whose `main` is in Rust. `None`: all bytes are copied; so they are if `read_buffer_bytes` or
     /// `high_water_bytes` is smaller, as no read brings so much then. At least 1. Default 32 KiB. Linux only.

@@ -1,13 +1,17 @@
-//! Whether a connection sends in bulk, so that its bytes are better moved inside the kernel.
+//! Whether a connection sends in bulk, so that its bytes are better moved inside the kernel: back to it, or to the
+//! connection that it is relayed with.
 //!
 //! For small messages a move costs more than a copy, for large ones less: a copy reads and writes every byte, a
 //! move only passes pages on. So it is decided by what the connection sends, again and again.
 
-use std::io::{self, ErrorKind};
+use std::{
+    io::{self, ErrorKind},
+    time::Instant,
+};
 
-use super::{Connection, queue::Queue, shared::Shared, state::State};
+use super::{Connection, halves::RecvHalf, queue::Queue, shared::Shared, state::State};
 use crate::{
-    pipes::Pipe,
+    pipes::{Pipe, Pooled},
     protocol::Protocol,
     system::{readiness::Readiness, transport::Transport},
 };
@@ -39,7 +43,7 @@ impl Bulk {
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Notes that `n` bytes were read at once.
     pub(super) fn note_bulk(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
-        if P::RETURNS_INPUT_UNCHANGED
+        if (P::RETURNS_INPUT_UNCHANGED || self.is_relayed())
             && shared.limits.pipes_max > 0
             && let Some(threshold) = shared.limits.splice_threshold_bytes
         {
@@ -47,22 +51,21 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    /// Whether its bytes are to be moved rather than read.
-    const fn is_bulk(&self) -> bool {
-        P::RETURNS_INPUT_UNCHANGED && self.bulk.is_on()
-    }
-
-    /// Moves what has come into a pipe, and queues that.
-    pub(super) fn fill_pipe(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) -> Fill {
-        if !self.is_bulk() {
+    /// Moves what has come into a pipe, and queues that: on the partner if it is relayed with one, else for its own peer.
+    pub(super) fn fill_pipe(
+        &mut self,
+        partner: Option<&mut Self>,
+        budget: &mut usize,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) -> Fill {
+        if !self.bulk.is_on() || self.recv != RecvHalf::Open || self.unconsumed() > 0 {
             return Fill::Impossible;
         }
-        let is_clear = self.state == State::Reading
-            && !self.is_relayed()
-            && self.send.is_open()
-            && self.unconsumed() == 0
-            && self.ready.has(Readiness::WRITE);
-        if !is_clear {
+        let can_send_it = match &partner {
+            Some(partner) => partner.can_send_pipe(),
+            None => P::RETURNS_INPUT_UNCHANGED && self.can_send_pipe(),
+        };
+        if !can_send_it {
             return Fill::Impossible;
         }
         let Some(mut pooled) = shared.pipes.take(shared.now, || self.transport.new_pipe()) else {
@@ -80,9 +83,18 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         *budget -= cost_of_move(n).min(*budget);
         self.note_received(n, shared);
         self.note_bulk(n, shared);
-        self.queue = Some(Box::new(Queue { pipe: Some(pooled), ..Queue::new(shared.now) }));
-        self.set_state(self.state.queued());
+        partner.unwrap_or(self).queue_pipe(pooled, shared.now);
         Fill::Moved
+    }
+
+    /// Whether what is in a pipe could be sent at once: nothing is queued before it.
+    fn can_send_pipe(&self) -> bool {
+        self.state == State::Reading && self.send.is_open() && self.ready.has(Readiness::WRITE)
+    }
+
+    fn queue_pipe(&mut self, pooled: Pooled<T::Pipe>, now: Instant) {
+        self.queue = Some(Box::new(Queue { pipe: Some(pooled), ..Queue::new(now) }));
+        self.set_state(self.state.queued());
     }
 
     fn nothing_moved(&mut self, error: Option<io::Error>, shared: &mut Shared<P::Message, T::Pipe>) -> Fill {

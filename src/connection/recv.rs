@@ -19,7 +19,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.ready.has(Readiness::READ)
             && match self.recv {
                 RecvHalf::Open | RecvHalf::Resumed => {
-                    !self.throttled && self.unconsumed() < limits.input_limit_bytes && !self.has_pipe()
+                    !self.throttled
+                        && self.unconsumed() < limits.input_limit_bytes
+                        && (!self.has_pipe() || self.is_relayed())
                 }
                 RecvHalf::Discarded => true,
                 RecvHalf::Paused | RecvHalf::Ended => false,
@@ -29,7 +31,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Reads once and hands over what came. False when there is nothing to do before the next event.
     pub(super) fn receive(
         &mut self,
-        partner: Option<&mut Self>,
+        mut partner: Option<&mut Self>,
         budget: &mut usize,
         shared: &mut Shared<P::Message, T::Pipe>,
     ) -> bool {
@@ -41,8 +43,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if !self.can_read(&shared.limits) {
             return false;
         }
-        let room = match self.fill_pipe(budget, shared) {
-            Fill::Moved => return true,
+        let room = match self.fill_pipe(partner.as_deref_mut(), budget, shared) {
+            Fill::Moved => {
+                if let Some(partner) = partner {
+                    self.flush_partner(partner, budget, shared);
+                }
+                return true;
+            }
             Fill::Drained => return false,
             // What comes just now is to be moved, not copied.
             Fill::Nothing => PROBE_BYTES,

@@ -48,7 +48,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             if other.partner() != Some(connection.id()) || other.state().is_closed() {
                 return Err(format!("it is relayed with {}, which is not with it", other.id()));
             }
-            if connection.is_held_back() && other.queued() <= limits.low_water_bytes {
+            if connection.is_held_back() && other.lets_others_go_on(limits) {
                 return Err(format!("{} bytes are queued, and it does not go on", other.queued()));
             }
         }

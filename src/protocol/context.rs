@@ -306,6 +306,8 @@ impl<M> Context<'_, M> {
     /// round, without asking the protocols: [`on_data`](super::Protocol::on_data) and
     /// [`on_eof`](super::Protocol::on_eof) are not called any more on either. What was not consumed is passed on first.
     ///
+    /// - On Linux, what moves in bulk is moved from socket to socket inside the kernel
+    ///   ([`splice_threshold_bytes`](crate::Config::splice_threshold_bytes)); it is copied otherwise.
     /// - Input that was paused is read again. While the queue of one is above the high-water mark, the other is not read.
     /// - A FIN is passed on when everything before it is; the other direction goes on.
     /// - When one ends with something still owed (a reset, a stall, an abort), the other is reset too:

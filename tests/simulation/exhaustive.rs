@@ -69,6 +69,8 @@ enum Kind {
     Moved,
     /// Two clients that are relayed with each other.
     Relayed,
+    /// The same, and bytes are moved in the kernel as soon as they can be.
+    RelayedMoved,
 }
 
 /// The clients are connected when it begins; they act, and the loop has its turns.
@@ -98,7 +100,7 @@ const ECHO: Tiny = Tiny {
     kind: Kind::Alone,
 };
 
-const WORLDS: [Tiny; 20] = [
+const WORLDS: [Tiny; 21] = [
     ECHO,
     Tiny { name: "acks", acks: Acks::Late, moves: Moves { waits: 2, ..CONNECTED }, ..ECHO },
     Tiny {
@@ -176,6 +178,14 @@ const WORLDS: [Tiny; 20] = [
         kind: Kind::Relayed,
         ..ECHO
     },
+    Tiny {
+        name: "relay-pipes",
+        clients: 2,
+        bytes: 6,
+        manners: &[Manner::Proper, Manner::LateReader],
+        kind: Kind::RelayedMoved,
+        ..ECHO
+    },
     Tiny { name: "one-place", clients: 2, bytes: 1, capacity: 1, moves: ARRIVALS, ..ECHO },
     Tiny {
         name: "messages",
@@ -231,7 +241,7 @@ impl Tiny {
     }
 
     fn is_moved(&self) -> bool {
-        self.kind == Kind::Moved
+        matches!(self.kind, Kind::Moved | Kind::RelayedMoved)
     }
 
     fn limits(&self, budget: usize, low_water: usize) -> Config {
@@ -266,7 +276,9 @@ impl Tiny {
             match self.kind {
                 Kind::Alone => World::<false>::new(plan, choices, is_verbose).run_steps(self.moves),
                 Kind::Moved => World::<true>::new(plan, choices, is_verbose).run_steps(self.moves),
-                Kind::Relayed => relays::run_steps(plan, choices, self.moves.waits, is_verbose),
+                Kind::Relayed | Kind::RelayedMoved => {
+                    relays::run_steps(plan, choices, self.moves.waits, is_verbose)
+                }
             }
         };
         panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("a panic, see above".to_owned()))

@@ -191,8 +191,8 @@ struct World {
     limits: Config,
 }
 
-/// Runs one schedule; how many bytes reached the other client.
-pub fn run_seed(seed: u64) -> Result<u64, Failure> {
+/// Runs one schedule; how many bytes reached the other client, and how many of them the kernel has moved.
+pub fn run_seed(seed: u64) -> Result<(u64, u64), Failure> {
     let choices = Choices::seeded(seed);
     let mut world = World::random(choices);
     world.connect_pairs()?;
@@ -201,7 +201,8 @@ pub fn run_seed(seed: u64) -> Result<u64, Failure> {
     }
     world.calm_down()?;
     let ends = world.ends.borrow();
-    Ok(ends.iter().map(|end| end.client.received).sum())
+    let moved = ends.iter().map(|end| end.client.socket.borrow().moved).sum();
+    Ok((ends.iter().map(|end| end.client.received).sum(), moved))
 }
 
 /// Runs a schedule of a pair, each step of which is one of the few that do something. False if it is as good as a shorter
@@ -293,7 +294,9 @@ impl World {
     }
 
     fn random(choices: Choices) -> Self {
-        let mut limits = limits(false, &choices);
+        // Small messages are in bulk, so that their bytes are moved inside the kernel, or all are copied.
+        let is_moved = choices.bool();
+        let mut limits = limits(is_moved, &choices);
         // Nobody sends more before it is relayed.
         limits.input_limit_bytes = 4000;
         // All of them may come before one is accepted.
@@ -397,7 +400,8 @@ impl World {
             return Err((*violation).to_owned());
         }
         if let Some(connection) = self.stage.connections().and_then(|all| all.get(end.id()?)) {
-            let most = self.limits.high_water_bytes + self.limits.input_limit_bytes;
+            let moved = 4 * (self.limits.turn_budget_bytes + 1);
+            let most = self.limits.high_water_bytes + self.limits.input_limit_bytes + moved;
             if connection.queued() > most {
                 return Err(format!("{} bytes are queued", connection.queued()));
             }

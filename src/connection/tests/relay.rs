@@ -426,3 +426,70 @@ fn a_stream_one_way_does_not_starve_the_other_way() {
     });
     assert!(turns.is_some_and(|turns| turns < 30), "{turns:?} turns, {} bytes", one.sent().len());
 }
+
+/// A pair of which one has sent in bulk before, and whose bytes are moved from now on; the other takes `room` more.
+fn in_bulk(room: usize) -> (World<Side>, Peer, Peer) {
+    let limits = Config { splice_threshold_bytes: Some(8), turn_budget_bytes: 10, ..Config::default() };
+    let (mut world, from, to) = pair(limits, 1000);
+    from.wire.borrow_mut().has_pipes = true;
+    for _ in 0..2 {
+        world.data(&from, &[1; 10]);
+    }
+    from.calls();
+    to.wire.borrow_mut().sent.clear();
+    to.calls();
+    to.wire.borrow_mut().room = room;
+    (world, from, to)
+}
+
+#[test]
+fn what_is_relayed_in_bulk_is_moved_from_socket_to_socket() {
+    let (mut world, from, to) = in_bulk(1000);
+    world.data(&from, &[2; 30]);
+    assert_eq!((from.calls(), to.calls()), (vec!["move 30".to_owned()], vec!["write 30".to_owned()]));
+    assert_eq!(to.sent(), [2; 30]);
+    world.data(&to, b"answer");
+    assert_eq!(from.sent(), b"answer", "the other way is copied: little comes there");
+}
+
+#[test]
+fn while_something_is_in_a_pipe_no_more_is_taken_and_the_other_way_goes_on() {
+    let (mut world, from, to) = in_bulk(10);
+    world.data(&from, &[2; 30]);
+    assert_eq!(to.sent(), [2; 10]);
+    world.data(&from, &[3; 30]);
+    assert_eq!(from.calls(), ["move 30"], "20 bytes wait in the pipe");
+    world.data(&to, b"answer");
+    assert_eq!(from.sent(), b"answer");
+    world.make_room(&to, 15);
+    from.calls();
+    world.make_room(&to, 5);
+    assert_eq!(from.calls(), ["move 30"], "the pipe is empty");
+    world.make_room(&to, 100);
+    assert_eq!(to.sent(), [&[2; 30][..], &[3; 30]].concat());
+    world.fin(&from);
+    world.fin(&to);
+    assert_eq!(reasons(&world), ["peer", "finished"]);
+}
+
+#[test]
+fn an_end_is_passed_on_behind_what_is_in_the_pipe() {
+    let (mut world, from, to) = in_bulk(10);
+    world.data(&from, &[2; 30]);
+    world.fin(&from);
+    assert!(!to.calls().contains(&"shutdown".to_owned()), "20 bytes are owed");
+    world.make_room(&to, 100);
+    assert_eq!(to.calls().last().map(String::as_str), Some("shutdown"));
+    assert_eq!(to.sent(), [2; 30]);
+}
+
+#[test]
+fn what_is_in_a_pipe_when_its_receiver_resets_is_counted_as_lost_and_the_sender_is_reset() {
+    let (mut world, from, to) = in_bulk(10);
+    world.data(&from, &[2; 30]);
+    to.wire.borrow_mut().incoming.push_back(Incoming::Error(ErrorKind::ConnectionReset));
+    world.event(&to, READ);
+    assert_eq!(reasons(&world), ["reset undelivered", "relay broken"]);
+    assert_eq!(world.stats().bytes_undelivered, 20);
+    assert!(from.calls().contains(&"reset".to_owned()));
+}
