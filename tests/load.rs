@@ -203,7 +203,9 @@ mod what_was_due_counts {
         let args = ["--rate", "500", "--connections", "2", "--threads", "2", "-n", "300"];
         let (status, figures) = run(&address, &args);
         assert_eq!(status, 1, "{figures}");
-        assert_eq!(number(&figures["failures"]["reset"]), 1, "{figures}");
+        // Not every system tells a reset from an end where input was read at the same moment.
+        let failures = &figures["failures"];
+        assert_eq!(number(&failures["reset"]) + number(&failures["truncated"]), 1, "{figures}");
         let (messages, unanswered) = (number(&figures["messages"]), number(&figures["messages_unanswered"]));
         assert_eq!(messages + unanswered, 300, "{figures}");
         assert!(messages > 200, "the other thread has sent for it: {figures}");
