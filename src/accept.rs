@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{address::Address, complaints::Complaints, stats::Counters, system::Accept};
+use crate::{
+    address::Address,
+    complaints::Complaints,
+    stats::Counters,
+    system::{Accept, Accepted},
+};
 
 /// A listening socket that never spins and never goes deaf.
 ///
@@ -98,6 +103,25 @@ impl<A: Accept> Listener<A> {
     /// Whether the backlog was found empty, or as many were accepted as may be.
     pub(crate) fn is_drained(&self) -> bool {
         self.gate == Gate::Waiting || self.left == 0
+    }
+
+    /// Leaves what was accepted to another worker, or gives it back if that one takes none.
+    pub(crate) fn hand_over(
+        &mut self,
+        accepted: Accepted<A::Transport>,
+        to: u32,
+    ) -> Result<(), Accepted<A::Transport>> {
+        self.socket.hand_over(accepted, to)
+    }
+
+    /// The next connection that another worker has left to this one.
+    pub(crate) fn handed_over(&mut self) -> Option<Accepted<A::Transport>> {
+        self.socket.handed_over()
+    }
+
+    /// From now on nothing is left to this worker.
+    pub(crate) fn stop_taking_over(&mut self) {
+        self.socket.stop_taking_over();
     }
 
     /// Tries to accept one connection.

@@ -33,8 +33,9 @@ pub struct Config {
     /// Go on when nothing is left to do (no listener and no connection) until a
     /// [`Handle`](crate::Handle) drains or aborts: for loops whose outbound connections come and go. Default off.
     pub keep_running: bool,
-    /// Loops, each a thread of its own with its own listeners. They share the places of `max_connections`.
-    /// 1 to 1024. Default 1.
+    /// Loops, each a thread of its own with its own listeners. They share the places of `max_connections`, and a worker
+    /// that has more connections than another one leaves what it accepts to that one: few long connections are spread
+    /// evenly, and many within an eighth. 1 to 1024. Default 1.
     pub workers: usize,
     /// The read buffer that the connections of a loop share. 1 byte to 1 GiB. Default 64 KiB.
     pub read_buffer_bytes: usize,
@@ -49,7 +50,7 @@ pub struct Config {
     /// Input that a protocol may leave unconsumed, waiting for more behind it. 1 byte to 1 GiB. Default 64 KiB.
     pub input_limit_bytes: usize,
     /// Bytes that one connection moves, in and out together, before the others have their turn.
-    /// Those moved inside the kernel count half. At least 1. Default 128 KiB.
+    /// Those moved inside the kernel count an eighth. At least 1. Default 128 KiB.
     ///
     /// A large budget takes fewer system calls. A small one makes the others wait less, and keeps fewer bytes in flight,
     /// which fit the processor's cache. As ratios to the default, 8 connections that send 256 KiB messages beside

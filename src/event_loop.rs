@@ -28,7 +28,7 @@ use crate::{
     protocol::Protocol,
     stats::Counters,
     status::{Accepting, WorkerStatus},
-    system::{System, Wait, transport::Transport},
+    system::{Accepted, System, Wait, transport::Transport},
 };
 
 /// What a loop is made of before it runs, while it can still go to another thread.
@@ -263,6 +263,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             Order::Drain => self.begin_drain(),
             Order::Abort => return self.abort(CloseReason::ServerAborted),
         }
+        self.take_over();
         self.mailbox_has_more = true;
         for _ in 0..self.limits.event_batch {
             if !self.connections.has_mail_room() {
@@ -329,6 +330,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         // Clients that are in the backlog now are served. Those that come later are not counted on, and must not take
         // the places of others.
         for listener in self.listeners.iter_mut().flatten() {
+            listener.stop_taking_over();
             listener.retry();
             listener.set_limit(u64::from(self.limits.backlog) + 1);
         }
@@ -364,17 +366,42 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 match attempt {
                     Attempt::Accepted(transport, address) => {
                         self.fullness.note_place();
-                        self.accepts_left -= 1;
-                        self.counters.accepted.add(1);
                         // The others are first next time: none is starved of the last places.
                         self.first_listener = (position + 1) % listeners;
-                        self.admit_client(transport, &address, position);
+                        self.share((transport, address), position);
                     }
                     Attempt::Lost => {}
                     Attempt::Pause => break,
                 }
             }
             self.close_listener_if_done(position);
+        }
+    }
+
+    /// Leaves what was accepted to a worker that has fewer connections, or serves it here. Its place goes with it.
+    fn share(&mut self, accepted: Accepted<S::Transport>, position: usize) {
+        let (places, worker) = self.connections.places();
+        // In a drain everyone ends what it has.
+        let other = if self.connections.is_draining() { None } else { places.with_fewer(worker) };
+        let (Some(other), Some(listener)) = (other, &mut self.listeners[position]) else {
+            return self.admit_client(accepted, position);
+        };
+        places.pass(worker, other);
+        match listener.hand_over(accepted, other) {
+            Ok(()) => places.wake(other),
+            Err(accepted) => {
+                places.pass(other, worker);
+                self.admit_client(accepted, position);
+            }
+        }
+    }
+
+    /// Serves what others have accepted and left to this worker. They have their places, and the others have woken it.
+    fn take_over(&mut self) {
+        for position in 0..self.listeners.len() {
+            while let Some(accepted) = self.listeners[position].as_mut().and_then(Listener::handed_over) {
+                self.admit_client(accepted, position);
+            }
         }
     }
 
@@ -412,9 +439,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     }
 
     /// Gives a client that was accepted its protocol. One that gets none is reset.
-    fn admit_client(&mut self, mut transport: S::Transport, address: &Address, position: usize) {
+    fn admit_client(&mut self, (mut transport, address): Accepted<S::Transport>, position: usize) {
+        self.accepts_left = self.accepts_left.saturating_sub(1);
+        self.counters.accepted.add(1);
         let id = self.connections.next_id();
-        let peer = Peer { id, origin: Origin::Listener(position), address, requested_by: None };
+        let peer = Peer { id, origin: Origin::Listener(position), address: &address, requested_by: None };
         let Some(protocol) = self.make_protocol(&peer) else {
             self.connections.give_place_back();
             self.counters.refused.add(1);

@@ -1,4 +1,4 @@
-//! The places for connections, which all workers share.
+//! The places for connections, which all workers share, and who has how many.
 
 use std::{
     fmt,
@@ -14,19 +14,29 @@ use crate::system::Wake;
 pub struct Places {
     total: usize,
     taken: AtomicUsize,
-    workers: Vec<Waiting>,
+    workers: Vec<Worker>,
 }
 
-/// Whether a worker waits for a place, and how it is told.
-struct Waiting {
+struct Worker {
+    /// How many places it has.
+    has: AtomicUsize,
+    /// Whether it waits for one.
     waits: AtomicBool,
     waker: Arc<dyn Wake>,
 }
 
+/// A worker takes connections from another one that has more by one and this part of its own, so that few connections
+/// are spread evenly, and many are not moved about for nothing.
+const SLACK_SHARE: usize = 8;
+
 impl Places {
     /// So many places, for workers that are woken by these.
     pub fn new(total: usize, wakers: impl IntoIterator<Item = Arc<dyn Wake>>) -> Arc<Self> {
-        let workers = wakers.into_iter().map(|waker| Waiting { waits: AtomicBool::new(false), waker });
+        let workers = wakers.into_iter().map(|waker| Worker {
+            has: AtomicUsize::new(0),
+            waits: AtomicBool::new(false),
+            waker,
+        });
         Arc::new(Self { total, taken: AtomicUsize::new(0), workers: workers.collect() })
     }
 
@@ -52,35 +62,68 @@ impl Places {
 
     /// Takes a place. If there is none, the worker is woken when there may be one.
     pub fn take(&self, worker: u32) -> bool {
-        if self.try_take() {
+        if self.try_take(worker) {
             return true;
         }
         self.wait(worker);
         // One may have come free before that was known.
-        self.try_take()
+        self.try_take(worker)
     }
 
     /// From now on the worker is woken, once, when a place comes free. To be called before it looks how many there are.
     pub fn wait(&self, worker: u32) {
-        if let Some(waiting) = self.workers.get(worker as usize) {
-            waiting.waits.store(true, Ordering::SeqCst);
+        if let Some(worker) = self.workers.get(worker as usize) {
+            worker.waits.store(true, Ordering::SeqCst);
         }
     }
 
-    fn try_take(&self) -> bool {
+    fn try_take(&self, worker: u32) -> bool {
         let more = |taken| (taken < self.total).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+        let is_taken = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok();
+        if is_taken && let Some(worker) = self.workers.get(worker as usize) {
+            worker.has.fetch_add(1, Ordering::Relaxed);
+        }
+        is_taken
     }
 
-    /// Gives a place back.
-    pub fn give_back(&self) {
+    /// Gives back a place that the worker has.
+    pub fn give_back(&self, worker: u32) {
+        if let Some(worker) = self.workers.get(worker as usize) {
+            worker.has.fetch_sub(1, Ordering::Relaxed);
+        }
         self.taken.fetch_sub(1, Ordering::SeqCst);
-        for waiting in &self.workers {
-            if waiting.waits.load(Ordering::SeqCst) && waiting.waits.swap(false, Ordering::SeqCst) {
-                // A loop that has ended waits for nothing.
-                let _ = waiting.waker.wake();
+        for worker in &self.workers {
+            if worker.waits.load(Ordering::SeqCst) && worker.waits.swap(false, Ordering::SeqCst) {
+                worker.wake();
             }
         }
+    }
+
+    /// Who should have the connection for which this worker has just taken a place, if that is not the worker itself:
+    /// the one with the fewest, if they are fewer by far.
+    pub fn with_fewer(&self, worker: u32) -> Option<u32> {
+        let has = |worker: &Worker| worker.has.load(Ordering::Relaxed);
+        let before = has(self.workers.get(worker as usize)?).saturating_sub(1);
+        let (least, other) = (0..).zip(&self.workers).map(|(n, worker)| (has(worker), n)).min()?;
+        (other != worker && before > least + least / SLACK_SHARE).then_some(other)
+    }
+
+    /// A place of one worker is another's from now on.
+    pub fn pass(&self, from: u32, to: u32) {
+        self.workers[to as usize].has.fetch_add(1, Ordering::Relaxed);
+        self.workers[from as usize].has.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Has a worker look what there is to do.
+    pub fn wake(&self, worker: u32) {
+        self.workers[worker as usize].wake();
+    }
+}
+
+impl Worker {
+    fn wake(&self) {
+        // A loop that has ended waits for nothing.
+        let _ = self.waker.wake();
     }
 }
 
@@ -115,10 +158,43 @@ mod tests {
         let places = Places::new(2, wakes.clone().map(|waker| -> Arc<dyn Wake> { waker }));
         assert!(places.take(0) && places.take(0) && !places.take(1));
         assert_eq!(places.free(), 0);
-        places.give_back();
-        places.give_back();
+        places.give_back(0);
+        places.give_back(0);
         assert_eq!(wakes.map(|waker| waker.0.load(Ordering::SeqCst)), [0, 1]);
         assert!(places.take(1));
+    }
+
+    #[test]
+    fn the_next_connection_is_for_the_worker_with_the_fewest() {
+        let places = Places::new(1000, [(); 3].map(|()| -> Arc<dyn Wake> { Arc::new(()) }));
+        let has = |counts: [usize; 3]| {
+            for (n, count) in (0..).zip(counts) {
+                places.workers[n as usize].has.store(count, Ordering::Relaxed);
+            }
+            // With the place that worker 0 takes for it.
+            assert!(places.try_take(0));
+            let other = places.with_fewer(0);
+            places.give_back(0);
+            other
+        };
+        assert_eq!(has([0, 0, 0]), None);
+        assert_eq!(has([1, 1, 0]), Some(2));
+        assert_eq!(has([2, 1, 1]), Some(1));
+        assert_eq!(has([1, 2, 2]), None);
+        assert_eq!(has([90, 80, 85]), None, "they are nearly as many");
+        assert_eq!(has([91, 80, 85]), Some(1));
+        assert_eq!(Places::alone(1).with_fewer(0), None);
+    }
+
+    #[test]
+    fn a_place_that_is_passed_on_is_given_back_by_the_other() {
+        let places = Places::new(1, [(); 2].map(|()| -> Arc<dyn Wake> { Arc::new(()) }));
+        assert!(places.take(0));
+        places.pass(0, 1);
+        assert!(!places.take(0) && !places.take(1));
+        places.give_back(1);
+        let has = || [0, 1].map(|n: usize| places.workers[n].has.load(Ordering::Relaxed));
+        assert_eq!((places.free(), has()), (1, [0, 0]));
     }
 
     #[test]
@@ -128,7 +204,7 @@ mod tests {
             for _ in 0..1000 {
                 if places.take(0) {
                     assert!(places.taken.load(Ordering::SeqCst) <= 3);
-                    places.give_back();
+                    places.give_back(0);
                 }
             }
         };

@@ -186,7 +186,12 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// No connection came of it.
     pub fn give_place_back(&self) {
-        self.places.give_back();
+        self.places.give_back(self.worker);
+    }
+
+    /// The places, and this loop's number among the workers that share them.
+    pub fn places(&self) -> (&Places, u32) {
+        (&self.places, self.worker)
     }
 
     /// Whether there is work that waits for no event.
@@ -387,7 +392,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         for index in self.ended.drain(..) {
             self.deadlines.disarm(index);
             let slot = self.slots.remove(index as usize);
-            self.places.give_back();
+            self.places.give_back(self.worker);
             let id = slot.connection.id();
             if let State::Closed(reason) = slot.connection.state() {
                 note_end(slot.connection.transport(), reason);

@@ -108,8 +108,33 @@ pub trait Accept {
     /// # Errors
     ///
     /// `WouldBlock` if there is none, or what accept(2) says.
-    fn accept(&mut self) -> io::Result<(Self::Transport, Address)>;
+    fn accept(&mut self) -> io::Result<Accepted<Self::Transport>>;
+
+    /// Leaves a connection that was accepted here to another worker, who has still to be woken.
+    ///
+    /// # Errors
+    ///
+    /// The connection, if that worker takes none any more, or never did.
+    fn hand_over(
+        &mut self,
+        accepted: Accepted<Self::Transport>,
+        to: u32,
+    ) -> Result<(), Accepted<Self::Transport>> {
+        let _ = to;
+        Err(accepted)
+    }
+
+    /// The next connection that another worker has accepted and left to this one.
+    fn handed_over(&mut self) -> Option<Accepted<Self::Transport>> {
+        None
+    }
+
+    /// From now on nothing is handed over to this worker. What was, is still there.
+    fn stop_taking_over(&mut self) {}
 }
+
+/// A connection and its peer's address.
+pub(crate) type Accepted<T> = (T, Address);
 
 /// Wakes a loop that waits for events, from any thread.
 pub trait Wake: Send + Sync {

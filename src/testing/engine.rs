@@ -281,7 +281,7 @@ mod tests {
         event_loop.turn().unwrap();
         assert_eq!(clients.map(|client| client.borrow().id.is_some()), [true, false]);
         assert_ne!(event_loop.next_wait(), Wait::No);
-        places.give_back();
+        places.give_back(1);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         assert_eq!(event_loop.next_wait(), Wait::No);
     }

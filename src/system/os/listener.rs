@@ -5,14 +5,29 @@ use std::{io, net::SocketAddr};
 use mio::{Interest, Registry, Token, event::Source, net::TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::stream::{SocketOptions, Stream};
 #[cfg(unix)]
 use super::unix_listener;
-use crate::{address::Address, config::Config, error::Error, system::Accept};
+use super::{
+    hand_over::HandOver,
+    stream::{SocketOptions, Stream},
+};
+use crate::{
+    address::Address,
+    config::Config,
+    error::Error,
+    system::{Accept, Accepted},
+};
+
+/// A worker's listener on an address.
+#[derive(Debug)]
+pub(crate) struct ListenSocket {
+    socket: FamilySocket,
+    hand_over: HandOver,
+}
 
 /// A listening socket of one of the families.
 #[derive(Debug)]
-pub(crate) enum ListenSocket {
+enum FamilySocket {
     Tcp(TcpListener, SocketOptions),
     #[cfg(unix)]
     Unix(unix_listener::PathListener),
@@ -21,18 +36,20 @@ pub(crate) enum ListenSocket {
 /// Listens on `address`, which is resolved, once per worker. Returns the sockets with the address that they
 /// really have.
 pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<ListenSocket>), Error> {
-    let result = match address {
+    let result: io::Result<(Address, Vec<FamilySocket>)> = match address {
         Address::Ip(ip) => bind_tcp(*ip, config),
         #[cfg(unix)]
         Address::Unix(path) => unix_listener::bind(path, config)
-            .map(|listening| (address.clone(), listening.into_iter().map(ListenSocket::Unix).collect())),
+            .map(|listening| (address.clone(), listening.into_iter().map(FamilySocket::Unix).collect())),
         #[cfg(not(unix))]
         Address::Unix(_) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets are not available on this system"))
         }
         Address::Host { .. } => Err(io::ErrorKind::InvalidInput.into()),
     };
-    result.map_err(|source| Error::Bind { address: address.clone(), source })
+    let (real, sockets) = result.map_err(|source| Error::Bind { address: address.clone(), source })?;
+    let shared = sockets.into_iter().zip(HandOver::among(config.workers));
+    Ok((real, shared.map(|(socket, hand_over)| ListenSocket { socket, hand_over }).collect()))
 }
 
 /// Whether this machine lacks the address, or the whole family: no interface has it, or IPv6 is turned off.
@@ -46,7 +63,7 @@ pub(crate) fn is_unavailable(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED)
 }
 
-fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
+fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<FamilySocket>)> {
     let backlog = i32::try_from(config.backlog).unwrap_or(i32::MAX);
     let first = tcp_socket(address, config, PortUse::Alone)?;
     let sockets = if config.workers > 1 && SHARES_PORTS {
@@ -61,7 +78,7 @@ fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<Li
     let real = sockets[0].local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
     let listening = sockets
         .into_iter()
-        .map(|socket| ListenSocket::Tcp(TcpListener::from_std(socket.into()), SocketOptions::of(config)));
+        .map(|socket| FamilySocket::Tcp(TcpListener::from_std(socket.into()), SocketOptions::of(config)));
     Ok((Address::Ip(real), listening.collect()))
 }
 
@@ -122,9 +139,9 @@ const INHERITS_OPTIONS: bool = cfg!(any(target_os = "linux", target_os = "androi
 impl Accept for ListenSocket {
     type Transport = Stream;
 
-    fn accept(&mut self) -> io::Result<(Stream, Address)> {
-        match self {
-            Self::Tcp(listener, options) => {
+    fn accept(&mut self) -> io::Result<Accepted<Stream>> {
+        match &self.socket {
+            FamilySocket::Tcp(listener, options) => {
                 let (stream, address) = listener.accept()?;
                 let stream = Stream::Tcp(stream);
                 if !INHERITS_OPTIONS {
@@ -133,33 +150,43 @@ impl Accept for ListenSocket {
                 Ok((stream, Address::Ip(address)))
             }
             #[cfg(unix)]
-            Self::Unix(listener) => listener.accept(),
+            FamilySocket::Unix(listener) => listener.accept(),
+        }
+    }
+
+    fn hand_over(&mut self, accepted: Accepted<Stream>, to: u32) -> Result<(), Accepted<Stream>> {
+        self.hand_over.give(accepted, to)
+    }
+
+    fn handed_over(&mut self) -> Option<Accepted<Stream>> {
+        self.hand_over.take()
+    }
+
+    fn stop_taking_over(&mut self) {
+        self.hand_over.close();
+    }
+}
+
+impl ListenSocket {
+    fn source(&mut self) -> &mut dyn Source {
+        match &mut self.socket {
+            FamilySocket::Tcp(listener, _) => listener,
+            #[cfg(unix)]
+            FamilySocket::Unix(listener) => &mut listener.socket,
         }
     }
 }
 
 impl Source for ListenSocket {
     fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener, _) => listener.register(registry, token, interest),
-            #[cfg(unix)]
-            Self::Unix(listener) => listener.socket.register(registry, token, interest),
-        }
+        self.source().register(registry, token, interest)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener, _) => listener.reregister(registry, token, interest),
-            #[cfg(unix)]
-            Self::Unix(listener) => listener.socket.reregister(registry, token, interest),
-        }
+        self.source().reregister(registry, token, interest)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener, _) => listener.deregister(registry),
-            #[cfg(unix)]
-            Self::Unix(listener) => listener.socket.deregister(registry),
-        }
+        self.source().deregister(registry)
     }
 }

@@ -1,5 +1,6 @@
 //! The operating system, through mio.
 
+mod hand_over;
 mod listener;
 #[cfg(target_os = "linux")]
 mod pipe;
