@@ -52,18 +52,18 @@ pub struct Config {
     /// Bytes that one connection moves, in and out together, before the others have their turn.
     /// Those moved inside the kernel count an eighth. At least 1. Default 128 KiB.
     ///
-    /// A large budget takes fewer system calls. A small one makes the others wait less, and keeps fewer bytes in flight,
-    /// which fit the processor's cache. As ratios to the default, 8 connections that send 256 KiB messages beside
-    /// 50 that send 64 B each 5 ms, measured by the comparison in `peers/` (`budget mixed`):
+    /// A large budget takes fewer system calls; a small one makes the others wait less. As ratios to the default,
+    /// 8 connections that send 256 KiB messages beside 50 that send 64 B each 5 ms, measured by the comparison in
+    /// `peers/` (`--discard budget mixed`):
     ///
     /// | budget  | bulk, bytes/s | bulk, CPU time per byte | small messages, p50 | p99    |
     /// | ------: | ------------: | ----------------------: | ------------------: | -----: |
-    /// |  16 KiB |        0.50 × |                  3.37 × |              2.04 × | 1.74 × |
-    /// |  64 KiB |        0.99 × |                  1.09 × |              1.00 × | 0.98 × |
+    /// |  16 KiB |        0.29 × |                  3.43 × |              0.25 × | 0.07 × |
+    /// |  64 KiB |        0.70 × |                  1.29 × |              0.81 × | 0.18 × |
     /// | 128 KiB |             1 |                       1 |       1 |      1 |
-    /// | 256 KiB |        0.76 × |                  0.97 × |              1.23 × | 1.15 × |
-    /// | 512 KiB |        0.88 × |                  0.97 × |              1.13 × | 1.04 × |
-    /// |   4 MiB |        0.86 × |                  0.97 × |              1.14 × | 1.01 × |
+    /// | 256 KiB |        1.11 × |                  0.89 × |              1.13 × | 0.72 × |
+    /// | 512 KiB |        1.00 × |                  0.86 × |              0.77 × | 2.57 × |
+    /// |   4 MiB |        1.01 × |                  0.83 × |              2.02 × | 18.9 × |
     ///
     /// With less than `splice_threshold_bytes` no read brings enough for a connection's bytes to be moved in the kernel.
     pub turn_budget_bytes: usize,
