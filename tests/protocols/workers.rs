@@ -92,6 +92,10 @@ fn a_drain_loses_no_client_that_one_worker_leaves_to_another() {
             .map(|_| {
                 let mut config = Config::default();
                 config.workers = 4;
+                // However late a client has its turn in this test, it is waited for.
+                config.drain_silence = DEADLINE;
+                config.drain_patience = DEADLINE;
+                config.drain_timeout = Some(DEADLINE);
                 let server = Running::echo(config);
                 let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
                 // They are on their way from one worker to another, or not accepted yet.
