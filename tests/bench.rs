@@ -154,7 +154,7 @@ fn the_json_fields_are_those_of_the_readme() {
         names.sort();
         names
     };
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../docs/bench.md");
     let latency = names(&figures["latency"]);
     assert_eq!(names(&figures["uncorrected_latency"]), latency);
     assert_eq!(names(&figures["connect_latency"]), latency);
@@ -162,11 +162,11 @@ fn the_json_fields_are_those_of_the_readme() {
         [&figures, &figures["connections"], &figures["rate"], &figures["latency"], &figures["failures"]]
     {
         for name in names(part) {
-            assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
+            assert!(readme.contains(&format!("`{name}`")), "{name} is not in docs/bench.md");
         }
     }
     for name in names(&figures["intervals"][0]) {
-        assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
+        assert!(readme.contains(&format!("`{name}`")), "{name} is not in docs/bench.md");
     }
     assert_eq!(figures["version"], 1);
     assert_eq!(figures["loop"], "open");

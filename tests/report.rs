@@ -129,9 +129,9 @@ fn files_of_a_run_that_succeeds_replace_older_ones() {
 #[test]
 fn the_fields_of_the_report_are_those_of_the_readme() {
     let (_directory, log) = with_log(&["--rate", "10k"]);
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../docs/bench.md");
     for name in figures(&[text(&log)]).as_object().unwrap().keys() {
-        assert!(readme.contains(&format!("`{name}`*")), "{name} is not in the README");
+        assert!(readme.contains(&format!("`{name}`*")), "{name} is not in docs/bench.md");
     }
 }
 

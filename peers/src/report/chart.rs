@@ -40,6 +40,10 @@ const RULE: RGBColor = RGBColor(229, 231, 235);
 const MORE: RGBColor = RGBColor(100, 137, 190);
 const LESS: RGBColor = RGBColor(224, 142, 69);
 
+/// What the colours become where the reader prefers a dark page. Bars are fine on both.
+const IN_THE_DARK: [(RGBColor, &str); 4] =
+    [(WHITE, "#0D1117"), (INK, "#E6EDF3"), (FAINT, "#9198A1"), (RULE, "#30363D")];
+
 pub(crate) fn render(report: &Report) -> String {
     let workloads: Vec<&Workload> = report.workloads().collect();
     let rows = workloads.iter().map(|workload| report.peers(workload).count()).max().unwrap_or(0);
@@ -54,7 +58,16 @@ pub(crate) fn render(report: &Report) -> String {
         let drawn = draw(&area, report, &workloads, height);
         drawn.and_then(|()| area.present().map_err(|error| error.to_string())).unwrap_or_default();
     }
-    svg
+    svg.replacen('>', &format!(">\n{}", style()), 1)
+}
+
+/// The style sheet of the picture, for readers who prefer a dark page.
+fn style() -> String {
+    let rules = IN_THE_DARK.map(|(RGBColor(red, green, blue), dark)| {
+        let light = format!("#{red:02X}{green:02X}{blue:02X}");
+        format!("[fill=\"{light}\"] {{ fill: {dark} }} [stroke=\"{light}\"] {{ stroke: {dark} }}\n")
+    });
+    format!("<style>@media (prefers-color-scheme: dark) {{\n{}}}</style>", rules.concat())
 }
 
 /// The number of things of which there are a few.
