@@ -232,14 +232,6 @@ impl<M> Handle<M> {
         found
     }
 
-    /// What wakes each worker, so that it looks what there is to do.
-    pub(crate) fn wakers(&self) -> impl Iterator<Item = Arc<dyn Wake>> + use<'_, M>
-    where
-        M: Send + 'static,
-    {
-        self.workers.iter().map(|inbox| -> Arc<dyn Wake> { Arc::clone(inbox) as _ })
-    }
-
     fn order(&self, order: Order) {
         for inbox in self.workers.iter() {
             inbox.order.fetch_max(order as u8, Ordering::SeqCst);
@@ -282,6 +274,14 @@ impl<M: Send> Wake for Inbox<M> {
 }
 
 impl<M> Mailbox<M> {
+    /// What wakes the loop, so that it looks what there is to do.
+    pub fn waker(&self) -> Arc<dyn Wake>
+    where
+        M: Send + 'static,
+    {
+        Arc::clone(&self.inbox) as _
+    }
+
     /// To be called before the requests are taken: from here on a new one wakes the loop again.
     pub fn open(&self) {
         self.inbox.woken.lower();

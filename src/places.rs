@@ -50,9 +50,12 @@ impl Places {
         self.total
     }
 
-    /// Whether other loops take them too.
-    pub fn are_shared(&self) -> bool {
-        self.workers.len() > 1
+    /// How many a worker has; all that are taken if it is alone.
+    pub fn has(&self, worker: u32) -> usize {
+        match self.workers.get(worker as usize) {
+            Some(worker) => worker.has.load(Ordering::Relaxed),
+            None => self.total - self.free(),
+        }
     }
 
     /// How many are free at this moment.

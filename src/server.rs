@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     error::Error,
     event_loop::{EventLoop, Parts},
-    handle::{self, Handle},
+    handle::{self, Handle, Mailbox},
     peer::Peer,
     places::Places,
     protocol::Protocol,
@@ -186,7 +186,7 @@ impl<P: Protocol> Server<P> {
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
         let (connections, pipes) = shares(&config);
-        let places = Places::new(connections, handle.wakers());
+        let places = Places::new(connections, mailboxes.iter().map(Mailbox::waker));
         let table_bytes =
             descriptors::address_space_limit().map(|limit| limit / TABLES_SHARE / config.workers);
         let parts = systems.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(

@@ -216,7 +216,7 @@ impl<P: Protocol> Engine<P> {
         };
         let is_at_rest = is_idle && self.kernel.is_at_rest();
         if cfg!(test) && is_at_rest {
-            event_loop.connections().audit().expect("every connection is where it belongs");
+            event_loop.connections().audit(0).expect("every connection is where it belongs");
         }
         is_at_rest
     }

@@ -229,6 +229,7 @@ impl Tiny {
                 backlog: limits.backlog as usize,
                 event_batch: limits.event_batch,
                 outbound_most: 2,
+                left_percent: None,
             },
             limits,
             capacity: self.capacity,

@@ -13,6 +13,7 @@ use echoloop::{
 
 use super::kernel::{
     SharedKernel,
+    other_worker::{LOOP, OtherWorker, Woken},
     system::{FakeListener, SimSystem},
     transport::FakeTransport,
 };
@@ -44,15 +45,17 @@ impl<P: Protocol> Stage<P> {
             (kernel.capacity, kernel.dials_most) = (capacity, limits.accept_burst);
             kernel.listeners.len()
         };
+        let mailbox = mailboxes.pop().expect("there is one loop");
+        let places = places(kernel, capacity, mailbox.waker());
         let parts = Parts {
-            worker: 0,
+            worker: LOOP,
             system: SimSystem::new(kernel),
             listeners: (0..listeners).map(|position| FakeListener::new(kernel, position)).collect(),
-            mailbox: mailboxes.pop().expect("there is one loop"),
+            mailbox,
             handle: handle.clone(),
             counters: Arc::clone(&counters),
             limits,
-            places: Places::alone(capacity),
+            places,
             table_bytes: None,
         };
         let event_loop = EventLoop::new(parts, factory).expect("listeners can be watched");
@@ -143,8 +146,9 @@ impl<P: Protocol> Stage<P> {
         if stats.open != live as u64 {
             return Err(format!("{live} connections, but {stats:?}"));
         }
-        drop(kernel);
-        self.connections().map_or(Ok(()), Connections::audit)
+        let Some(connections) = self.connections() else { return Ok(()) };
+        kernel.other_worker.as_ref().map_or(Ok(()), OtherWorker::check)?;
+        connections.audit(kernel.left_to_loop())
     }
 
     /// Lets everyone act until nobody has anything to do, without any time passing. `act` does for all clients what
@@ -160,7 +164,12 @@ impl<P: Protocol> Stage<P> {
                 continue;
             }
             if self.is_at_rest() {
-                return Ok(());
+                let is_forgotten = self.kernel.borrow().has_left_one();
+                return if is_forgotten {
+                    Err("what was left to it is not taken".to_owned())
+                } else {
+                    Ok(())
+                };
             }
             idle_turns += 1;
             if idle_turns > 50 {
@@ -169,4 +178,17 @@ impl<P: Protocol> Stage<P> {
         }
         Err("the schedule does not settle".to_owned())
     }
+}
+
+/// The places for the loop that is woken in this way, and for the other worker, if there is one.
+fn places(kernel: &SharedKernel, capacity: usize, waker: Arc<dyn Wake>) -> Arc<Places> {
+    let mut kernel = kernel.borrow_mut();
+    if kernel.nature.left_percent.is_none() {
+        return Places::alone(capacity);
+    }
+    let woken = Arc::new(Woken::default());
+    let other: Arc<dyn Wake> = Arc::clone(&woken) as _;
+    let places = Places::new(capacity, [waker, other]);
+    kernel.other_worker = Some(OtherWorker::new(Arc::clone(&places), woken));
+    places
 }

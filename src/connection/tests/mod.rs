@@ -117,7 +117,7 @@ impl<P: Protocol> World<P> {
 
     fn settle(&mut self) {
         for _ in 0..10_000 {
-            self.connections.audit().expect("every connection is where it belongs");
+            self.connections.audit(0).expect("every connection is where it belongs");
             if !self.connections.has_work() {
                 self.connections.reap(|_, _| {});
                 return;

@@ -4,6 +4,7 @@
 //! the real kernel promises holds here too, and nothing more: an event comes for every change from
 //! blocked to ready, sooner or later, perhaps merged with others, perhaps also without cause.
 
+pub mod other_worker;
 pub mod socket;
 pub mod system;
 pub mod transport;
@@ -19,7 +20,10 @@ use std::{
 use echoloop::{ConnectionId, internals::Readiness};
 use mio::Token;
 
-use self::socket::{Attempt, SharedSocket, Socket};
+use self::{
+    other_worker::OtherWorker,
+    socket::{Attempt, SharedSocket, Socket},
+};
 use super::choices::Choices;
 
 /// How the poller arms itself again after an event.
@@ -78,6 +82,8 @@ pub struct Nature {
     pub event_batch: usize,
     /// Outbound connections that it makes, at most.
     pub outbound_most: usize,
+    /// How many clients another worker accepts and leaves to the loop, in percent; `None`: the loop is the only one.
+    pub left_percent: Option<u8>,
 }
 
 /// What all sockets share.
@@ -102,6 +108,9 @@ pub struct Kernel {
     /// By number; the clients have the other ends.
     pub sockets: Vec<SharedSocket>,
     pub listeners: Vec<Backlog>,
+    pub other_worker: Option<OtherWorker>,
+    /// The server may leave clients unserved.
+    may_drop_clients: bool,
     /// Events that are reported without a cause.
     pub stray_events: Vec<Token>,
     /// When the server was told to drain.
@@ -129,6 +138,11 @@ pub struct Backlog {
     has_failed: bool,
     /// Clients that were there when the server was told to drain.
     owed_a_place: Vec<usize>,
+    /// The numbers of the clients that another worker has left to this one.
+    inbox: VecDeque<usize>,
+    has_closed_inbox: bool,
+    /// How many lay there when the listener was closed.
+    dropped_from_inbox: usize,
     pub violation: Option<String>,
 }
 
@@ -252,6 +266,8 @@ impl Kernel {
             bytes_in: 0,
             bytes_out: 0,
             sockets: Vec::new(),
+            other_worker: None,
+            may_drop_clients: false,
             stray_events: Vec::new(),
             drain_ordered: None,
             capacity: usize::MAX,
@@ -269,6 +285,9 @@ impl Kernel {
         self.nature.faults = Faults::default();
         self.nature.planned = None;
         self.choices.freeze();
+        if let Some(other) = &mut self.other_worker {
+            other.close_inbox();
+        }
     }
 
     /// A new connection, with buffers of these sizes.
@@ -311,6 +330,9 @@ impl Kernel {
     /// A client comes to a listener.
     pub fn arrive(&mut self, listener: usize, client: usize) {
         assert!(self.has_place(listener), "see has_place");
+        if self.is_accepted_elsewhere(listener, client) {
+            return;
+        }
         let rearm = self.nature.rearm;
         let backlog = &mut self.listeners[listener];
         backlog.waiting.push_back(client);
@@ -348,6 +370,7 @@ impl Kernel {
 
     /// From here on the server may leave those who wait unserved.
     pub fn forgive_backlogs(&mut self) {
+        self.may_drop_clients = true;
         for backlog in &mut self.listeners {
             backlog.owed_a_place.clear();
         }
@@ -357,6 +380,14 @@ impl Kernel {
     fn close_listener(&mut self, listener: usize) {
         let backlog = &mut self.listeners[listener];
         backlog.is_closed = true;
+        backlog.has_closed_inbox = true;
+        backlog.dropped_from_inbox = backlog.inbox.len();
+        for number in std::mem::take(&mut backlog.inbox) {
+            if !self.may_drop_clients {
+                backlog.violation = Some(format!("client {number} was left to it, and was not served"));
+            }
+            self.sockets[number].borrow_mut().close_unaccepted();
+        }
         for number in std::mem::take(&mut backlog.waiting) {
             if backlog.owed_a_place.contains(&number) && !backlog.has_failed {
                 backlog.violation = Some(format!("client {number} was in the backlog, and was not served"));

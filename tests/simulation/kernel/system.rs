@@ -13,7 +13,9 @@ use echoloop::{
 };
 use mio::{Interest, Token};
 
-use super::{Call, SharedKernel, socket::SharedSocket, transport::FakeTransport};
+use super::{
+    Call, Kernel, SharedKernel, other_worker::OTHER, socket::SharedSocket, transport::FakeTransport,
+};
 
 /// The fake kernel, as the loop sees it.
 pub struct SimSystem {
@@ -147,7 +149,10 @@ impl Poller<FakeTransport> for SimSystem {
     }
 }
 
-/// A listening socket: a queue of clients, and failures.
+/// A connection that was accepted, and the address of its client.
+type Accepted = (FakeTransport, Address);
+
+/// A listening socket: a queue of clients, and failures; and where another worker leaves what it has accepted.
 pub struct FakeListener {
     kernel: SharedKernel,
     position: usize,
@@ -157,12 +162,25 @@ impl FakeListener {
     pub fn new(kernel: &SharedKernel, position: usize) -> Self {
         Self { kernel: Rc::clone(kernel), position }
     }
+
+    /// The client of this number is the server's from now on.
+    fn accepted(&self, number: usize, kernel: &mut Kernel) -> Accepted {
+        kernel.progress += 1;
+        kernel.open += 1;
+        let socket = Rc::clone(&kernel.sockets[number]);
+        {
+            let mut socket = socket.borrow_mut();
+            socket.is_accepted = true;
+            (socket.since, socket.stirred, socket.last_taken) = (kernel.now, kernel.now, kernel.now);
+        }
+        (FakeTransport { socket, kernel: Rc::clone(&self.kernel) }, address_of(number))
+    }
 }
 
 impl Accept for FakeListener {
     type Transport = FakeTransport;
 
-    fn accept(&mut self) -> io::Result<(FakeTransport, Address)> {
+    fn accept(&mut self) -> io::Result<Accepted> {
         let kernel = &mut *self.kernel.borrow_mut();
         kernel.calls += 1;
         if kernel.open >= kernel.capacity {
@@ -184,15 +202,48 @@ impl Accept for FakeListener {
             backlog.is_armed = true;
             return Err(ErrorKind::WouldBlock.into());
         };
-        kernel.progress += 1;
-        kernel.open += 1;
-        let socket = Rc::clone(&kernel.sockets[number]);
+        Ok(self.accepted(number, kernel))
+    }
+
+    fn hand_over(&mut self, accepted: Accepted, to: u32) -> Result<(), Accepted> {
         {
-            let mut socket = socket.borrow_mut();
-            socket.is_accepted = true;
-            (socket.since, socket.stirred, socket.last_taken) = (kernel.now, kernel.now, kernel.now);
+            let kernel = &mut *self.kernel.borrow_mut();
+            let Some(other) = kernel.other_worker.as_mut().filter(|_| to == OTHER) else {
+                kernel.violation = Some(format!("it leaves a connection to worker {to}"));
+                return Err(accepted);
+            };
+            if kernel.choices.happens(1, 8) {
+                other.close_inbox();
+            }
+            if !other.takes_over() {
+                return Err(accepted);
+            }
         }
-        Ok((FakeTransport { socket, kernel: Rc::clone(&self.kernel) }, address_of(number)))
+        // Its client has nothing to do with the loop any more.
+        let (transport, _) = accepted;
+        {
+            let mut socket = transport.socket.borrow_mut();
+            (socket.is_accepted, socket.linger_zero) = (false, true);
+        }
+        drop(transport);
+        Ok(())
+    }
+
+    fn handed_over(&mut self) -> Option<Accepted> {
+        let kernel = &mut *self.kernel.borrow_mut();
+        match kernel.listeners[self.position].inbox.pop_front() {
+            Some(number) => Some(self.accepted(number, kernel)),
+            None => {
+                kernel.other_worker_acts_meanwhile();
+                None
+            }
+        }
+    }
+
+    fn stop_taking_over(&mut self) {
+        let kernel = &mut *self.kernel.borrow_mut();
+        kernel.other_worker_acts_meanwhile();
+        kernel.listeners[self.position].has_closed_inbox = true;
     }
 }
 

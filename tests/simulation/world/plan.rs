@@ -35,7 +35,7 @@ impl Plan {
         Self {
             clients: choices.usize(1..=8),
             steps: choices.usize(20..400),
-            nature: nature(&limits, choices),
+            nature: Nature { left_percent: left_percent(choices), ..nature(&limits, choices) },
             limits,
             capacity: choices.usize(1..=8),
             listeners: choices.usize(1..=2),
@@ -82,6 +82,16 @@ pub fn nature(limits: &Config, choices: &Choices) -> Nature {
         backlog: limits.backlog as usize,
         event_batch: limits.event_batch,
         outbound_most: 6,
+        left_percent: None,
+    }
+}
+
+/// How many clients come by another worker. Most loops are the only ones.
+fn left_percent(choices: &Choices) -> Option<u8> {
+    match choices.u8(..6) {
+        0 => Some(0),
+        1 => Some(choices.u8(1..=100)),
+        _ => None,
     }
 }
 
