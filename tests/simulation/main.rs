@@ -66,14 +66,18 @@ fn random_schedules_break_no_invariant() {
     }
     let schedules = number("ECHOLOOP_SCHEDULES").unwrap_or(SCHEDULES);
     let first = number("ECHOLOOP_FIRST_SEED").unwrap_or(0);
-    let (mut echoed, mut moved, mut calls) = (0, 0, 0);
+    let (mut echoed, mut moved, mut calls, mut changed_worker) = (0, 0, 0, 0);
     for seed in first..first + schedules {
         let outcome = run(seed, false);
         echoed += outcome.echoed;
         moved += outcome.moved;
         calls += outcome.calls;
+        changed_worker += outcome.changed_worker;
     }
-    println!("{schedules} schedules, {calls} calls, {echoed} bytes echoed, {moved} moved in the kernel");
+    println!(
+        "{schedules} schedules, {calls} calls, {echoed} bytes echoed, {moved} moved in the kernel, \
+         {changed_worker} connections left to another worker"
+    );
 }
 
 /// Scripts of the error sweep of an ordinary run; `ECHOLOOP_SCRIPTS=N` runs so many.

@@ -109,6 +109,8 @@ pub struct Kernel {
     pub sockets: Vec<SharedSocket>,
     pub listeners: Vec<Backlog>,
     pub other_worker: Option<OtherWorker>,
+    /// Connections that went from one worker to the other, in either direction.
+    pub changed_worker: u64,
     /// The server may leave clients unserved.
     may_drop_clients: bool,
     /// Events that are reported without a cause.
@@ -267,6 +269,7 @@ impl Kernel {
             bytes_out: 0,
             sockets: Vec::new(),
             other_worker: None,
+            changed_worker: 0,
             may_drop_clients: false,
             stray_events: Vec::new(),
             drain_ordered: None,

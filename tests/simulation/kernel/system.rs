@@ -218,6 +218,7 @@ impl Accept for FakeListener {
             if !other.takes_over() {
                 return Err(accepted);
             }
+            kernel.changed_worker += 1;
         }
         // Its client has nothing to do with the loop any more.
         let (transport, _) = accepted;
@@ -232,7 +233,10 @@ impl Accept for FakeListener {
     fn handed_over(&mut self) -> Option<Accepted> {
         let kernel = &mut *self.kernel.borrow_mut();
         match kernel.listeners[self.position].inbox.pop_front() {
-            Some(number) => Some(self.accepted(number, kernel)),
+            Some(number) => {
+                kernel.changed_worker += 1;
+                Some(self.accepted(number, kernel))
+            }
             None => {
                 kernel.other_worker_acts_meanwhile();
                 None

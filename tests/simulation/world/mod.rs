@@ -54,6 +54,8 @@ pub struct Outcome {
     pub echoed: u64,
     /// Bytes that went through pipes.
     pub moved: u64,
+    /// Connections that went from one worker to another.
+    pub changed_worker: u64,
 }
 
 /// Runs a random schedule.
@@ -140,7 +142,8 @@ impl<const PURE: bool> World<PURE> {
         let pairs = self.pairs.borrow();
         let echoed = pairs.iter().map(|pair| pair.client.received).sum();
         let moved = pairs.iter().map(|pair| pair.client.socket.borrow().moved).sum();
-        Ok(Outcome { trace: self.trace.finish(), calls: self.kernel.borrow().calls, echoed, moved })
+        let (calls, changed_worker) = (self.kernel.borrow().calls, self.kernel.borrow().changed_worker);
+        Ok(Outcome { trace: self.trace.finish(), calls, echoed, moved, changed_worker })
     }
 
     /// One client, no faults: how many bytes it gets back, and how it sees the end.
