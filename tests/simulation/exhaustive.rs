@@ -41,6 +41,8 @@ struct Tiny {
     capacity: usize,
     moves: Moves,
     acks: Acks,
+    /// See [`Nature::left_percent`]. That a client comes by another worker is as unusual as a fault.
+    left_percent: Option<u8>,
     kind: Kind,
 }
 
@@ -97,10 +99,11 @@ const ECHO: Tiny = Tiny {
     capacity: 2,
     moves: CONNECTED,
     acks: Acks::AtOnce,
+    left_percent: None,
     kind: Kind::Alone,
 };
 
-const WORLDS: [Tiny; 21] = [
+const WORLDS: [Tiny; 22] = [
     ECHO,
     Tiny { name: "acks", acks: Acks::Late, moves: Moves { waits: 2, ..CONNECTED }, ..ECHO },
     Tiny {
@@ -188,6 +191,14 @@ const WORLDS: [Tiny; 21] = [
     },
     Tiny { name: "one-place", clients: 2, bytes: 1, capacity: 1, moves: ARRIVALS, ..ECHO },
     Tiny {
+        name: "two-workers",
+        clients: 2,
+        bytes: 1,
+        moves: Moves { may_drain: true, ..ARRIVALS },
+        left_percent: Some(50),
+        ..ECHO
+    },
+    Tiny {
         name: "messages",
         clients: 2,
         bytes: 1,
@@ -229,7 +240,7 @@ impl Tiny {
                 backlog: limits.backlog as usize,
                 event_batch: limits.event_batch,
                 outbound_most: 2,
-                left_percent: None,
+                left_percent: self.left_percent,
             },
             limits,
             capacity: self.capacity,

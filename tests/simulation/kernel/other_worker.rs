@@ -163,9 +163,13 @@ impl Kernel {
         }
     }
 
-    /// The other worker does what it is about to do, then ends one of its own connections. False if it has none.
+    /// The other worker does all that it is about to do, then ends one of its own connections. False if there was nothing.
     pub fn other_worker_settles(&mut self) -> bool {
-        self.other_worker_acts() || self.other_worker.as_mut().is_some_and(OtherWorker::give_place_back)
+        let mut has_acted = false;
+        while self.other_worker_acts() {
+            has_acted = true;
+        }
+        has_acted || self.other_worker.as_mut().is_some_and(OtherWorker::give_place_back)
     }
 
     /// Connections that have a place of the loop, and have not come to it.

@@ -208,8 +208,10 @@ impl<const PURE: bool> World<PURE> {
     fn other_worker_acts(&mut self) {
         {
             let mut kernel = self.kernel.borrow_mut();
-            if !kernel.other_worker_acts() {
-                kernel.other_worker_has_another();
+            for _ in 0..self.choices.u8(1..=6) {
+                if !kernel.other_worker_acts() {
+                    kernel.other_worker_has_another();
+                }
             }
         }
         self.note("the other worker");

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::World;
-use crate::{kernel::FAR, stage::Failure};
+use crate::{
+    kernel::{FAR, other_worker::OtherWorker},
+    stage::Failure,
+};
 
 /// What else may happen in such a world, beside what clients do and turns of the loop.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +30,7 @@ enum Step {
     Turn,
     Client(usize),
     Connect,
+    OtherWorker,
     Deadline,
     Message(usize),
     MessageAll,
@@ -79,6 +83,9 @@ impl<const PURE: bool> World<PURE> {
         if has_place && !matches!(before, Some(Step::Client(_))) {
             steps.push(Step::Connect);
         }
+        if self.kernel.borrow().other_worker.as_ref().is_some_and(OtherWorker::is_busy) {
+            steps.push(Step::OtherWorker);
+        }
         if moves.waits > 0 && self.left_until_deadline().is_some() {
             steps.push(Step::Deadline);
         }
@@ -111,6 +118,7 @@ impl<const PURE: bool> World<PURE> {
             Step::Turn => self.turn()?,
             Step::Client(number) => return self.client_acts(number),
             Step::Connect => self.connect(),
+            Step::OtherWorker => return Ok(self.kernel.borrow_mut().other_worker_acts()),
             Step::Deadline => {
                 moves.waits -= 1;
                 self.advance(self.left_until_deadline().expect("it was possible"));
