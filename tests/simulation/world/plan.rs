@@ -90,7 +90,7 @@ pub fn nature(limits: &Config, choices: &Choices) -> Nature {
 fn left_percent(choices: &Choices) -> Option<u8> {
     match choices.u8(..6) {
         0 => Some(0),
-        1 => Some(choices.u8(1..=100)),
+        1 => Some(choices.u8(20..=100)),
         _ => None,
     }
 }
