@@ -7,6 +7,7 @@ mod client;
 mod failure;
 mod lines;
 mod output_file;
+mod reference;
 mod report;
 mod serve;
 mod signals;
@@ -21,17 +22,26 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use self::{
-    bench::args::BenchArgs, client::ClientArgs, failure::Failure, lines::Lines, report::ReportArgs,
+    bench::args::BenchArgs,
+    client::ClientArgs,
+    failure::Failure,
+    lines::Lines,
+    reference::{CompletionsArgs, ManArgs},
+    report::ReportArgs,
     serve::ServeArgs,
 };
 
 /// A TCP echo server that never loses a byte at the end of a connection, its client, and a load generator.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(version, max_term_width = 100, disable_help_subcommand = true, after_help = MORE)]
 struct Args {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Where to read on.
+const MORE: &str = "Try `echoloop serve`, then `echoloop client` in another terminal. `echoloop serve --help` has the \
+                    options of serve, and so on.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -39,6 +49,11 @@ enum Command {
     Client(ClientArgs),
     Bench(BenchArgs),
     Report(ReportArgs),
+    Man(ManArgs),
+    Completions(CompletionsArgs),
+    /// Print the command line reference in Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 impl Command {
@@ -46,7 +61,9 @@ impl Command {
     const fn log_filter(&self) -> &'static str {
         match self {
             Self::Serve(_) | Self::Client(_) => "info",
-            Self::Bench(_) | Self::Report(_) => "warn",
+            Self::Bench(_) | Self::Report(_) | Self::Man(_) | Self::Completions(_) | Self::Reference => {
+                "warn"
+            }
         }
     }
 }
@@ -63,6 +80,9 @@ pub(crate) fn run() -> ExitCode {
                 Command::Client(args) => client::run(&args, &stderr),
                 Command::Bench(args) => bench::run(&args),
                 Command::Report(args) => report::run(&args),
+                Command::Man(args) => reference::man(&args),
+                Command::Completions(args) => reference::completions(&args),
+                Command::Reference => reference::markdown(),
             };
             outcome.unwrap_or_else(|failure| report_failure(&failure, &stderr))
         }
@@ -88,6 +108,7 @@ fn init_logger(stderr: &Lines, filter: &str) {
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
         .write_style(style)
+        .format_timestamp_millis()
         .target(env_logger::Target::Pipe(Box::new(stderr.clone())))
         .init();
 }

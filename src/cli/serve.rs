@@ -67,7 +67,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "4096", value_parser = count_up_to::<u32, { u32::MAX as u64 }>)]
     backlog: u32,
 
-    /// Threads, each with its own event loop and listeners; they share the places for connections
+    /// Threads, each with its own event loop. One with more connections than another leaves new ones to it
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_up_to::<u16, 1024>)]
     workers: u16,
 

@@ -1,4 +1,4 @@
-//! Figures as one JSON object. Its fields are documented in the README. Fields may be added; none is removed or changes
+//! Figures as one JSON object. Its fields are documented in docs/bench.md. Fields may be added; none is removed or changes
 //! its meaning unless `version` changes.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -29,7 +29,7 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Format {
     /// A table for people
     Table,
-    /// One JSON object, whose fields are in the README
+    /// One JSON object, whose fields are in docs/bench.md
     Json,
 }
 
