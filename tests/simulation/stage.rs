@@ -12,7 +12,7 @@ use echoloop::{
 };
 
 use super::kernel::{
-    SharedKernel,
+    Kernel, SharedKernel,
     other_worker::{LOOP, OtherWorker, Woken},
     system::{FakeListener, SimSystem},
     transport::FakeTransport,
@@ -33,12 +33,14 @@ pub struct Stage<P: Protocol> {
     capacity: usize,
     /// The kernel has failed the loop.
     pub has_failed: bool,
+    woken: Arc<Woken>,
 }
 
 impl<P: Protocol> Stage<P> {
     pub fn new(kernel: &SharedKernel, limits: Config, capacity: usize, factory: Factory<P>) -> Self {
         let counters = Arc::new(Counters::default());
-        let waker: Arc<dyn Wake> = Arc::new(());
+        let woken = Arc::new(Woken::default());
+        let waker: Arc<dyn Wake> = Arc::clone(&woken) as _;
         let (handle, mut mailboxes) = channel(limits.mailbox_capacity, vec![(waker, Arc::clone(&counters))]);
         let listeners = {
             let mut kernel = kernel.borrow_mut();
@@ -60,7 +62,7 @@ impl<P: Protocol> Stage<P> {
         };
         let event_loop = EventLoop::new(parts, factory).expect("listeners can be watched");
         let kernel = Rc::clone(kernel);
-        Self { kernel, event_loop: Some(event_loop), handle, counters, capacity, has_failed: false }
+        Self { kernel, event_loop: Some(event_loop), handle, counters, capacity, has_failed: false, woken }
     }
 
     pub fn connections(&self) -> Option<&Connections<P, FakeTransport>> {
@@ -96,6 +98,17 @@ impl<P: Protocol> Stage<P> {
             Wait::Forever => true,
         };
         is_idle && !self.kernel.borrow().has_events()
+    }
+
+    /// Has the other worker do something. If it gives the loop something to do, it wakes it.
+    pub fn other_worker<R>(&self, act: impl FnOnce(&mut Kernel) -> R) -> Result<R, Failure> {
+        let sleeps = self.is_at_rest();
+        self.woken.forget();
+        let result = act(&mut self.kernel.borrow_mut());
+        if sleeps && !self.is_at_rest() && !self.woken.is_true() {
+            return Err("another worker gives the loop something to do, and does not wake it".to_owned());
+        }
+        Ok(result)
     }
 
     /// One turn of the loop, and what must hold after each.
@@ -157,7 +170,7 @@ impl<P: Protocol> Stage<P> {
         let mut idle_turns = 0;
         for _ in 0..200_000 {
             let before = self.kernel.borrow().progress;
-            let has_acted = act()?;
+            let has_acted = act()? | self.other_worker(Kernel::other_worker_settles)?;
             self.turn()?;
             if has_acted || self.kernel.borrow().progress != before {
                 idle_turns = 0;

@@ -36,9 +36,19 @@ pub struct OtherWorker {
     has_closed_inbox: bool,
 }
 
-/// Whether the other worker was woken.
+/// Whether a worker was woken.
 #[derive(Debug, Default)]
 pub struct Woken(AtomicBool);
+
+impl Woken {
+    pub fn is_true(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn forget(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 impl Wake for Woken {
     fn wake(&self) -> io::Result<()> {
@@ -82,7 +92,7 @@ impl OtherWorker {
             return false;
         }
         self.has += 1;
-        self.woken.0.store(false, Ordering::Relaxed);
+        self.woken.forget();
         self.awaits_wake = true;
         true
     }
@@ -106,7 +116,7 @@ impl OtherWorker {
         if taken != places + of_loop {
             return Err(format!("{taken} places are taken: {of_loop} here, {places} by the other worker"));
         }
-        if self.awaits_wake && !self.woken.0.load(Ordering::Relaxed) {
+        if self.awaits_wake && !self.woken.is_true() {
             return Err("a connection was left to the other worker, who was not woken".to_owned());
         }
         Ok(())

@@ -170,7 +170,7 @@ impl<const PURE: bool> World<PURE> {
     fn step(&mut self) -> Result<(), Failure> {
         match self.choices.u8(..100) {
             0..10 => self.connect(),
-            10..18 if self.plan.nature.left_percent.is_some() => self.other_worker_acts(),
+            10..18 if self.plan.nature.left_percent.is_some() => self.other_worker_acts()?,
             10..50 => self.some_client_acts()?,
             50..85 => self.turn()?,
             85..94 => self.time_passes(),
@@ -205,16 +205,16 @@ impl<const PURE: bool> World<PURE> {
         self.note(("connect", number, listener, about));
     }
 
-    fn other_worker_acts(&mut self) {
-        {
-            let mut kernel = self.kernel.borrow_mut();
-            for _ in 0..self.choices.u8(1..=6) {
+    fn other_worker_acts(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.choices.u8(1..=6) {
+            self.stage.other_worker(|kernel| {
                 if !kernel.other_worker_acts() {
                     kernel.other_worker_has_another();
                 }
-            }
+            })?;
         }
         self.note("the other worker");
+        Ok(())
     }
 
     fn some_client_acts(&mut self) -> Result<(), Failure> {
@@ -392,7 +392,6 @@ impl<const PURE: bool> World<PURE> {
             for pair in pairs.borrow_mut().iter_mut() {
                 has_acted |= pair.client.act(&kernel.borrow(), true)?;
             }
-            has_acted |= kernel.borrow_mut().other_worker_settles();
             Ok(has_acted)
         })?;
         self.check()?;

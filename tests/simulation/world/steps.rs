@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::World;
 use crate::{
-    kernel::{FAR, other_worker::OtherWorker},
+    kernel::{FAR, Kernel, other_worker::OtherWorker},
     stage::Failure,
 };
 
@@ -118,7 +118,7 @@ impl<const PURE: bool> World<PURE> {
             Step::Turn => self.turn()?,
             Step::Client(number) => return self.client_acts(number),
             Step::Connect => self.connect(),
-            Step::OtherWorker => return Ok(self.kernel.borrow_mut().other_worker_acts()),
+            Step::OtherWorker => return self.stage.other_worker(Kernel::other_worker_acts),
             Step::Deadline => {
                 moves.waits -= 1;
                 self.advance(self.left_until_deadline().expect("it was possible"));
