@@ -1,6 +1,6 @@
 //! The event loop driven through schedules that a seed decides: what clients do, what the kernel answers, in which order
-//! events come, how time passes. After every step the invariants are checked. Of tiny worlds every schedule is explored: see
-//! [`exhaustive`].
+//! events come, how time passes. After every step the invariants are checked. In some schedules there is another worker beside
+//! the loop: see [`kernel::other_worker`]. Of tiny worlds every schedule is explored: see [`exhaustive`].
 //!
 //! `ECHOLOOP_SEED=N` replays one schedule with its trace, `ECHOLOOP_SCHEDULES=N` runs so many:
 //!

@@ -177,12 +177,10 @@ impl<P: Protocol> Stage<P> {
                 continue;
             }
             if self.is_at_rest() {
-                let is_forgotten = self.kernel.borrow().has_left_one();
-                return if is_forgotten {
-                    Err("what was left to it is not taken".to_owned())
-                } else {
-                    Ok(())
-                };
+                if self.kernel.borrow().has_left_one() {
+                    return Err("the loop rests, and does not take over what was left to it".to_owned());
+                }
+                return Ok(());
             }
             idle_turns += 1;
             if idle_turns > 50 {

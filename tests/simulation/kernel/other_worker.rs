@@ -30,7 +30,7 @@ pub struct OtherWorker {
     /// It has left one, and is about to wake the loop.
     is_to_wake: bool,
     woken: Arc<Woken>,
-    /// The loop has left it a connection since it was last woken.
+    /// The loop has left it a connection, and has to wake it.
     awaits_wake: bool,
     /// It takes over nothing any more.
     has_closed_inbox: bool,
