@@ -163,7 +163,9 @@ fn tags_of_other_programs_have_rows() {
     let (_directory, log) = with_log(&[]);
     let mut tagged = fs::read_to_string(&log).unwrap();
     // Start, length, longest latency, histogram. On a slow machine the first one may be empty.
-    let has_messages = |line: &&str| line.split(',').nth(2).is_some_and(|longest| longest.parse() > Ok(0.0));
+    let has_messages = |line: &&str| {
+        line.split(',').nth(2).is_some_and(|longest| longest.parse().is_ok_and(|longest: f64| longest > 0.0))
+    };
     let interval = tagged.lines().filter(|line| !line.starts_with(['#', 'T'])).find(has_messages).unwrap();
     let interval = interval.to_owned();
     tagged.push_str(&format!("Tag=write,{interval}\nTag=write,{interval}\n"));
