@@ -33,10 +33,12 @@ fn the_page_of_the_command_line_is_current() {
 #[test]
 fn help_of_the_program_fits_a_screen() {
     let help = output(&["--help"]);
-    assert!(help.lines().count() <= 24, "{help}");
+    assert!(help.lines().count() < 24 && help.lines().all(|line| line.chars().count() <= 80), "{help}");
     for command in ["serve", "client", "bench", "report", "man", "completions"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in\n{help}");
-        assert!(output(&[command, "--help"]).contains("Usage: "));
+        let (short, long) = (output(&[command, "-h"]), output(&[command, "--help"]));
+        assert!(short.contains("Usage: ") && short.len() < long.len(), "{short}\n{long}");
+        assert!(short.lines().count() <= 48, "{short}");
     }
 }
 
@@ -52,6 +54,65 @@ fn every_command_has_a_man_page() {
     assert_eq!(fs::read_dir(folder.join("man1")).unwrap().count(), commands.len());
     fs::remove_dir_all(folder).unwrap();
     assert!(output(&["man"]).contains("echoloop\\-serve(1)"));
+}
+
+/// As both of these say nothing of a page without mistakes.
+#[cfg(unix)]
+#[test]
+fn every_man_page_is_without_mistakes() {
+    use std::process::Command;
+
+    let folder = tempfile::tempdir().unwrap();
+    output(&["man", folder.path().to_str().unwrap()]);
+    let checks =
+        [("groff", &["-man", "-ww", "-z", "-Tutf8"][..]), ("man", &["--warnings=w", "-E", "UTF-8", "-l"])];
+    for (program, arguments) in checks {
+        for page in fs::read_dir(folder.path()).unwrap() {
+            let page = page.unwrap().path();
+            let mut check = Command::new(program);
+            let checked = match check.args(arguments).arg(&page).env("LC_ALL", "C.UTF-8").output() {
+                Ok(checked) => checked,
+                Err(error) => {
+                    util::skip(&format!("{program}: {error}"));
+                    break;
+                }
+            };
+            let complaints = String::from_utf8_lossy(&checked.stderr);
+            if !checked.status.success() && complaints.contains("option") {
+                util::skip(&format!("{program} is another one: {complaints}"));
+                break;
+            }
+            assert!(
+                checked.status.success() && complaints.is_empty(),
+                "{program}: {}: {complaints}",
+                page.display()
+            );
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_is_full_or_closed_is_an_error() {
+    use std::process::Stdio;
+
+    let error = |args: &[&str], stdout: Stdio| {
+        let ended = echoloop(args).stdout(stdout).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    for args in [&["man"][..], &["completions", "bash"], &["reference"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        for (stdout, why) in [(Stdio::from(full), "No space left"), (closed.into(), "Broken pipe")] {
+            let (status, line) = error(args, stdout);
+            let is_said = line.starts_with(&format!("error: cannot write to stdout: {why}"));
+            assert!(
+                status == Some(1) && is_said && line.lines().count() == 1,
+                "{args:?}: {status:?}, {line}"
+            );
+        }
+    }
 }
 
 #[test]

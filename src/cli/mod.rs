@@ -31,7 +31,7 @@ use self::{
     serve::ServeArgs,
 };
 
-/// A TCP echo server that never loses a byte at the end of a connection, its client, and a load generator.
+/// A TCP echo server, an echo client and a load generator
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true, after_help = MORE)]
 struct Args {
@@ -40,8 +40,9 @@ struct Args {
 }
 
 /// Where to read on.
-const MORE: &str = "Try `echoloop serve`, then `echoloop client` in another terminal. `echoloop serve --help` has the \
-                    options of serve, and so on.";
+const MORE: &str = "\
+Try `echoloop serve`, and `echoloop client` in another terminal.
+`echoloop COMMAND --help` explains the options of a command, -h lists them.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

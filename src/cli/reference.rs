@@ -15,20 +15,22 @@ use super::{failure::Failure, stdio::Waiting};
 
 /// Write man pages
 ///
-/// Without DIR the page of echoloop goes to stdout, as for `echoloop man | man -l -`.
+/// Without DIR the page of echoloop is written to stdout, as for `echoloop man | man -l -`.
 #[derive(Args, Debug)]
 pub(super) struct ManArgs {
-    /// Write a page for each command to this directory, which is created if it is not there
+    /// Write a page for each command here [default: stdout]
+    ///
+    /// The directory is created if it does not exist. The pages are echoloop.1, echoloop-serve.1 and so on.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: Option<PathBuf>,
 }
 
 /// Print completions for a shell
 ///
-/// For bash, for example: echoloop completions bash > ~/.local/share/bash-completion/completions/echoloop
+/// Try them in bash with: source <(echoloop completions bash)
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// The shell to complete in
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -48,12 +50,25 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
     print(&script)
 }
 
+/// How the page begins.
+const INTRODUCTION: &str = "\
+# Command line
+
+This is what `--help` says of each command. `echoloop man` writes it as man pages.
+
+| written as | is | such as |
+| --- | --- | --- |
+| `DUR` | a duration; `0` or `off` turns a timeout off | `500ms`, `30s`, `1h 30m` |
+| `SIZE` | a size in bytes, or with a unit | `512`, `64KiB`, `1MB` |
+| `N` | a number | `1000`, `10k`, `1M` |
+| `N/s` | a rate | `500`, `10k/s`, `1.5M/s` |
+
+Errors are one line on stderr.
+";
+
 pub(super) fn markdown() -> Result<ExitCode, Failure> {
     let command = command();
-    let mut page = "# Command line\n\nSizes, rates and numbers take units: `64KiB`, `10k/s`, `1M`. A duration is written like `500ms`, \
-                    `30s` or `1h 30m`; `0` or `off` turns a timeout off. Errors are one line on stderr. The exit status is 2 for wrong \
-                    arguments, 1 for everything else that goes wrong.\n"
-        .to_owned();
+    let mut page = INTRODUCTION.to_owned();
     for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
         describe(subcommand, &mut page);
     }
@@ -86,15 +101,18 @@ fn describe(command: &Command, page: &mut String) {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string);
-    let about = about.unwrap_or_default();
+    let about = sentences(&about.unwrap_or_default());
     // A string takes everything.
-    let _ = write!(page, "\n## {}\n\n```text\n{usage}\n```\n\n{about}\n\n", command.get_name());
+    let _ = write!(page, "\n## {}\n\n```text\n{usage}\n```\n\n{}.\n\n", command.get_name(), escaped(&about));
     let _ = writeln!(page, "| argument | default | meaning |\n| --- | --- | --- |");
     let shown = |argument: &&Arg| !argument.is_hide_set() && argument.get_id() != "help";
     let (positional, options): (Vec<&Arg>, Vec<&Arg>) =
         command.get_arguments().filter(shown).partition(|argument| argument.is_positional());
     for argument in positional.into_iter().chain(options) {
         let _ = writeln!(page, "| {} | {} | {} |", forms(argument), default(argument), meaning(argument));
+    }
+    if let Some(more) = command.get_after_long_help() {
+        let _ = writeln!(page, "\n{}", escaped(&more.to_string()));
     }
 }
 
@@ -117,18 +135,44 @@ fn forms(argument: &Arg) -> String {
     short.into_iter().chain(long).collect::<Vec<_>>().join(", ")
 }
 
+/// The default value, or what the help says of it.
 fn default(argument: &Arg) -> String {
     if !argument.get_action().takes_values() {
         return String::new();
     }
     let values = argument.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy()));
-    values.collect::<Vec<_>>().join(", ")
+    let values = values.collect::<Vec<_>>().join(", ");
+    if values.is_empty() { help_and_default(argument).1.unwrap_or_default() } else { values }
+}
+
+/// The help, and the default that it names, for an argument that has no value by default.
+fn help_and_default(argument: &Arg) -> (String, Option<String>) {
+    let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string);
+    let help = help.unwrap_or_default();
+    let parts = help.split_once(" [default: ").and_then(|(before, rest)| {
+        let (default, after) = rest.split_once(']')?;
+        Some((format!("{before}{after}"), Some(default.to_owned())))
+    });
+    parts.unwrap_or((help, None))
+}
+
+/// Paragraphs as sentences of one line, the last one without its full stop.
+fn sentences(text: &str) -> String {
+    let paragraphs = text.split("\n\n").map(|paragraph| {
+        let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        line.trim_end_matches('.').to_owned()
+    });
+    paragraphs.collect::<Vec<_>>().join(". ")
+}
+
+/// Text as Markdown that shows it as it is.
+fn escaped(text: &str) -> String {
+    text.replace('<', "&lt;")
 }
 
 /// The help, in one line, with the values that are possible.
 fn meaning(argument: &Arg) -> String {
-    let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string);
-    let mut text = help.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut text = sentences(&help_and_default(argument).0);
     let possible: Vec<String> = if argument.get_action().takes_values() {
         let values = argument.get_possible_values();
         values.iter().map(|value| format!("`{}`", value.get_name())).collect()
@@ -138,7 +182,7 @@ fn meaning(argument: &Arg) -> String {
     if !possible.is_empty() {
         let _ = write!(text, ": {}", possible.join(", "));
     }
-    text.replace('|', "\\|").replace('<', "&lt;")
+    escaped(&text).replace('|', "\\|")
 }
 
 #[cfg(test)]
@@ -169,6 +213,8 @@ mod tests {
         assert_eq!(default(argument("connections")), "`50`");
         assert_eq!(forms(argument("churn")), "`--churn`");
         assert_eq!(default(argument("churn")), "");
+        assert_eq!(default(argument("rate")), "closed loop");
+        assert!(meaning(argument("rate")).starts_with("Open loop: messages per second. The rate "));
         assert!(meaning(argument("format")).ends_with(": `table`, `json`"));
     }
 }

@@ -24,19 +24,22 @@ use super::{
 };
 
 const HELP: &str = "\
-The logs are those of `echoloop bench --hdr`, or any in the format of HdrHistogram (versions 0, 1 and 2) with latencies \
-in nanoseconds. Latencies are merged; those with a tag of another program have a row of their own. Rates are added up, \
-because the logs of one report are of loads that ran at the same time: a warning says when they did not, and when open \
-and closed loops are mixed. A last line that is cut off is left out, with a warning. How many connections failed is known \
-if each log is a whole one of `bench`; --fail-if 'failures>0' fails too if it is not.
+The logs come from `echoloop bench --hdr`, or from another HdrHistogram tool (log versions 0, 1 and 2) with latencies in \
+nanoseconds. Latencies are merged. Those with another program's tag have a row of their own.
 
-Memory does not grow with the length of the logs.";
+Rates are added up, because the loads should have run at the same time. A warning says if they did not, if open and closed \
+loops are mixed, or if a log ends in an incomplete line, which is then ignored.
 
-/// Merge latency logs of `bench`, for example from several machines
+The number of failed connections is known only if each log is a complete one of `bench`. If it is unknown, --fail-if \
+'failures>0' holds.
+
+Exit status: 0 for success, 1 if a log cannot be read or a --fail-if condition holds, 2 for wrong arguments.";
+
+/// Merge latency logs of bench, such as those of several machines
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ReportArgs {
-    /// HdrHistogram logs, from one machine or many
+    /// HdrHistogram logs, as written by bench --hdr
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 

@@ -18,70 +18,94 @@ use super::{
 };
 
 const HELP: &str = "\
-Each listener prints one line on stdout: `listening on ADDR`, with the real port. Logs go to stderr; \
-RUST_LOG=debug shows every connection, RUST_LOG=off nothing.
+Output: each listener prints one line on stdout, `listening on ADDR`, with the real port. A summary line follows at the \
+end. Logs go to stderr. RUST_LOG=debug shows every connection, RUST_LOG=off nothing.
 
-SIGINT or SIGTERM starts a graceful shutdown (a drain): clients that wait in the backlog are still accepted, \
-everything that has arrived is echoed, and every connection is ended with the documented disconnect. The exit status \
-is then 0, or 1 if not everything was delivered to everyone when the drain timeout ran out. Another signal, at least a \
-second later, ends the program at once, with status 130 or 143. SIGQUIT drains too, and SIGHUP if it comes because the \
-terminal went away. SIGUSR1 prints what each worker is doing on stderr, in a line each. What was ignored when the \
-program began, as by nohup, stays ignored.
+Signals: SIGINT, SIGTERM and SIGQUIT start a graceful shutdown (a drain). Clients in the backlog are still accepted. \
+Everything that has arrived is echoed. Then each connection is shut down and closed. A second signal, \
+at least a second later, ends the program at once. SIGHUP drains if the terminal is gone. SIGUSR1 prints a status line \
+for each worker on stderr. A signal that was ignored at the start, as by nohup, stays ignored.
 
-A duration is written like 500ms, 30s, 10m or `1h 30m`; 0 or off turns the timeout off. A size is written like \
-4096, 64KiB or 1MB, a number like 1000, 10k or 1M.";
+Exit status: 0 after a complete drain, 1 if the drain timeout cut off connections or the server failed, 2 for wrong \
+arguments, 130, 143 or 131 after a second SIGINT, SIGTERM or SIGQUIT.
 
-/// Serve: send back to every client what it sends, on one thread
+Units: a duration (DUR) is written like 500ms, 30s, 10m or '1h 30m'; 0 or off turns a timeout off. A SIZE is in bytes, \
+or like 64KiB or 1MB. A number (N) is written like 1000, 10k or 1M.";
+
+/// Run an echo server
+///
+/// Every client gets back what it sends.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH. :PORT means every interface, over IPv4 and IPv6; [::] means
-    /// IPv6 only. A host name means all of its addresses that this machine has. The port is 27015 if none is given; port 0
-    /// lets the system choose one for each address
+    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH
+    ///
+    /// :PORT is every interface, over IPv4 and IPv6. [::]:PORT is every interface, over IPv6 only. A host name is all of
+    /// its addresses that this machine has. Without a port it is 27015. With port 0 the system chooses a port for each
+    /// address.
     #[arg(value_name = "ADDR", default_values_t = [default_address()], value_parser = listen_address)]
     addresses: Vec<Address>,
 
-    /// Connections open at once; further clients wait in the backlog [default: the hard limit on open files,
-    /// less 64 or an eighth of it, whichever is smaller]
+    /// Most connections open at once [default: set by the limit on open files]
+    ///
+    /// Further clients wait in the backlog. The default is the hard limit on open files, less a reserve of 64 or an eighth
+    /// of it, whichever is smaller.
     #[arg(long, value_name = "N", value_parser = count_up_to::<usize, COUNT_MAX>)]
     max_connections: Option<usize>,
 
-    /// End a connection on which no byte is sent, received or acknowledged for this long
+    /// Close idle connections after this long
+    ///
+    /// A connection is idle while no byte is sent, received or acknowledged.
     #[arg(long, value_name = "DUR", default_value = "10m", value_parser = timeout)]
     idle_timeout: OptionalTimeout,
 
-    /// Reset a connection whose client's system acknowledges no byte of its echo for this long
+    /// Reset a client that acknowledges nothing for this long
+    ///
+    /// It counts while part of the client's echo is unsent or unacknowledged (TCP acknowledgements). Any progress starts it
+    /// again.
     #[arg(long, value_name = "DUR", default_value = "60s", value_parser = timeout)]
     write_timeout: OptionalTimeout,
 
-    /// Lingering close: once the server's FIN is acknowledged, wait this long for the client's FIN; less if the client
-    /// is silent for 5s or sends more than 64MiB
+    /// Lingering close: wait this long for the client's FIN
+    ///
+    /// It begins once the client has acknowledged the server's FIN. The wait ends earlier if the client is silent for 5s
+    /// or sends more than 64MiB.
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = timeout)]
     linger_timeout: OptionalTimeout,
 
-    /// When stopped by a signal, cut off connections that are still open after this long
+    /// Graceful shutdown: cut off connections after this long
+    ///
+    /// Connections that are still open then are reset, and the exit status is 1 if there were any.
     #[arg(long, value_name = "DUR", default_value = "25s", value_parser = timeout)]
     drain_timeout: OptionalTimeout,
 
-    /// Clients that the kernel keeps waiting until they are accepted
+    /// Most clients that wait in the kernel to be accepted
+    ///
+    /// This is the backlog of listen(2), for each listener. The kernel may cap it (net.core.somaxconn).
     #[arg(long, value_name = "N", default_value = "4096", value_parser = count_up_to::<u32, { u32::MAX as u64 }>)]
     backlog: u32,
 
-    /// Threads, each with its own event loop. One with more connections than another leaves new ones to it
+    /// Threads, each with its own event loop and listeners
+    ///
+    /// A worker with more connections than another passes new ones to it.
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_up_to::<u16, 1024>)]
     workers: u16,
 
-    /// Backpressure: stop reading from a client while this much of its echo waits to be sent; reading starts again at
-    /// a quarter of it
+    /// Backpressure: stop reading with this much output queued
+    ///
+    /// It applies to each connection. Reading resumes when a quarter of it is left.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
     high_water: usize,
 
-    /// Copy all data through user space. Without this, Linux can return the data of bulk connections inside the
-    /// kernel
+    /// Do not use splice(2); copy all data through user space
+    ///
+    /// Without this option, Linux returns the data of bulk connections inside the kernel.
     #[arg(long)]
     no_splice: bool,
 
-    /// Serve one client, then exit with status 0, as the tutorial's sample does
+    /// Serve one client, then exit
+    ///
+    /// The tutorial's sample server does the same. The exit status is 0.
     #[arg(long, conflicts_with = "workers")]
     once: bool,
 }

@@ -18,47 +18,51 @@ use super::{
 use crate::cli::values::{OptionalTimeout, count, count_up_to, duration, server_address, size, timeout};
 
 const HELP: &str = "\
-Every connection is made first; then the load begins, and after the warm-up it is measured. Closed loop (the \
-default): each connection keeps --pipeline messages in flight, and sends the next one when one comes back. Open loop \
-(--rate): messages are sent at even intervals whether or not the server keeps up, and their latencies count from when \
-they were due. That avoids coordinated omission: a stall of the server counts for every message that was due \
-meanwhile. To be in time the load generator does not sleep for the last moments before a message is due, so at a high rate \
-it keeps a core busy: leave it one that the server does not need. With --churn each message has a connection of its own: connect, send, shut down the sending side, receive to the \
-end, close; latencies then include connecting.
+Closed loop (the default): each connection keeps --pipeline messages in flight, and sends the next one when one comes \
+back. A stalled server is then asked less, and its latencies look too good.
 
-What is due in the measured time counts, also if its answer comes later: when the time is over, --timeout is how \
-long answers are waited for in all. What does not come by then is unanswered, and counts with the time that it was \
-waited for. With --requests every message is waited for, as long as something comes within --timeout. What the load \
-generator itself was late with is sent for a second more at most.
+Open loop (--rate): messages are sent by a timetable, whether or not the server keeps up. Latency counts from when a \
+message was due, which avoids coordinated omission. The load generator does not sleep just before a message is due, so \
+a high rate keeps a core busy. Leave it a core that the server does not need.
 
-A rate that is not reached is said, with the side that was the limit: the client, if it sent messages late (with \
---churn also if it was busy all the time), or the server. --fail-if makes that, a latency or failures the reason for \
-exit status 1: --fail-if 'p99>5ms' --fail-if 'rate<10k/s'. It knows rate, failures, max and every percentile; < <= > >=.
+With --churn each message has a connection of its own: connect, send, half-close, receive to the end, close. Its latency \
+includes connecting.
 
-Every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, unanswered, \
-refused or failed in other ways are counted separately, and any of them makes the exit status 1; 2 is for wrong \
-arguments.
+Measuring: every connection is made first. Then the load begins, and after the warm-up it is measured. A message counts \
+if it was due in the measured time, even if its answer comes later. --timeout limits the wait for all answers together. \
+A message without an answer by then counts as unanswered, with the time that it was waited for. With --requests there \
+is no such limit while answers keep coming.
 
-Ctrl-C ends the load early and shows the figures so far. Answers are waited for at most a second then, and what has not \
-come counts as unanswered. A second Ctrl-C ends the program at once.
+Failures: every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, \
+unanswered, refused or failed otherwise are counted separately. If the requested rate is not reached, a warning says \
+whether client or server was the limit.
 
-A size is written like 512, 64KiB or 1MB, a rate like 500, 10k/s or 1.5M/s, a number like 1000, 10k or 1M, a duration \
-like 500ms, 10s or 1m.";
+Exit status: 0 if nothing failed, 1 if a connection failed or a --fail-if condition holds, 2 for wrong arguments, 130 or \
+143 after a second Ctrl-C or SIGTERM.
+
+Ctrl-C ends the load early and shows the figures so far, after waiting at most a second for answers. A second Ctrl-C ends \
+the program at once.
+
+Units: a SIZE is in bytes, or like 64KiB or 1MB. A rate (N/s) is written like 500, 10k/s or 1.5M/s, a number (N) like 1000, \
+10k or 1M, a duration (DUR) like 500ms, 10s or 1m.";
 
 /// Measure an echo server under load, and check every byte
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct BenchArgs {
-    /// The server: HOST:PORT, [V6]:PORT or unix:PATH. The port is 27015 if none is given, the host localhost. Any echo
-    /// server will do
+    /// The server: HOST:PORT, [V6]:PORT or unix:PATH
+    ///
+    /// Any echo server will do. Without a port it is 27015, without a host localhost.
     #[arg(value_name = "ADDR", value_parser = server_address)]
     pub(super) address: Address,
 
     /// Connections open at once, over all threads
+    ///
+    /// With --churn and --rate it is the most that may be open.
     #[arg(short, long, value_name = "N", default_value = "50", value_parser = count)]
     pub(super) connections: u64,
 
-    /// The size of a message
+    /// The size of a message, in bytes
     #[arg(short, long, value_name = "SIZE", default_value = "512", value_parser = size)]
     size: usize,
 
@@ -66,11 +70,15 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     duration: Duration,
 
-    /// Measure this many messages, however long they take, instead of a duration; there is no warm-up then
+    /// Measure this many messages instead of a duration
+    ///
+    /// There is no warm-up, and no limit on how long they take.
     #[arg(short = 'n', long, value_name = "N", value_parser = count, conflicts_with_all = ["duration", "warmup"])]
     requests: Option<u64>,
 
-    /// How long the load runs before it is measured; 0 or off for no warm-up
+    /// How long the load runs before it is measured
+    ///
+    /// 0 or off means no warm-up.
     #[arg(long, value_name = "DUR", default_value = "1s", value_parser = timeout)]
     warmup: OptionalTimeout,
 
@@ -78,37 +86,46 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "DEPTH", default_value = "1", value_parser = count_up_to::<u32, 65_536>)]
     pipeline: u32,
 
-    /// Open loop: send this many messages per second over all connections, or with --churn make this many connections
+    /// Open loop: messages per second [default: closed loop]
+    ///
+    /// The rate is that of all connections together. With --churn it is in connections per second.
     #[arg(short, long, value_name = "N/s", conflicts_with = "pipeline")]
     rate: Option<Rate>,
 
-    /// A new connection for each message
+    /// Make a new connection for each message
     #[arg(long, conflicts_with_all = ["pipeline", "connect_rate"])]
     churn: bool,
 
-    /// Make this many connections per second before the load begins, instead of all as fast as they are accepted
+    /// Connections made per second at first [default: no limit]
+    ///
+    /// It applies before the load begins. Without it they are made as fast as the server accepts them.
     #[arg(long, value_name = "N/s")]
     connect_rate: Option<Rate>,
 
-    /// Begin the load at this time, as on several machines together: 2026-01-31T12:00:00Z, with an offset such as
-    /// +01:00, or @SECONDS since 1970. Connections are made before
+    /// Begin the load at this time [default: at once]
+    ///
+    /// With this, several machines begin together. Connections are made before. TIME is written like 2026-01-31T12:00:00Z,
+    /// with an offset like 2026-01-31T13:00:00+01:00, or like @1769860800 in seconds since 1970.
     #[arg(long, value_name = "TIME", value_parser = start_time)]
     start_at: Option<SystemTime>,
 
-    /// Threads, each with its own event loop and share of the connections
+    /// Threads, each with its share of the connections
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = count_up_to::<u64, 1024>)]
     pub(super) threads: u64,
 
-    /// The seed of the random bytes that are sent
+    /// Seed of the random bytes that are sent
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
 
-    /// Give up a connection that is not established, or whose answer does not come, for this long. After the measured
-    /// time this is for all answers together
+    /// Give up on connecting, or on an answer, after this long
+    ///
+    /// Once the measured time is over it limits the wait for all answers together.
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     pub(super) timeout: Duration,
 
-    /// Write latencies to this HdrHistogram log, for `echoloop report` and other readers of such logs
+    /// Write latencies to this HdrHistogram log
+    ///
+    /// `echoloop report` and other tools read it.
     #[arg(long, value_name = "FILE")]
     pub(super) hdr: Option<PathBuf>,
 

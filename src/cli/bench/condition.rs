@@ -13,7 +13,10 @@ const FORMS: &str = "write it like 'p99>5ms', 'max>=1s', 'rate<10k/s' or 'failur
 /// The argument for conditions of `bench` and `report`.
 #[derive(Debug, Args)]
 pub(crate) struct ConditionArgs {
-    /// Fail (status 1) if this holds, such as 'p99>5ms', 'max>=1s', 'rate<10k/s' or 'failures>0'. Can be repeated
+    /// Exit with status 1 if this holds, such as 'p99>5ms'
+    ///
+    /// It compares a percentile of latency, max, rate or failures, with <, <=, > or >=: 'p99.9>=5ms', 'max>1s', 'rate<10k/s'
+    /// or 'failures>0'. Can be given several times.
     #[arg(long, value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
 }

@@ -27,35 +27,48 @@ use super::{
 };
 
 const HELP: &str = "\
-Exit status: 0 if every byte that was to be sent came back equal and the server ended the connection properly, 1 if \
-not, 2 for wrong arguments.
+Half-close: after the last byte the client shuts down its sending side, and receives until the server closes too.
 
-The server may be the first to end the connection: some echo one message and close. That is success if everything is \
-back and nothing more is to be sent. When stdin is streamed, it must have ended by then, or end within a second; \
-otherwise the server has closed the connection early.";
+Exit status: 0 if every byte came back unchanged and the server closed the connection with a FIN, 1 if not, 2 for wrong \
+arguments.
+
+The server may close first: some echo one message and close. That is a success if everything is back and nothing is left \
+to send. When stdin is streamed, it must have ended by then, or end within a second. Otherwise the server has closed the \
+connection early.
+
+Units: a duration (DUR) is written like 500ms, 30s, 10m or '1h 30m'; 0 or off turns a timeout off.";
 
 /// How long the end of stdin is waited for when the server has ended the connection and everything read so far is back.
 /// Who writes to a pipe may end a moment after its last byte is back; who types at a terminal is not to be waited for.
 const STDIN_END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connect, send a message, check that it comes back, disconnect
+/// Send a message, and check that it comes back unchanged
+///
+/// The client connects, sends, compares the echo byte by byte, and disconnects.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ClientArgs {
-    /// The server: HOST:PORT, [V6]:PORT or unix:PATH. The port is 27015 if none is given, the host localhost. Each address
-    /// of a host name is tried in turn
+    /// The server: HOST:PORT, [V6]:PORT or unix:PATH
+    ///
+    /// Without a port it is 27015, without a host localhost. The addresses of a host name are tried in turn.
     #[arg(value_name = "HOST[:PORT]", default_value = "localhost", value_parser = server_address)]
     server: Address,
 
-    /// What to send. `-` streams stdin, of any size, writes the echo to stdout and the counts to stderr
+    /// What to send; - streams stdin
+    ///
+    /// Stdin may be of any size. Its echo goes to stdout, and the byte counts go to stderr.
     #[arg(value_name = "MESSAGE", default_value = "this is a test", allow_hyphen_values = true)]
     message: String,
 
-    /// Give up an address that does not answer for this long
+    /// Give up on an address after this long
+    ///
+    /// Each address of a host name has this long to accept the connection.
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = timeout)]
     connect_timeout: OptionalTimeout,
 
-    /// Give up if the server owes an answer and no byte is sent or received for this long
+    /// Give up on a silent server after this long
+    ///
+    /// It counts while part of the echo, or the server's FIN, is due and no byte is sent or received.
     #[arg(long, value_name = "DUR", default_value = "60s", value_parser = timeout)]
     timeout: OptionalTimeout,
 }

@@ -12,24 +12,24 @@ use crate::cli::failure::Failure;
 /// The arguments for the output of `bench` and `report`.
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// The format of stdout
+    /// Output format on stdout
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
 
-    /// Write an HTML page with the figures and their charts to this file
+    /// Write an HTML page with figures and charts
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
 
-    /// A line for the page, such as the server's version
+    /// A line of text for the HTML page, such as a version
     #[arg(long, value_name = "TEXT", requires = "report")]
     pub(crate) note: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A table for people
+    /// Tables to read
     Table,
-    /// One JSON object, whose fields are in docs/bench.md
+    /// One JSON object; docs/bench.md describes its fields
     Json,
 }
 
