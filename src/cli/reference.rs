@@ -196,10 +196,7 @@ mod tests {
         for shell in Shell::value_variants() {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command(), "echoloop", &mut script);
-            assert!(
-                String::from_utf8(script).is_ok_and(|script| script.contains("--connect-rate")),
-                "{shell}"
-            );
+            assert!(String::from_utf8(script).is_ok_and(|script| script.contains("connect-rate")), "{shell}");
         }
     }
 
