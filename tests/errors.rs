@@ -167,7 +167,7 @@ fn help_names_every_option_with_its_unit_and_default() {
         assert!(all.contains(subcommand), "{all}");
     }
     let serve = [
-        ("--max-connections <N>", "[default: the hard limit on open files"),
+        ("--max-connections <N>", "[default: set by the limit on open files]"),
         ("--idle-timeout <DUR>", "[default: 10m]"),
         ("--write-timeout <DUR>", "[default: 60s]"),
         ("--linger-timeout <DUR>", "[default: 30s]"),
