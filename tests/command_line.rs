@@ -142,3 +142,26 @@ fn completions_are_scripts_that_their_shell_can_read() {
         assert!(checked.status.success(), "{shell}: {}", String::from_utf8_lossy(&checked.stderr));
     }
 }
+
+/// In a terminal made by script(1).
+#[cfg(target_os = "linux")]
+#[test]
+fn the_log_has_colours_in_a_terminal_unless_nobody_wants_them() {
+    use std::process::{Command, Stdio};
+
+    let client = format!("{} client 127.0.0.1:1", env!("CARGO_BIN_EXE_echoloop"));
+    let has_colours = |terminal: &str, no_color: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &client, "/dev/null"]).stdin(Stdio::null());
+        script.envs([("RUST_LOG", "debug"), ("TERM", terminal), ("NO_COLOR", no_color)]);
+        let output = String::from_utf8(script.output().ok()?.stdout).unwrap();
+        assert!(output.contains("connecting to 127.0.0.1:1"), "{output}");
+        Some(output.contains("\x1b["))
+    };
+    let Some(coloured) = has_colours("xterm-256color", "") else {
+        return util::skip("script(1) is not there");
+    };
+    assert!(coloured);
+    assert_eq!(has_colours("xterm-256color", "1"), Some(false));
+    assert_eq!(has_colours("dumb", ""), Some(false));
+}

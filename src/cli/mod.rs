@@ -15,6 +15,7 @@ mod stdio;
 mod values;
 
 use std::{
+    env,
     io::{self, IsTerminal},
     process::ExitCode,
 };
@@ -105,13 +106,20 @@ fn report_failure(failure: &Failure, stderr: &Lines) -> ExitCode {
 
 /// Logs go to stderr and never block the program. `filter` applies unless `RUST_LOG` is set.
 fn init_logger(stderr: &Lines, filter: &str) {
-    let style =
-        if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
+    let style = if shows_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
         .write_style(style)
         .format_timestamp_millis()
         .target(env_logger::Target::Pipe(Box::new(stderr.clone())))
         .init();
+}
+
+/// Whether stderr is a terminal with colours, and nobody objects: see <https://no-color.org>. The logger cannot know, as it
+/// does not write to stderr itself.
+fn shows_colours() -> bool {
+    let variable = |name| env::var_os(name).unwrap_or_default();
+    let has_colours = cfg!(unix) && !matches!(variable("TERM").to_str(), Some("" | "dumb"));
+    has_colours && variable("NO_COLOR").is_empty() && io::stderr().is_terminal()
 }
 
 #[cfg(test)]
