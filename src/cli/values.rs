@@ -37,19 +37,30 @@ pub(crate) struct OptionalTimeout(pub(crate) Option<Duration>);
 
 /// A duration such as `10m` or `1s 500ms`; `0` or `off` turns the timeout off.
 pub(crate) fn timeout(text: &str) -> Result<OptionalTimeout, String> {
-    if text == "0" || text.eq_ignore_ascii_case("off") {
+    if text.eq_ignore_ascii_case("off") {
         return Ok(OptionalTimeout(None));
     }
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Ok(OptionalTimeout(None)),
-        Ok(duration) => Ok(OptionalTimeout(Some(duration))),
-        Err(error) => Err(format!("{error}; write it like 500ms, 30s or 10m, or off")),
-    }
+    let duration = parse_duration(text, "write it like 500ms, 30s, 10m or off")?;
+    Ok(OptionalTimeout(Some(duration).filter(|duration| !duration.is_zero())))
 }
 
 /// A duration that is longer than 0.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    timeout(text)?.0.ok_or_else(|| "it must be longer than 0".to_owned())
+    match parse_duration(text, "write it like 500ms, 30s or 10m")? {
+        Duration::ZERO => Err("it must be longer than 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// A duration, which may be `0`. `forms` is the error if it is not one.
+fn parse_duration(text: &str, forms: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| {
+        let is_too_long = matches!(error, humantime::DurationError::NumberOverflow);
+        if is_too_long { format!("it is too long; {forms}") } else { forms.to_owned() }
+    })
 }
 
 /// A size in bytes such as `4096`, `64KiB` or `1MB`, from 1 byte to 1 GiB.
@@ -125,8 +136,15 @@ mod tests {
         assert_eq!(timeout("0s"), Ok(OptionalTimeout(None)));
         assert_eq!(timeout("1m 30s"), Ok(OptionalTimeout(Some(Duration::from_secs(90)))));
         for bad in ["", "5", "-5s", "5 parsecs", "99999999999999999999s"] {
-            assert!(timeout(bad).is_err(), "{bad}");
+            assert!(timeout(bad).is_err() && duration(bad).is_err(), "{bad}");
         }
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for (bad, why) in
+            [("0", "longer than 0"), ("0s", "longer than 0"), ("off", "write it like 500ms, 30s or 10m")]
+        {
+            assert!(duration(bad).unwrap_err().ends_with(why), "{bad}");
+        }
+        assert!(timeout("99999999999999999999s").unwrap_err().starts_with("it is too long; "));
         assert_eq!(size("64KiB"), Ok(65_536));
         assert_eq!(size("1000"), Ok(1000));
         for bad in ["", "0", "-1", "x", "2GiB", "99999999999999999999"] {
