@@ -26,7 +26,11 @@ mod start_time;
 mod units;
 mod verdict;
 
-use std::{io, net::TcpStream, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    net::TcpStream,
+    process::ExitCode,
+};
 
 use echoloop::Address;
 
@@ -81,7 +85,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         Format::Table => table::outcome(&outcome, output::columns()),
         Format::Json => json::outcome(&outcome)?,
     });
-    if let Some(warning) = description::missed_rate(&outcome) {
+    // A terminal that shows the table has the warning already.
+    let is_shown =
+        args.output.format == Format::Table && output::columns().is_some() && io::stderr().is_terminal();
+    if let Some(warning) = description::missed_rate(&outcome).filter(|_| !is_shown) {
         log::warn!("{warning}");
     }
     // A run that was ended before anything was measured replaces no file.

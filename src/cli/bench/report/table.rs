@@ -24,7 +24,7 @@ pub(crate) fn outcome(outcome: &Outcome, columns: Option<usize>) -> String {
         text.push_str(&wrapped("ended early: these are the figures so far", columns, ""));
     }
     if let Some(warning) = description::missed_rate(outcome) {
-        text.push_str(&format!("warning: {warning}\n"));
+        text.push_str(&wrapped(&format!("warning: {warning}"), columns, ""));
     }
     let tables = [
         rows::requested_and_achieved(outcome),
