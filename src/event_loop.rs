@@ -452,9 +452,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         match self.connections.add(id, State::Reading, transport, protocol, &mut self.system) {
             Ok(()) => log::debug!("{id}: {address}, accepted by listener {position}"),
             Err(error) => {
-                log::debug!("{address}: cannot be watched: {error}");
+                log::debug!("{address}: cannot register with the poller: {error}");
                 if self.setup_complaints.is_due(self.now) {
-                    log::warn!("a client cannot be served: {error}; it is reset, and so are others like it");
+                    log::warn!("cannot register a client with the poller: {error}; such clients are reset");
                 }
             }
         }
@@ -559,14 +559,16 @@ impl Fullness {
     fn note_full(&mut self, now: Instant, connections: usize) {
         if !self.is_said && self.complaints.is_due(now) {
             self.is_said = true;
-            log::warn!("max connections reached, {connections} of them here: clients wait in the backlog");
+            log::warn!(
+                "max connections reached ({connections} on this worker): new clients wait in the backlog"
+            );
         }
     }
 
     /// There is a place, or was one.
     fn note_place(&mut self) {
         if std::mem::take(&mut self.is_said) {
-            log::info!("there are free places again");
+            log::info!("below max connections again");
         }
     }
 }

@@ -61,8 +61,8 @@ impl fmt::Display for Accepting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Yes => "accepting",
-            Self::Full => "full",
-            Self::Short => "short of descriptors or memory",
+            Self::Full => "at max connections",
+            Self::Short => "out of descriptors or memory",
             Self::No => "not accepting",
         })
     }

@@ -461,9 +461,9 @@ fn more_than_was_sent_is_an_error() {
         io::copy(&mut &client, &mut &client)?;
         (&client).write_all(b"!")
     });
-    fails(&run(&[&server]), &["sent more than it was sent"]);
-    fails(&run(&[&server, ""]), &["sent more than it was sent"]);
-    fails(&client_with_stdin(&[&server, "-"], &pattern(4, 100_000)), &["sent more than it was sent"]);
+    fails(&run(&[&server]), &["sent back more than it received"]);
+    fails(&run(&[&server, ""]), &["sent back more than it received"]);
+    fails(&client_with_stdin(&[&server, "-"], &pattern(4, 100_000)), &["sent back more than it received"]);
 }
 
 #[test]
@@ -508,12 +508,12 @@ fn a_server_that_never_answers_is_an_error() {
     let idle = TcpListener::bind("127.0.0.1:0").unwrap();
     let never_reads = idle.local_addr().unwrap().to_string();
     for address in [&reads, &never_reads] {
-        gives_up(|| run(&["--timeout", "300ms", address]), &["went silent", "0 of 14 bytes"]);
+        gives_up(|| run(&["--timeout", "300ms", address]), &["timed out", "0 of 14 bytes"]);
     }
     let input = pattern(6, 30_000_000);
     gives_up(
         || client_with_stdin(&["--timeout", "300ms", &never_reads, "-"], &input),
-        &["went silent", "0 of "],
+        &["timed out", "0 of "],
     );
 }
 
@@ -524,7 +524,7 @@ fn a_server_that_never_closes_is_an_error() {
         thread::park();
         Ok(())
     });
-    gives_up(|| run(&["--timeout", "300ms", &server]), &["went silent", "14 of 14 bytes"]);
+    gives_up(|| run(&["--timeout", "300ms", &server]), &["timed out", "14 of 14 bytes"]);
 }
 
 #[test]

@@ -62,7 +62,10 @@ fn of_clients_mid_transfer_only_those_that_never_read_are_cut_off() {
     assert!(!summary.contains(" 0 bytes undelivered"), "{summary}");
     let mut errors = String::new();
     stderr.read_to_string(&mut errors).unwrap();
-    assert!(errors.ends_with(&format!("error: drain: {cut_off} cut off by the drain timeout\n")), "{errors}");
+    assert!(
+        errors.ends_with(&format!("error: connections cut off by the drain timeout: {cut_off}\n")),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -130,7 +133,7 @@ fn clients_for_whom_the_drain_had_no_time_are_told_and_counted() {
     assert!(summary.starts_with("4 connections, ") && summary.ends_with("drain timeout 3"), "{summary}");
     let mut errors = String::new();
     stderr.read_to_string(&mut errors).unwrap();
-    assert!(errors.ends_with("error: drain: 3 cut off by the drain timeout\n"), "{errors}");
+    assert!(errors.ends_with("error: connections cut off by the drain timeout: 3\n"), "{errors}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn one_client_that_is_cut_off_is_an_error() {
     assert!(server.line().ends_with("; drain timeout 1"));
     let mut errors = String::new();
     server.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    assert!(errors.ends_with("error: drain: 1 cut off by the drain timeout\n"), "{errors}");
+    assert!(errors.ends_with("error: connections cut off by the drain timeout: 1\n"), "{errors}");
 }
 
 /// Sends, and never reads, until neither side takes any more.

@@ -142,8 +142,8 @@ fn an_option_that_is_misspelt_is_told_the_right_one_and_nothing_else() {
 }
 
 #[test]
-fn no_subcommand_is_a_usage_error_that_says_so() {
-    fails(2, &[], &["subcommand", "--help"]);
+fn no_command_is_a_usage_error_that_says_so() {
+    fails(2, &[], &["a command is missing: serve, client, bench, report", "--help"]);
 }
 
 /// The part of a help text that is about `option`, with all white space alike.

@@ -60,7 +60,7 @@ fn a_full_house_is_logged_when_it_begins_and_when_it_is_over() {
     assert!(line.contains("WARN") && line.contains("max connections reached"), "{line}");
     assert!(finish(&first).is_empty());
     let line = lines.next().unwrap();
-    assert!(line.contains("INFO") && line.contains("free places again"), "{line}");
+    assert!(line.contains("INFO") && line.contains("below max connections again"), "{line}");
     ping(&second, b"?");
     server.signal("TERM");
     assert!(finish(&second).is_empty());

@@ -69,7 +69,7 @@ fn report_does_not_replace_what_it_reads() {
     let other_way = directory.path().join(".").join("x.hlog");
     for page in [&log, &other_way] {
         let error = report(&[text(&log), "--report", text(page)]).error(2).to_owned();
-        assert!(error.starts_with("--report would replace "), "{error}");
+        assert!(error.starts_with("--report would overwrite "), "{error}");
     }
     #[cfg(unix)]
     {
@@ -79,7 +79,7 @@ fn report_does_not_replace_what_it_reads() {
         report(&[text(&link), "--report", text(&log)]).error(2);
     }
     assert_eq!(fs::read(&log).unwrap(), before);
-    assert!(report(&[text(&log), text(&other_way)]).error(2).contains("would count twice"));
+    assert!(report(&[text(&log), text(&other_way)]).error(2).contains("is given twice"));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_log_that_is_cut_off_is_read_with_a_warning() {
     fs::write(&log, format!("{whole}0.5,0.1,1.0,HISTFAAAA")).unwrap();
     let ended = report(&[text(&log)]);
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    let warning = format!("x.hlog: line {} is cut off, and left out", lines + 1);
+    let warning = format!("x.hlog: line {} is incomplete, and ignored", lines + 1);
     assert!(ended.stderr.contains(&warning), "{ended:?}");
     let figures = figures(&[text(&log)]);
     assert_eq!(figures["messages"], 300);

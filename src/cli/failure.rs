@@ -32,7 +32,7 @@ impl Failure {
         let end = advice.into_iter().flatten().min().unwrap_or(text.len());
         let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
         let message = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            "a subcommand is missing: serve, client, bench or report".to_owned()
+            "a command is missing: serve, client, bench, report, man or completions".to_owned()
         } else {
             line.strip_prefix("error: ").unwrap_or(&line).to_owned()
         };
@@ -111,16 +111,16 @@ fn lacks_interface(address: &Address) -> bool {
 
 /// On Windows this error means that the system or another program has reserved the port.
 const BIND_PERMISSION_HINT: &str = if cfg!(windows) {
-    "the system or another program keeps that port to itself; choose another"
+    "the system or another program has reserved that port; choose another"
 } else {
-    "ports below 1024, and the directories of others, need privileges"
+    "ports below 1024 and directories of other users need privileges"
 };
 
 /// What to do about an error of bind(2) or listen(2).
 fn bind_hint(error: &io::Error) -> Option<&'static str> {
     let kind = error.kind();
     if kind == io::ErrorKind::AddrInUse {
-        Some("another server uses it; choose another, or port 0 for any")
+        Some("another program listens there; choose another address, or port 0 for any free port")
     } else if kind == io::ErrorKind::PermissionDenied {
         Some(BIND_PERMISSION_HINT)
     } else if kind == io::ErrorKind::AddrNotAvailable {
@@ -134,12 +134,12 @@ fn bind_hint(error: &io::Error) -> Option<&'static str> {
 pub(crate) fn connect_hint(error: &io::Error) -> Option<&'static str> {
     let kind = error.kind();
     if kind == io::ErrorKind::ConnectionRefused {
-        Some("nobody listens there; start one with `echoloop serve`")
+        Some("no server listens there; start one with `echoloop serve`")
     } else if kind == io::ErrorKind::PermissionDenied {
         Some("a firewall, or the permissions of the socket file, forbid it")
     } else if kind == io::ErrorKind::AddrNotAvailable {
         // The system gives each connection a local port, which stays in use for a while after the end (TIME_WAIT).
-        Some("all local ports for that address are in use, or IPv6 is turned off")
+        Some("all local ports are in use or in TIME_WAIT, or IPv6 is turned off")
     } else {
         resource_hint(error)
     }

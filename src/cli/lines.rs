@@ -94,7 +94,7 @@ fn write_item(sink: &mut impl Write, item: Item, name: &str, dropped: &AtomicU64
             sink.write_all(&line)?;
             let lost = dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                writeln!(sink, "[{lost} lines were lost: {name} was not read]")?;
+                writeln!(sink, "[{lost} lines lost: {name} was not read fast enough]")?;
             }
             sink.flush()
         }

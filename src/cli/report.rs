@@ -73,11 +73,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
 fn check_paths(logs: &[PathBuf], page: Option<&Path>) -> Result<(), Failure> {
     for (log, number) in logs.iter().zip(1..) {
         if page.is_some_and(|page| is_same_file(page, log)) {
-            let why = format!("--report would replace {}, which is to be read", log.display());
+            let why = format!("--report would overwrite {}, which is a log to read", log.display());
             return Err(Failure::arguments(why));
         }
         if logs[number..].iter().any(|other| is_same_file(other, log)) {
-            return Err(Failure::arguments(format!("{} would count twice", log.display())));
+            return Err(Failure::arguments(format!("{} is given twice", log.display())));
         }
     }
     Ok(())

@@ -157,7 +157,7 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
         return Ok(ExitCode::from(status));
     }
     if cut_off > 0 {
-        return Err(Failure::new(format!("drain: {cut_off} cut off by the drain timeout")));
+        return Err(Failure::new(format!("connections cut off by the drain timeout: {cut_off}")));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,7 +175,7 @@ fn reporter(handle: Handle<()>, workers: u16, stderr: &Lines) -> impl Fn() + Sen
             answers.iter().for_each(|status| stderr.line(&status.to_string()));
             let silent = usize::from(workers) - answers.len();
             if silent > 0 {
-                stderr.line(&format!("{silent} of {workers} workers are too busy to answer"));
+                stderr.line(&format!("{silent} of {workers} workers did not answer within a second"));
             }
         };
         // Whoever is busy must not keep the next signal waiting.

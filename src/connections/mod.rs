@@ -525,7 +525,7 @@ fn update_interest<P: Protocol, T: Transport>(
     match poller.reregister(connection.transport_mut(), id, wanted) {
         Ok(()) => slot.interest = wanted,
         Err(error) => {
-            log::debug!("{}: cannot be watched: {error}", connection.id());
+            log::debug!("{}: cannot register with the poller: {error}", connection.id());
             connection.close(CloseReason::Failed(error.kind()), shared);
         }
     }

@@ -78,6 +78,7 @@ fn a_client_that_cannot_be_watched_is_reset_and_counted_and_others_are_served() 
     );
     let mut errors = String::new();
     server.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    let warnings = errors.lines().filter(|line| line.contains("a client cannot be served")).count();
+    let warnings =
+        errors.lines().filter(|line| line.contains("cannot register a client with the poller")).count();
     assert!((1..=REFUSED).contains(&warnings), "{errors}");
 }

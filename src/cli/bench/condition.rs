@@ -68,7 +68,9 @@ impl Condition {
     /// about it holds too.
     fn reason(&self, figures: &Figures<'_>) -> Option<String> {
         let (holds, value) = match &self.limit {
-            Limit::Quantile { .. } if figures.latency.is_empty() => (true, "of no message".to_owned()),
+            Limit::Quantile { .. } if figures.latency.is_empty() => {
+                (true, "unknown, as no message was measured".to_owned())
+            }
             Limit::Quantile { quantile, nanos } => {
                 let value = figures.latency.value_at_quantile(*quantile);
                 (self.comparison.holds(&value, nanos), units::latency(value))

@@ -72,7 +72,7 @@ impl<'a> EchoReceiver<'a> {
                     let sent = self.comparison.sent();
                     silent_checks = if sent == sent_before && self.is_owed() { silent_checks + 1 } else { 0 };
                     if silent_checks >= CHECKS_PER_TIMEOUT {
-                        return Err(self.failure("the server went silent"));
+                        return Err(self.failure("timed out waiting for the server"));
                     }
                     sent_before = sent;
                 }
@@ -131,6 +131,6 @@ fn differs(difference: &Difference) -> Failure {
         Difference::Corrupt(range) => {
             format!("the echo differs from what was sent, between bytes {} and {}", range.start, range.end)
         }
-        Difference::TooLong => "the server sent more than it was sent".to_owned(),
+        Difference::TooLong => "the server sent back more than it received".to_owned(),
     })
 }

@@ -96,7 +96,7 @@ impl Stops {
     fn stop(&mut self, status: u8) {
         match next_stop(&mut self.first, now()) {
             Stop::Gracefully => (self.actions.shut_down)(),
-            Stop::Again => log::debug!("told to stop again: the same stop, delivered twice"),
+            Stop::Again => log::debug!("a second signal to stop within a second is ignored"),
             Stop::AtOnce => self.abort_with(status),
         }
     }

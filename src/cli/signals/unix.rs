@@ -68,7 +68,7 @@ fn wait(wakes: &mut UnixStream) -> bool {
             Ok(n) => return n > 0,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
-                log::error!("signals are not handled any more: {error}");
+                log::error!("signals are no longer handled: {error}");
                 return false;
             }
         }
@@ -82,10 +82,10 @@ fn handle(signal: i32, had_terminal: bool, stops: &mut Stops) {
                 report();
             }
         }
-        SIGUSR2 => log::info!("SIGUSR2 has no meaning here"),
+        SIGUSR2 => log::info!("SIGUSR2 is ignored"),
         // The terminal is gone, and whoever could have stopped the server there.
         SIGHUP if had_terminal && !io::stdin().is_terminal() => stops.stop(status_of(signal)),
-        SIGHUP => log::info!("SIGHUP: there is nothing to reload"),
+        SIGHUP => log::info!("SIGHUP is ignored: there is no configuration to reload"),
         _ => stops.stop(status_of(signal)),
     }
 }

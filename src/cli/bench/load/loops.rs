@@ -281,7 +281,7 @@ fn pace(worker: &SharedWorker, timetables: Vec<Timetable>) {
 }
 
 fn cannot_pace(error: std::io::Error) -> Failure {
-    Failure::new(format!("cannot listen on the loopback interface, as an open loop needs: {error}"))
+    Failure::new(format!("cannot listen on the loopback interface, which an open loop needs: {error}"))
 }
 
 fn cannot_start(error: std::io::Error) -> Failure {

@@ -102,7 +102,7 @@ impl Protocol for Pacer {
 
     fn on_close(&mut self, reason: &CloseReason) {
         if *reason != CloseReason::ServerAborted {
-            log::error!("the pacer has ended, and nothing is sent any more: {reason}");
+            log::error!("the pacer has failed, and no more messages are sent: {reason}");
         }
     }
 }

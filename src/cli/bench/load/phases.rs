@@ -340,7 +340,7 @@ fn start_at(time: SystemTime) -> Result<Instant, Failure> {
     let now = clock::now();
     let wait = time.duration_since(clock::time_of_day()).map_err(|late| {
         let late = units::duration(late.duration());
-        Failure::new(format!("cannot begin at --start-at: the connections were made {late} too late"))
+        Failure::new(format!("cannot begin at --start-at: the connections were ready {late} too late"))
     })?;
     now.checked_add(wait).ok_or_else(|| Failure::arguments("--start-at is too far away"))
 }

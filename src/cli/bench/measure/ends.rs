@@ -158,8 +158,8 @@ impl Failures {
             ("reset", self.reset),
             ("unanswered", self.unanswered),
             ("refused", self.refused),
-            ("not connected in time", self.connect_timeout),
-            ("not connected", self.connect_failed),
+            ("timed out connecting", self.connect_timeout),
+            ("failed to connect", self.connect_failed),
             ("failed", self.failed),
         ]
     }

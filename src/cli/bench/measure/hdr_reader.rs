@@ -165,7 +165,7 @@ impl Merger {
                 if has_end {
                     return Err(format!("line {number}: {why}"));
                 }
-                self.merged.warnings.push(format!("{name}: line {number} is cut off, and left out"));
+                self.merged.warnings.push(format!("{name}: line {number} is incomplete, and ignored"));
             }
         }
         if summary.intervals == 0 {
@@ -284,14 +284,14 @@ impl Merger {
     fn left_out(&self) -> Option<String> {
         let left_out = self.tags_left_out;
         (left_out > 0).then(|| {
-            format!("there are more than {TAGS_MAX} tags: {left_out} intervals with others are left out")
+            format!("there are more than {TAGS_MAX} tags: {left_out} intervals with further tags are ignored")
         })
     }
 
     fn too_long(&self) -> Option<String> {
         let limit = units::latency(LATENCY_MAX_NANOS);
         self.has_too_long
-            .then(|| format!("latencies of more than {limit} count as that: are they in nanoseconds?"))
+            .then(|| format!("latencies above {limit} are counted as {limit}: are they in nanoseconds?"))
     }
 }
 
@@ -455,7 +455,7 @@ mod tests {
         for length in last + 1..text.len() - 3 {
             let merged = read_text(&text[..length]).unwrap();
             assert_eq!(merged.connect.len(), 2, "{}", &text[..length]);
-            assert_eq!(merged.warnings, [format!("x.hlog: line {lines} is cut off, and left out")]);
+            assert_eq!(merged.warnings, [format!("x.hlog: line {lines} is incomplete, and ignored")]);
         }
         let merged = read_text(text.trim_end()).unwrap();
         assert_eq!((merged.connect.len(), merged.warnings.len()), (3, 0), "only its end is missing");
@@ -475,7 +475,7 @@ mod tests {
         assert_eq!((merged.latency.len(), merged.tags.len()), (2, TAGS_MAX));
         assert!(merged.tags.values().all(|latencies| latencies.len() == 2));
         assert!(
-            merged.warnings[0].contains("32 intervals with others are left out"),
+            merged.warnings[0].contains("32 intervals with further tags are ignored"),
             "{:?}",
             merged.warnings
         );

@@ -100,7 +100,7 @@ impl LatencyLogFile {
     /// The load did not come to its end: the log so far is kept, but replaces no older one.
     pub(crate) fn keep(self) {
         if let Some(part) = self.lines.file.keep() {
-            log::warn!("the log so far is {}", part.display());
+            log::warn!("the incomplete latency log is {}", part.display());
         }
     }
 }

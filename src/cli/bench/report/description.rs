@@ -30,20 +30,18 @@ pub(super) fn connections(plan: &Plan) -> String {
 
 /// The rate that was asked for.
 pub(super) fn rate(plan: &Plan) -> String {
-    plan.rate.map_or_else(|| "all it takes".to_owned(), |rate| rate.to_string())
+    plan.rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string())
 }
 
 /// That the requested rate was not reached, and why; `None` if it was, or none was requested.
 pub(crate) fn missed_rate(outcome: &Outcome) -> Option<String> {
     let why = match outcome.limited_by? {
-        Side::Client => "the load generator could not send more; give it more CPU or --threads",
-        Side::Server if outcome.plan.churn => {
-            "the server did not answer more in time, or needs more --connections for it"
-        }
-        Side::Server => "the server did not answer more in time",
+        Side::Client => "the load generator was the limit; give it more CPU or --threads",
+        Side::Server if outcome.plan.churn => "the server was the limit, or it needs more --connections",
+        Side::Server => "the server was the limit",
     };
     let (rate, achieved) = (rate(&outcome.plan), units::number(outcome.rate()));
-    Some(format!("the rate of {rate} was not reached, only {achieved}/s: {why}"))
+    Some(format!("the rate of {rate} was not reached ({achieved}/s achieved): {why}"))
 }
 
 /// How much was to be measured.
