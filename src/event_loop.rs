@@ -323,7 +323,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         if self.connections.is_draining() {
             return;
         }
-        log::info!("draining {} connections", self.connections.len());
+        log::info!("drain begins, connections open: {}", self.connections.len());
         // The turn may have begun a while ago, and the drain deadline must not come early by it.
         self.read_clock();
         self.connections.begin_drain();

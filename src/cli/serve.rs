@@ -75,7 +75,7 @@ pub(crate) struct ServeArgs {
 
     /// Graceful shutdown: cut off connections after this long
     ///
-    /// Connections that are still open then are reset, and the exit status is 1 if there were any.
+    /// A connection is reset if not everything was delivered to its client by then, and the exit status is 1.
     #[arg(long, value_name = "DUR", default_value = "25s", value_parser = timeout)]
     drain_timeout: OptionalTimeout,
 
