@@ -144,7 +144,7 @@ fn a_second_signal_ends_the_program_at_once() {
         let _stuck = Clients::stuck_and_late(address, 1, 0);
         server.signal(first);
         let mut line = String::new();
-        while !line.contains("draining") {
+        while !line.contains("drain begins") {
             line.clear();
             assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended at the first signal");
         }
