@@ -48,7 +48,7 @@ fn a_stop_that_is_delivered_twice_is_one() {
         let client = connect(server.listening());
         ping(&client, b"served");
         server.signal(first);
-        hear(&mut stderr, "draining");
+        hear(&mut stderr, "drain begins");
         server.signal(second);
         assert!(finish(&client).is_empty());
         assert_eq!(server.wait(DEADLINE).code(), Some(0), "{first}, {second}");
