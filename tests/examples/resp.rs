@@ -210,7 +210,7 @@ fn a_web_browser_is_closed_with_a_line_in_the_log() {
         client.write_all(request.as_bytes()).expect("write");
         // It may be reset by now, and is told so once only.
         match client.write_all(b"SET k stolen\r\n") {
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
             Ok(()) => {
                 let answer = super::util::read_to_reset(&client);
                 assert!(!answer.ends_with(b"+OK\r\n"), "{}", answer.escape_ascii());
