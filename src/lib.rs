@@ -1,8 +1,8 @@
 //! A TCP echo server, and a base for protocols of your own, on one readiness loop that ends every connection
 //! properly.
 //!
-//! **The promise.** No byte is lost at the end of a connection unless the peer itself reset it, a deadline that
-//! the operator set ran out, or someone asked for an abort; and each of those is counted and logged
+//! **The promise.** No byte is lost at the end of a connection unless the connection failed or the peer reset it, a
+//! limit or deadline was reached, or someone asked for an abort. Each of those is counted and logged
 //! under its own name ([`CloseReason`]). Every client gets the disconnect that the
 //! [Winsock tutorial](https://learn.microsoft.com/en-us/windows/win32/winsock/disconnecting-the-server)
 //! documents: send everything, shut down the sending side, keep receiving until the client is done, close.
@@ -104,7 +104,7 @@
 //! # Features
 //!
 //! `cli` (default): what only the program `echoloop` needs. Without it the library depends on mio, slab, log,
-//! socket2, memmap2 and, on Unix, rustix.
+//! socket2, memmap2 and, on Unix, rustix and libc.
 
 mod accept;
 mod address;
