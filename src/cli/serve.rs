@@ -49,7 +49,7 @@ pub(crate) struct ServeArgs {
     /// Most connections open at once [default: set by the limit on open files]
     ///
     /// Further clients wait in the backlog. The default is the hard limit on open files, less a reserve of 64 or an eighth
-    /// of it, whichever is smaller.
+    /// of it, whichever is smaller, and less two for each pipe that bulk connections may use.
     #[arg(long, value_name = "N", value_parser = count_up_to::<usize, COUNT_MAX>)]
     max_connections: Option<usize>,
 
