@@ -17,7 +17,7 @@ use crate::close_reason::CloseReason;
 ///                  │                                                │
 ///                  └──▶ shutdown(Write) ──▶ HalfClosed ◀── shutdown(Write)
 ///                                              │
-///   all acknowledged, and: peer's EOF (already seen, or now) · linger deadline · linger byte cap
+///   all acknowledged, and: peer's EOF (seen already, or now) · linger deadline · linger byte cap
 ///                                              ▼
 ///    error / reset / abort, from any state ─▶ Closed: close, free the slot
 /// ```
