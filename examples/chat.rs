@@ -38,7 +38,7 @@ use std::{
 use regex::Regex;
 
 use echoloop::{
-    CloseReason, Config, ConnectionId, Context, Flow, Handle, SendError, Server, Timeout,
+    CloseReason, Config, ConnectionId, Context, Flow, SendError, Server, Timeout,
     framing::{FrameError, Framed, FramedProtocol, Lines},
 };
 
@@ -120,8 +120,6 @@ impl Room {
 pub(crate) struct Member<'a> {
     room: &'a Room,
     id: ConnectionId,
-    /// Tells the others that it has left: `on_close` has no `Context`.
-    handle: Option<Handle<Message>>,
     lines: Lines,
     /// `None` before it has one, and after it has left.
     nick: Option<Arc<str>>,
@@ -140,7 +138,6 @@ impl<'a> Member<'a> {
         Self {
             room,
             id,
-            handle: None,
             lines: Lines::new(LINE_BYTES),
             nick: None,
             unsent: None,
@@ -230,7 +227,7 @@ impl<'a> Member<'a> {
     }
 
     fn bye(&mut self, cx: &mut Context<'_, Message>) {
-        self.leave("");
+        self.leave("", cx);
         self.tell_what_it_missed(cx);
         cx.write(b"* good-bye\n");
         cx.finish();
@@ -238,12 +235,12 @@ impl<'a> Member<'a> {
 
     /// Frees the nick, which those whom it holds will notice, and tells the others, unless the mailbox is full: first
     /// what it still had to say.
-    fn leave(&mut self, why: &str) {
-        if let (Some(nick), Some(handle)) = (self.nick.take(), &self.handle) {
+    fn leave(&mut self, why: &str, cx: &mut Context<'_, Message>) {
+        if let Some(nick) = self.nick.take() {
             self.room.members().remove(&self.id);
             let news = Message::Line(format!("* {nick} has left{why}\n").into(), self.id);
             for message in self.unsent.take().into_iter().chain([news]) {
-                let _ = handle.send_all(message);
+                let _ = cx.send_all(message);
             }
         }
     }
@@ -258,7 +255,6 @@ impl FramedProtocol for Member<'_> {
     }
 
     fn on_open(&mut self, cx: &mut Context<'_, Message>) {
-        self.handle = Some(cx.handle().clone());
         cx.write(GREETING.as_bytes());
     }
 
@@ -321,8 +317,8 @@ impl FramedProtocol for Member<'_> {
         self.bye(cx);
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
-        self.leave(&format!(": {reason}"));
+    fn on_close(&mut self, reason: &CloseReason, cx: &mut Context<'_, Message>) {
+        self.leave(&format!(": {reason}"), cx);
     }
 }
 

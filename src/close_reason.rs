@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use crate::cause::Cause;
+
 /// How a connection ended: who ended it, and whether everything owed to the peer was delivered.
 ///
 /// *Owed* is what a protocol wrote (an echo server: what it read). *Delivered* means that the peer's system has
@@ -44,6 +46,9 @@ pub enum CloseReason {
     DrainTimeout,
     /// The protocol aborted it.
     Aborted,
+    /// The protocol aborted it for a cause of its own: [`Context::abort_because`](crate::Context::abort_because). Its name
+    /// is that of the cause.
+    AbortedBecause(Cause),
     /// The operator aborted the server, [`Handle::abort`](crate::Handle::abort), or a drain began before an outbound
     /// connection was made.
     ServerAborted,
@@ -84,11 +89,12 @@ pub enum EndedBy {
     System,
 }
 
-/// The number of variants of [`CloseReason`], for the counters.
+/// The number of variants of [`CloseReason`] but `AbortedBecause`, for the counters.
 pub(crate) const REASONS: usize = 22;
 
 impl CloseReason {
-    /// Every reason once; the error kinds are placeholders. The order is that of the variants.
+    /// Every reason once, but for the causes of protocols; the error kinds are placeholders. The order is that of the
+    /// variants.
     pub(crate) const ALL: [Self; REASONS] = [
         Self::Peer,
         Self::Finished,
@@ -130,6 +136,7 @@ impl CloseReason {
             | Self::WriteStall
             | Self::DrainTimeout
             | Self::Aborted
+            | Self::AbortedBecause(_)
             | Self::ServerAborted
             | Self::Panicked
             | Self::SlowReader
@@ -150,6 +157,7 @@ impl CloseReason {
             Self::Peer | Self::Reset | Self::ResetUndelivered | Self::RelayBroken => EndedBy::Peer,
             Self::Finished
             | Self::Aborted
+            | Self::AbortedBecause(_)
             | Self::Panicked
             | Self::SlowReader
             | Self::InputLimit
@@ -168,7 +176,7 @@ impl CloseReason {
 
     /// The name under which it is counted and logged.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Peer => "peer",
             Self::Finished => "finished",
@@ -182,6 +190,7 @@ impl CloseReason {
             Self::WriteStall => "write stall",
             Self::DrainTimeout => "drain timeout",
             Self::Aborted => "aborted",
+            Self::AbortedBecause(cause) => cause.name(),
             Self::ServerAborted => "server aborted",
             Self::Panicked => "panicked",
             Self::SlowReader => "slow reader",
@@ -200,10 +209,10 @@ impl CloseReason {
         if undelivered > 0 && matches!(self, Self::Reset) { Self::ResetUndelivered } else { self }
     }
 
-    /// The place of this reason in [`Self::ALL`] and in the counters.
-    pub(crate) fn index(self) -> usize {
+    /// The place of this reason in [`Self::ALL`] and in the counters; none for a cause of a protocol's own.
+    pub(crate) fn index(self) -> Option<usize> {
         let same = |other: &Self| std::mem::discriminant(other) == std::mem::discriminant(&self);
-        Self::ALL.iter().position(same).expect("ALL names every reason")
+        Self::ALL.iter().position(same)
     }
 }
 
@@ -224,7 +233,7 @@ mod tests {
     #[test]
     fn every_reason_has_a_place_and_a_name_of_its_own() {
         for (place, reason) in CloseReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason.index(), place);
+            assert_eq!(reason.index(), Some(place));
             let namesakes = CloseReason::ALL.iter().filter(|other| other.name() == reason.name());
             assert_eq!(namesakes.count(), 1, "{reason}");
         }

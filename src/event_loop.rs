@@ -515,20 +515,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 if has_place {
                     self.connections.give_place_back();
                 }
-                self.tell_not_made(protocol, &error);
+                self.connections.tell_not_made(peer.id, protocol, &error);
                 Err(error)
             }
         }
-    }
-
-    /// An attempt that failed at once ends like one that fails later.
-    fn tell_not_made(&self, mut protocol: P, error: &io::Error) {
-        let reason = CloseReason::ConnectFailed(error.kind());
-        if catch_unwind(AssertUnwindSafe(|| protocol.on_close(&reason))).is_err() {
-            self.counters.panics.add(1);
-            log::error!("the protocol panicked in on_close");
-        }
-        self.counters.count_closed(reason);
     }
 
     /// Frees the slots of the connections that ended. What they held may be what accepting waits for.

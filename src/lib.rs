@@ -109,6 +109,7 @@
 mod accept;
 mod address;
 mod buffers;
+mod cause;
 mod close_reason;
 mod complaints;
 mod config;
@@ -136,6 +137,7 @@ pub mod testing;
 mod wake_flag;
 
 pub use address::{Address, AddressError};
+pub use cause::Cause;
 pub use close_reason::{CloseReason, EndedBy};
 pub use config::Config;
 pub use connection_id::ConnectionId;
@@ -143,10 +145,12 @@ pub use error::Error;
 pub use handle::{Handle, SendError};
 pub use peer::{Origin, Peer};
 pub use protocol::{
-    Protocol, Timeout,
+    Protocol,
     context::{Context, Flow},
     echo::Echo,
     input::Input,
+    requests::{Ending, Reading, Requests},
+    timeout::{InnerTimer, Timeout},
 };
 pub use server::{Builder, Server};
 pub use stats::Stats;

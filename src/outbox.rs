@@ -17,8 +17,20 @@ pub(crate) enum Mail<M> {
     To(ConnectionId, M),
     /// To all others.
     All(Broadcast<M>),
+    /// The outbound connection that this one wanted is made.
+    Connected(ConnectionId, Box<Connected>),
     /// The outbound connection that this one wanted was not made.
     ConnectFailed(ConnectionId, u64, CloseReason),
+}
+
+/// An outbound connection that is made.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) id: ConnectionId,
+    /// What it is called by the one who wanted it.
+    pub(crate) label: u64,
+    /// To where.
+    pub(crate) address: Address,
 }
 
 /// A message to every connection but the one that sends it.
@@ -99,6 +111,11 @@ impl<M> Outbox<M> {
         }
         self.dials.push_back(dial);
         Ok(())
+    }
+
+    /// Queues the news that an outbound connection is made. There are never more of these than were asked for.
+    pub(crate) fn connected(&mut self, to: ConnectionId, connected: Connected) {
+        self.mail.push_back(Mail::Connected(to, Box::new(connected)));
     }
 
     /// Queues the news that an outbound connection was not made. There are never more of these than were asked for.

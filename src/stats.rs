@@ -1,12 +1,16 @@
 //! Counters: written by one loop, read by any thread.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     ops::AddAssign,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::close_reason::{CloseReason, REASONS};
+use crate::{
+    cause::{CAUSES_MAX, Cause},
+    close_reason::{CloseReason, REASONS},
+};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -28,6 +32,7 @@ macro_rules! counters {
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
             closed: [u64; REASONS],
+            causes: BTreeMap<Cause, u64>,
         }
 
         /// The live counters of one loop. Only that loop writes them.
@@ -35,6 +40,7 @@ macro_rules! counters {
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
             closed: [Counter; REASONS],
+            causes: Causes,
         }
 
         impl Counters {
@@ -43,6 +49,7 @@ macro_rules! counters {
                 Stats {
                     $($name: self.$name.get(),)*
                     closed: std::array::from_fn(|reason| self.closed[reason].get()),
+                    causes: self.causes.snapshot(),
                 }
             }
         }
@@ -52,6 +59,9 @@ macro_rules! counters {
                 $(self.$name += other.$name;)*
                 for (sum, more) in self.closed.iter_mut().zip(other.closed) {
                     *sum += more;
+                }
+                for (&cause, &more) in &other.causes {
+                    *self.causes.entry(cause).or_default() += more;
                 }
             }
         }
@@ -94,18 +104,22 @@ impl Stats {
     /// [`CloseReason::Failed`] and [`CloseReason::ConnectFailed`] does not matter.
     #[must_use]
     pub fn closed(&self, reason: CloseReason) -> u64 {
-        self.closed[reason.index()]
+        match (reason, reason.index()) {
+            (CloseReason::AbortedBecause(cause), _) => self.causes.get(&cause).copied().unwrap_or(0),
+            (_, index) => index.map_or(0, |index| self.closed[index]),
+        }
     }
 
     /// How many connections have ended, for any reason.
     #[must_use]
     pub fn closed_total(&self) -> u64 {
-        self.closed.iter().sum()
+        self.closed.iter().chain(self.causes.values()).sum()
     }
 
     /// Every reason for which at least one connection ended, with the number.
     pub fn close_reasons(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
-        CloseReason::ALL.into_iter().zip(self.closed).filter(|&(_, count)| count > 0)
+        let causes = self.causes.iter().map(|(&cause, &count)| (CloseReason::AbortedBecause(cause), count));
+        CloseReason::ALL.into_iter().zip(self.closed).filter(|&(_, count)| count > 0).chain(causes)
     }
 }
 
@@ -134,7 +148,28 @@ impl fmt::Display for Stats {
 impl Counters {
     /// Counts a connection that ended.
     pub fn count_closed(&self, reason: CloseReason) {
-        self.closed[reason.index()].add(1);
+        match (reason, reason.index()) {
+            (CloseReason::AbortedBecause(cause), _) => self.causes.0[cause.index()].add(1),
+            (_, index) => self.closed[index.expect("it is one of all")].add(1),
+        }
+    }
+}
+
+/// Connections that protocols aborted for causes of their own.
+#[derive(Debug)]
+struct Causes([Counter; CAUSES_MAX]);
+
+impl Default for Causes {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Causes {
+    /// Those that there were.
+    fn snapshot(&self) -> BTreeMap<Cause, u64> {
+        let counts = self.0.iter().map(Counter::get).enumerate().filter(|&(_, count)| count > 0);
+        counts.map(|(index, count)| (Cause::at(index), count)).collect()
     }
 }
 

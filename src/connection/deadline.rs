@@ -7,7 +7,10 @@ use crate::{
     close_reason::CloseReason,
     config::Config,
     deadlines::earliest,
-    protocol::{Protocol, Timeout},
+    protocol::{
+        Protocol,
+        timeout::{Timeout, TimerKey},
+    },
     system::{readiness::Readiness, transport::Transport},
 };
 
@@ -117,7 +120,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         for &(key, at) in &due {
             // Unless the callback of another has put it off or cancelled it.
             if self.remove_timer(key, at) {
-                let requests = self.call(shared, |protocol, cx| protocol.on_timeout(Timeout::Timer(key), cx));
+                let requests = self.call(shared, |protocol, cx| protocol.on_timeout(key.timeout(), cx));
                 self.apply(shared, requests, &[], CloseReason::Finished);
             }
         }
@@ -229,12 +232,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// The protocol's timers that have not fired, by key.
-    pub(crate) fn timers(&self) -> &[(u64, Instant)] {
+    pub(crate) fn timers(&self) -> &[(TimerKey, Instant)] {
         self.extra.as_ref().map_or(&[], |extra| &extra.timers)
     }
 
     /// Sets a timer, replaces it, or with `None` forgets it.
-    pub(super) fn set_timer(&mut self, key: u64, at: Option<Instant>) {
+    pub(super) fn set_timer(&mut self, key: TimerKey, at: Option<Instant>) {
         if self.state.is_closed() {
             return;
         }
@@ -245,7 +248,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// The timers that are due, the earliest first.
-    fn due_timers(&self, now: Instant) -> Vec<(u64, Instant)> {
+    fn due_timers(&self, now: Instant) -> Vec<(TimerKey, Instant)> {
         let Some(extra) = &self.extra else { return Vec::new() };
         let mut due: Vec<_> = extra.timers.iter().copied().filter(|&(_, at)| at <= now).collect();
         due.sort_by_key(|&(_, at)| at);
@@ -253,7 +256,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Whether there was such a timer.
-    fn remove_timer(&mut self, key: u64, at: Instant) -> bool {
+    fn remove_timer(&mut self, key: TimerKey, at: Instant) -> bool {
         let Some(extra) = &mut self.extra else { return false };
         let before = extra.timers.len();
         extra.timers.retain(|&timer| timer != (key, at));

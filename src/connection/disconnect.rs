@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, ErrorKind},
-    panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
 
@@ -163,11 +162,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         shared.counters.bytes_undelivered.add(undelivered);
         shared.counters.count_closed(reason);
-        let told = catch_unwind(AssertUnwindSafe(|| self.protocol.on_close(&reason)));
-        if told.is_err() {
-            shared.counters.panics.add(1);
-            log::error!("{}: the protocol panicked in on_close", self.id);
-        }
+        self.owes_close = true;
     }
 }
 

@@ -41,9 +41,12 @@ use crate::{
     close_reason::CloseReason,
     config::Config,
     connection_id::ConnectionId,
+    peer::Peer,
     protocol::{
         Protocol,
-        context::{Context, Ending, Reading, Requests},
+        context::Context,
+        requests::{Ending, Reading, Requests},
+        timeout::TimerKey,
     },
     system::{readiness::Readiness, transport::Transport},
 };
@@ -78,6 +81,8 @@ pub struct Connection<P, T: Transport> {
     bulk: Bulk,
     /// Its last turn took at least half of the budget.
     had_much_to_do: bool,
+    /// It has ended, and its protocol was not told yet.
+    owes_close: bool,
     protocol: P,
 }
 
@@ -87,7 +92,9 @@ struct Extra {
     /// Input that the protocol left unconsumed.
     unconsumed: Vec<u8>,
     /// Timers of the protocol, by key.
-    timers: Vec<(u64, Instant)>,
+    timers: Vec<(TimerKey, Instant)>,
+    /// How many answers its protocol waits for: input that it leaves meanwhile is kept.
+    answers_due: u32,
     /// What the last look found on its way to the peer.
     unacknowledged: Option<Unacknowledged>,
     /// When our FIN was seen to be acknowledged, while input is discarded.
@@ -145,6 +152,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             deadline_moved: true,
             bulk: Bulk::default(),
             had_much_to_do: false,
+            owes_close: false,
             protocol,
         }
     }
@@ -237,6 +245,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.settle(shared);
     }
 
+    /// Tells the protocol that a connection which it asked for is made.
+    pub fn connected(&mut self, label: u64, peer: &Peer<'_>, shared: &mut Shared<P::Message, T::Pipe>) {
+        let requests = self.call(shared, |protocol, cx| protocol.on_connected(label, peer, cx));
+        self.apply(shared, requests, &[], CloseReason::Finished);
+        self.note_answer(shared);
+    }
+
     /// Tells the protocol that a connection which it asked for was not made.
     pub fn connect_failed(
         &mut self,
@@ -246,7 +261,31 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     ) {
         let requests = self.call(shared, |protocol, cx| protocol.on_connect_failed(label, &reason, cx));
         self.apply(shared, requests, &[], CloseReason::Finished);
+        self.note_answer(shared);
+    }
+
+    /// An answer that the protocol waited for has come. What it left meanwhile must be dealt with now.
+    pub fn note_answer(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+        if let Some(extra) = &mut self.extra {
+            extra.answers_due = extra.answers_due.saturating_sub(1);
+        }
+        self.check_unconsumed(shared);
         self.settle(shared);
+    }
+
+    /// Whether the protocol waits for an answer.
+    fn awaits_answer(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.answers_due > 0)
+    }
+
+    /// Tells the protocol that the connection has ended, once.
+    pub fn tell_close(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+        if let State::Closed(reason) = self.state
+            && std::mem::take(&mut self.owes_close)
+        {
+            self.call(shared, |protocol, cx| protocol.on_close(&reason, cx));
+            shared.trim_output();
+        }
     }
 
     /// Runs a callback. What it wrote is in `shared.output`.
@@ -256,28 +295,17 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
     ) -> Option<Requests> {
         let queued = self.queued();
-        shared.output.clear();
-        let mut context = Context {
-            id: self.id,
-            now: shared.now,
-            handle: &shared.handle,
-            addresses: &self.transport,
-            output: &mut shared.output,
-            outbox: &mut shared.outbox,
+        let timers = self.extra.as_ref().map_or(&[][..], |extra| &extra.timers);
+        let context = Context {
             queued,
-            high_water: shared.limits.high_water_bytes,
-            is_draining: shared.drain.is_some(),
-            requests: Requests { output_closed: !self.send.is_open(), ..Requests::default() },
+            timers,
+            requests: Requests {
+                output_closed: !self.send.is_open() || self.state.is_closed(),
+                ..Requests::default()
+            },
+            ..shared.context(self.id, &self.transport)
         };
-        let protocol = &mut self.protocol;
-        match catch_unwind(AssertUnwindSafe(|| callback(protocol, &mut context))) {
-            Ok(()) => Some(context.requests),
-            Err(_) => {
-                shared.counters.panics.add(1);
-                log::error!("{}: the protocol panicked", self.id);
-                None
-            }
-        }
+        call(&mut self.protocol, context, callback).inspect_err(|_| shared.counters.panics.add(1)).ok()
     }
 
     /// Applies what a callback asked for: sends first, then the rest. `input` is what it was given, `reason`
@@ -303,7 +331,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         match requests.reading {
             Some(Reading::Pause) if self.recv.is_open() => self.set_recv(RecvHalf::Paused),
-            Some(Reading::Resume) if self.recv == RecvHalf::Paused => {
+            Some(Reading::Resume) if self.recv == RecvHalf::Paused || self.recv.is_open() => {
                 let has_left = self.unconsumed() > 0;
                 self.set_recv(if has_left { RecvHalf::Resumed } else { RecvHalf::Open });
             }
@@ -312,9 +340,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if let Some(with) = requests.relay {
             self.want_relay(with);
         }
+        if requests.answers_due > 0 && !self.state.is_closed() {
+            self.extra.get_or_insert_default().answers_due += requests.answers_due;
+        }
         match requests.ending {
             Some(Ending::GiveUp) => self.close(CloseReason::SlowReader, shared),
             Some(Ending::Abort) => self.close(CloseReason::Aborted, shared),
+            Some(Ending::AbortBecause(cause)) => self.close(CloseReason::AbortedBecause(cause), shared),
             Some(Ending::Finish) => self.finish(reason),
             Some(Ending::ShutdownWrite) => self.end_send(reason),
             None => {}
@@ -327,6 +359,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let unneeded = |extra: &Extra| {
             extra.unconsumed.is_empty()
                 && extra.timers.is_empty()
+                && extra.answers_due == 0
                 && extra.unacknowledged.is_none()
                 && extra.lingers_since.is_none()
                 && extra.discarded == 0
@@ -366,3 +399,22 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 }
+
+/// Runs a callback, and says what it asked for.
+pub(crate) fn call<P: Protocol>(
+    protocol: &mut P,
+    mut context: Context<'_, P::Message>,
+    callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
+) -> Result<Requests, Panicked> {
+    match catch_unwind(AssertUnwindSafe(|| callback(protocol, &mut context))) {
+        Ok(()) => Ok(context.requests),
+        Err(_) => {
+            log::error!("{}: the protocol panicked", context.id);
+            Err(Panicked)
+        }
+    }
+}
+
+/// A callback of a protocol panicked.
+#[derive(Debug)]
+pub(crate) struct Panicked;

@@ -170,7 +170,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Returns how many of the bytes the protocol consumed, and how many it sent.
     fn hand_over(&mut self, bytes: &[u8], shared: &mut Shared<P::Message, T::Pipe>) -> (usize, usize) {
-        let mut input = Input::new(bytes);
+        let mut input = Input::received(bytes);
         let requests = self.call(shared, |protocol, cx| protocol.on_data(&mut input, cx));
         let sent = self.apply(shared, requests, bytes, CloseReason::Finished);
         (input.consumed(), sent)
@@ -190,7 +190,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             (RecvHalf::Open | RecvHalf::Resumed, None) => {
                 let rest = self.take_unconsumed();
-                let mut input = Input::new(&rest);
+                let mut input = Input::received(&rest);
                 let requests = self.call(shared, |protocol, cx| protocol.on_eof(&mut input, cx));
                 let left = input.consumed();
                 self.apply(shared, requests, &rest, CloseReason::Peer);
@@ -226,9 +226,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if held.is_empty() || !self.recv.matters() || self.state.is_closed() {
             return;
         }
-        let full = held.len() >= shared.limits.input_limit_bytes;
         self.extra.get_or_insert_default().unconsumed = held;
-        if full && self.recv.is_open() && !self.wants_relay() {
+        self.check_unconsumed(shared);
+    }
+
+    /// A protocol must not leave as much as the limit, unless it waits for an answer: then no more is read.
+    pub(super) fn check_unconsumed(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        let is_full = self.unconsumed() >= shared.limits.input_limit_bytes;
+        let must_be_consumed = self.recv == RecvHalf::Open && !self.wants_relay() && !self.awaits_answer();
+        if is_full && must_be_consumed && !self.is_relayed() {
             log::warn!("{}: the protocol left its input limit unconsumed", self.id);
             self.close(CloseReason::InputLimit, shared);
         }

@@ -6,11 +6,14 @@ use super::drain::Drain;
 use crate::{
     buffers::Buffers,
     config::Config,
+    connection_id::ConnectionId,
     deadlines::earliest,
     handle::Handle,
     outbox::Outbox,
     pipes::{Pipe, Pipes},
+    protocol::{context::Context, requests::Requests},
     stats::Counters,
+    system::transport::Addresses,
 };
 
 /// What the connections of one loop share.
@@ -59,6 +62,30 @@ impl<M, K: Pipe> Shared<M, K> {
             pipes,
             buffer,
             output: Vec::new(),
+        }
+    }
+
+    /// What a callback gets, on a connection that is made and has nothing queued. Its output begins anew.
+    pub(crate) fn context<'a>(
+        &'a mut self,
+        id: ConnectionId,
+        addresses: &'a dyn Addresses,
+    ) -> Context<'a, M> {
+        self.output.clear();
+        Context {
+            id,
+            now: self.now,
+            handle: &self.handle,
+            addresses,
+            output: &mut self.output,
+            outbox: &mut self.outbox,
+            queued: 0,
+            high_water: self.limits.high_water_bytes,
+            is_draining: self.drain.is_some(),
+            timers: &[],
+            depth: 0,
+            can_forward: true,
+            requests: Requests::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Connection, shared::Shared, state::State};
 use crate::{
     address::Address,
     close_reason::CloseReason,
+    outbox::Connected,
     protocol::Protocol,
     system::{readiness::Readiness, transport::Transport},
 };
@@ -52,7 +53,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.ready == Readiness::NONE {
             return false;
         }
-        let outcome = match self.transport.take_error() {
+        let peer = match self.transport.take_error() {
             Ok(None) => match self.transport.peer_addr() {
                 // A spurious event: the connection is still being made.
                 Err(error) if error.kind() == ErrorKind::NotConnected => {
@@ -60,12 +61,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     return false;
                 }
                 Ok(peer) if self.is_own_address(&peer) => Err(ErrorKind::ConnectionRefused.into()),
-                address => address.map(|_| ()),
+                address => address,
             },
             Ok(Some(error)) | Err(error) => Err(error),
         };
-        match outcome {
-            Ok(()) => {
+        match peer {
+            Ok(address) => {
                 self.set_state(self.state.connected());
                 self.ready.insert(Readiness::READ | Readiness::WRITE);
                 self.ready.remove(Readiness::ERROR);
@@ -75,7 +76,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     // Who has asked for it is told: its protocol did not come to anything.
                     return false;
                 }
-                self.take_requester();
+                if let Some((by, label)) = self.take_requester() {
+                    // Until it is told, what comes waits for what it makes of this connection.
+                    self.extra.get_or_insert_default().answers_due += 1;
+                    shared.outbox.connected(by, Connected { id: self.id, label, address });
+                }
                 true
             }
             Err(error) => {

@@ -5,8 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Connections;
 use crate::{
     close_reason::CloseReason,
+    connection::Connection,
     connection_id::ConnectionId,
-    outbox::{Broadcast, Mail},
+    outbox::{Broadcast, Connected, Mail},
+    peer::{Origin, Peer},
     protocol::Protocol,
     system::{Poller, transport::Transport},
 };
@@ -54,6 +56,10 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
                     left -= 1;
                 }
                 Some(Mail::All(broadcast)) => left = self.send_all(broadcast, left, poller),
+                Some(Mail::Connected(id, connected)) => {
+                    self.tell_connected(id, &connected, poller);
+                    left -= 1;
+                }
                 Some(Mail::ConnectFailed(id, label, reason)) => {
                     self.tell_connect_failed(id, label, reason, poller);
                     left -= 1;
@@ -91,6 +97,18 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         // Where there are no slots at all it still was a piece of work.
         slots - visited.max(1)
+    }
+
+    fn tell_connected(&mut self, id: ConnectionId, connected: &Connected, poller: &mut impl Poller<T>) {
+        let peer = Peer {
+            id: connected.id,
+            origin: Origin::Connect(connected.label),
+            address: &connected.address,
+            requested_by: Some(id),
+        };
+        self.call(id, poller, |connection, shared| connection.connected(connected.label, &peer, shared));
+        // What came for the other meanwhile is dealt with now, by its protocol or the relay.
+        self.call(connected.id, poller, Connection::note_answer);
     }
 
     fn tell_connect_failed(

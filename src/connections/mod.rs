@@ -18,9 +18,10 @@ mod relays;
 
 use self::ready::ReadyQueue;
 use crate::{
+    address::Address,
     close_reason::CloseReason,
     config::Config,
-    connection::{Connection, drain::Drain, shared::Shared, state::State},
+    connection::{Connection, call, drain::Drain, shared::Shared, state::State},
     connection_id::{self, ConnectionId},
     deadlines::{Deadlines, earliest},
     handle::Handle,
@@ -28,7 +29,11 @@ use crate::{
     protocol::Protocol,
     stats::{Counters, Stats},
     status::{Accepting, WorkerStatus},
-    system::{Poller, readiness::Readiness, transport::Transport},
+    system::{
+        Poller,
+        readiness::Readiness,
+        transport::{Addresses, Transport},
+    },
 };
 
 /// All connections of one loop, in a slab, with the queue of those that have work.
@@ -253,6 +258,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         if let Err(error) = poller.register(connection.transport_mut(), id, interest) {
             if state == State::Connecting {
                 connection.close(CloseReason::ConnectFailed(error.kind()), &self.shared);
+                connection.tell_close(&mut self.shared);
             } else {
                 self.shared.counters.setup_failures.add(1);
                 connection.transport_mut().reset_on_close();
@@ -277,6 +283,18 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         self.follow_up(id.index, poller);
         Ok(())
+    }
+
+    /// An attempt to connect that failed at once ends like one that fails later: its protocol is told.
+    pub fn tell_not_made(&mut self, id: ConnectionId, mut protocol: P, error: &io::Error) {
+        let reason = CloseReason::ConnectFailed(error.kind());
+        self.shared.counters.count_closed(reason);
+        let mut context = self.shared.context(id, &NotMade);
+        context.requests.output_closed = true;
+        if call(&mut protocol, context, |protocol, cx| protocol.on_close(&reason, cx)).is_err() {
+            self.shared.counters.panics.add(1);
+        }
+        drop_safely(id, protocol, &self.shared.counters);
     }
 
     /// Notes an event. One for a connection that is gone is ignored.
@@ -426,6 +444,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         update_interest(slot, &self.shared, poller);
         let connection = &mut slot.connection;
         if connection.state().is_closed() {
+            connection.tell_close(&mut self.shared);
             if let (State::Closed(reason), Some((by, label))) =
                 (connection.state(), connection.take_requester())
             {
@@ -493,6 +512,19 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     fn count_open(&self) {
         self.shared.counters.open.set(self.slots.len());
+    }
+}
+
+/// The ends of a connection that never was.
+struct NotMade;
+
+impl Addresses for NotMade {
+    fn peer_addr(&self) -> io::Result<Address> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Err(io::ErrorKind::NotConnected.into())
     }
 }
 

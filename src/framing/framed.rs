@@ -3,10 +3,13 @@
 use super::{FrameError, FramedProtocol};
 use crate::{
     close_reason::CloseReason,
+    peer::Peer,
     protocol::{
-        Protocol, Timeout,
-        context::{Context, Ending, Flow, Reading},
+        Protocol,
+        context::{Context, Flow},
         input::Input,
+        requests::{Ending, Reading},
+        timeout::Timeout,
     },
 };
 
@@ -26,41 +29,41 @@ use crate::{
 ///
 /// After a [`FrameError`] nothing more is handed over: [`FramedProtocol::on_frame_error`] can write a last reply, then the
 /// connection finishes.
+///
+/// It is a layer like any other: see [`Context::inner`].
 #[derive(Clone, Debug)]
 pub struct Framed<P> {
     protocol: P,
-    pause: Pause,
+    frames: Frames,
 }
 
-/// Why reading is paused.
+/// What becomes of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    /// It is not.
-    Not,
-    /// Frames are held back until there is room for what they are answered with.
-    UntilRoom,
-    /// The protocol wanted it, and has to resume.
-    ByProtocol,
+enum Frames {
+    /// They are handed to the protocol.
+    Come,
+    /// They are held back until there is room for what they are answered with.
+    AwaitRoom,
+    /// They are held back until the protocol resumes.
+    Paused,
+    /// They are not handed over any more.
+    Over,
 }
 
 impl<P: FramedProtocol> Framed<P> {
     /// For one connection.
     #[must_use]
     pub const fn new(protocol: P) -> Self {
-        Self { protocol, pause: Pause::Not }
+        Self { protocol, frames: Frames::Come }
     }
 
     /// Whether the protocol can be handed a frame now. Where it is only room that is wanting, pauses.
     fn can_take(&mut self, cx: &mut Context<'_, P::Message>) -> bool {
-        let is_over = cx.requests.ending >= Some(Ending::Finish) || cx.requests.relay.is_some();
-        if is_over || self.pause == Pause::ByProtocol {
-            return false;
-        }
-        if cx.flow() == Flow::Full {
-            self.pause = Pause::UntilRoom;
+        if self.frames == Frames::Come && cx.flow() == Flow::Full {
+            self.frames = Frames::AwaitRoom;
             cx.pause_reading();
         }
-        self.pause == Pause::Not
+        self.frames == Frames::Come
     }
 
     /// Calls the protocol, and heeds what it asked for: who pauses or resumes last has the say.
@@ -69,15 +72,19 @@ impl<P: FramedProtocol> Framed<P> {
         cx: &mut Context<'_, P::Message>,
         callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
     ) {
-        callback(&mut self.protocol, cx);
-        match cx.requests.reading {
-            Some(Reading::Pause) => self.pause = Pause::ByProtocol,
-            Some(Reading::Resume) => self.pause = Pause::Not,
-            None => {}
+        let requests = cx.inner(|cx| callback(&mut self.protocol, cx));
+        let is_over = requests.relay.is_some() || requests.ending.is_some_and(Ending::discards_input);
+        match (self.frames, requests.reading) {
+            (Frames::Over, _) => {}
+            _ if is_over => self.frames = Frames::Over,
+            (_, Some(Reading::Pause)) => self.frames = Frames::Paused,
+            (_, Some(Reading::Resume)) => self.frames = Frames::Come,
+            (Frames::Come | Frames::AwaitRoom | Frames::Paused, None) => {}
         }
+        cx.request(requests);
         // Nor is there anything to wait for once nothing can be written any more.
-        if self.pause == Pause::UntilRoom && cx.flow() != Flow::Full {
-            self.pause = Pause::Not;
+        if self.frames == Frames::AwaitRoom && cx.flow() != Flow::Full {
+            self.frames = Frames::Come;
             cx.resume_reading();
         }
     }
@@ -85,7 +92,8 @@ impl<P: FramedProtocol> Framed<P> {
     fn refuse(&mut self, error: FrameError, input: &mut Input<'_>, cx: &mut Context<'_, P::Message>) {
         log::debug!("{}: {error}", cx.id());
         input.take();
-        self.protocol.on_frame_error(error, cx);
+        self.call(cx, |protocol, cx| protocol.on_frame_error(error, cx));
+        self.frames = Frames::Over;
         cx.finish();
     }
 }
@@ -98,7 +106,6 @@ impl<P: FramedProtocol> Protocol for Framed<P> {
     }
 
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, P::Message>) {
-        debug_assert_eq!(self.pause, Pause::Not, "no input comes while reading is paused");
         while !input.bytes().is_empty() && self.can_take(cx) {
             match input.frame(self.protocol.framing()) {
                 Ok(Some(frame)) => self.call(cx, |protocol, cx| protocol.on_frame(frame, cx)),
@@ -118,11 +125,17 @@ impl<P: FramedProtocol> Protocol for Framed<P> {
     }
 
     fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, P::Message>) {
-        self.call(cx, |protocol, cx| protocol.on_timeout(which, cx));
+        if let Some(which) = which.for_inner() {
+            self.call(cx, |protocol, cx| protocol.on_timeout(which, cx));
+        }
     }
 
     fn on_message(&mut self, message: P::Message, cx: &mut Context<'_, P::Message>) {
         self.call(cx, |protocol, cx| protocol.on_message(message, cx));
+    }
+
+    fn on_connected(&mut self, label: u64, peer: &Peer<'_>, cx: &mut Context<'_, P::Message>) {
+        self.call(cx, |protocol, cx| protocol.on_connected(label, peer, cx));
     }
 
     fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, P::Message>) {
@@ -133,7 +146,7 @@ impl<P: FramedProtocol> Protocol for Framed<P> {
         self.call(cx, |protocol, cx| protocol.on_drain(cx));
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
-        self.protocol.on_close(reason);
+    fn on_close(&mut self, reason: &CloseReason, cx: &mut Context<'_, P::Message>) {
+        self.call(cx, |protocol, cx| protocol.on_close(reason, cx));
     }
 }

@@ -3,7 +3,8 @@
 use super::{FrameError, Framing};
 use crate::{
     close_reason::CloseReason,
-    protocol::{Timeout, context::Context},
+    peer::Peer,
+    protocol::{context::Context, timeout::Timeout},
 };
 
 /// What is spoken on one connection, as [`Protocol`](crate::Protocol), but in frames. [`Framed`](super::Framed) makes a
@@ -57,6 +58,12 @@ pub trait FramedProtocol: Sized {
         let _ = (message, cx);
     }
 
+    /// An outbound connection that this one asked for is made; see
+    /// [`Protocol::on_connected`](crate::Protocol::on_connected).
+    fn on_connected(&mut self, label: u64, peer: &Peer<'_>, cx: &mut Context<'_, Self::Message>) {
+        let _ = (label, peer, cx);
+    }
+
     /// An outbound connection that this one asked for was not made; see
     /// [`Protocol::on_connect_failed`](crate::Protocol::on_connect_failed).
     fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
@@ -68,8 +75,9 @@ pub trait FramedProtocol: Sized {
         cx.finish();
     }
 
-    /// The connection has ended, for this reason. It is the last call.
-    fn on_close(&mut self, reason: &CloseReason) {
-        let _ = reason;
+    /// The connection has ended, for this reason. It is the last call; see
+    /// [`Protocol::on_close`](crate::Protocol::on_close).
+    fn on_close(&mut self, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
+        let _ = (reason, cx);
     }
 }

@@ -2,13 +2,17 @@
 
 use std::{
     fmt, io,
-    ops::Range,
     time::{Duration, Instant},
 };
 
-use super::Input;
+use super::{
+    Input,
+    requests::{Ending, Reading, Requests},
+    timeout::TimerKey,
+};
 use crate::{
     address::Address,
+    cause::Cause,
     connection_id::ConnectionId,
     handle::{Handle, SendError},
     outbox::{Dial, Outbox},
@@ -43,41 +47,13 @@ pub struct Context<'a, M = ()> {
     pub(crate) queued: usize,
     pub(crate) high_water: usize,
     pub(crate) is_draining: bool,
+    /// The connection's timers.
+    pub(crate) timers: &'a [(TimerKey, Instant)],
+    /// How far inside the protocol is: 0 for the one that the loop calls.
+    pub(crate) depth: u8,
+    /// Whether input can be sent as it is: what is written goes to the peer as it is.
+    pub(crate) can_forward: bool,
     pub(crate) requests: Requests,
-}
-
-/// What a callback asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Requests {
-    /// The range of the input that is sent as it is, before the output.
-    pub(crate) forward: Range<usize>,
-    /// The protocol was told [`Flow::Full`] and waits for `on_writable`.
-    pub(crate) told_full: bool,
-    /// Nothing more can be written.
-    pub(crate) output_closed: bool,
-    /// How many bytes were written all the same.
-    pub(crate) refused: usize,
-    pub(crate) reading: Option<Reading>,
-    pub(crate) ending: Option<Ending>,
-    /// The connection that this one is to be relayed with.
-    pub(crate) relay: Option<ConnectionId>,
-    /// Timers to set, or to cancel where there is no instant.
-    pub(crate) timers: Vec<(u64, Option<Instant>)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    Pause,
-    Resume,
-}
-
-/// Ways to end, the stronger later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Ending {
-    ShutdownWrite,
-    Finish,
-    GiveUp,
-    Abort,
 }
 
 impl<M> Context<'_, M> {
@@ -98,7 +74,8 @@ impl<M> Context<'_, M> {
         if self.requests.output_closed {
             return self.refuse(bytes);
         }
-        if self.output.is_empty() && self.requests.forward.is_empty() {
+        let is_possible = self.can_forward && input.is_received();
+        if is_possible && self.output.is_empty() && self.requests.forward.is_empty() {
             self.requests.forward = start..start + bytes.len();
         } else {
             self.output.extend_from_slice(bytes);
@@ -169,12 +146,13 @@ impl<M> Context<'_, M> {
     }
 
     /// Stops handing over input. Bytes already in the kernel stay there, and the peer is held back by
-    /// TCP's flow control. The end of input is not noticed meanwhile.
+    /// TCP's flow control. The end of input is not noticed meanwhile; nor need it be paused while this connection waits for
+    /// an [outbound](Self::connect) one.
     pub fn pause_reading(&mut self) {
         self.requests.reading = Some(Reading::Pause);
     }
 
-    /// Hands over input again, beginning with what was left unconsumed.
+    /// Hands over input again, beginning with what was left unconsumed; also where reading was not paused.
     pub fn resume_reading(&mut self) {
         self.requests.reading = Some(Reading::Resume);
     }
@@ -196,16 +174,87 @@ impl<M> Context<'_, M> {
         self.end(Ending::Abort);
     }
 
+    /// Resets the connection as [`abort`](Self::abort) does, and has it counted and logged under this name:
+    /// [`CloseReason::AbortedBecause`](crate::CloseReason::AbortedBecause). A name is a word or two, one of a few: there can
+    /// be 63.
+    ///
+    /// ```
+    /// use echoloop::{Cause, CloseReason, Context, Input, Protocol, testing::Loop};
+    ///
+    /// struct Strict;
+    ///
+    /// impl Protocol for Strict {
+    ///     type Message = ();
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+    ///         if input.bytes()[0] != 5 {
+    ///             cx.abort_because("bad version");
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Strict));
+    /// net.connect().send([4]);
+    /// assert_eq!(net.stats().closed(CloseReason::AbortedBecause("bad version".into())), 1);
+    /// assert!(net.stats().to_string().ends_with("; bad version 1"));
+    /// ```
+    pub fn abort_because(&mut self, cause: impl Into<Cause>) {
+        self.end(Ending::AbortBecause(cause.into()));
+    }
+
     /// Calls [`on_timeout`](super::Protocol::on_timeout) with [`Timeout::Timer(key)`](super::Timeout::Timer)
     /// once, after `delay`. A timer of the same key that has not fired yet is replaced. A delay
     /// past the range of the clock is never.
     pub fn set_timer(&mut self, key: u64, delay: Duration) {
-        self.requests.timers.push((key, self.now.checked_add(delay)));
+        self.requests.timers.push((self.timer_key(key), self.now.checked_add(delay)));
     }
 
     /// Forgets the timer of this key, if there is one.
     pub fn cancel_timer(&mut self, key: u64) {
-        self.requests.timers.push((key, None));
+        self.requests.timers.push((self.timer_key(key), None));
+    }
+
+    /// How long it takes until the timer of this key fires; `None` if there is none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop::{Context, Input, Protocol, testing::Loop};
+    ///
+    /// /// Says how long one has still to wait.
+    /// struct Egg;
+    ///
+    /// impl Protocol for Egg {
+    ///     type Message = ();
+    ///
+    ///     fn on_open(&mut self, cx: &mut Context<'_>) {
+    ///         cx.set_timer(0, Duration::from_secs(300));
+    ///     }
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+    ///         input.take();
+    ///         write!(cx, "{:?}\n", cx.timer_left(0));
+    ///     }
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Egg));
+    /// let client = net.connect();
+    /// net.advance(Duration::from_secs(100));
+    /// client.send("?");
+    /// assert_eq!(client.received_text(), "Some(200s)\n");
+    /// ```
+    #[must_use]
+    pub fn timer_left(&self, key: u64) -> Option<Duration> {
+        let timer = self.timer_key(key);
+        let asked_for = self.requests.timers.iter().rev().find(|(known, _)| *known == timer);
+        let at = match asked_for {
+            Some(&(_, at)) => at,
+            None => self.timers.iter().find(|(known, _)| *known == timer).map(|&(_, at)| at),
+        };
+        Some(at?.saturating_duration_since(self.now))
+    }
+
+    const fn timer_key(&self, key: u64) -> TimerKey {
+        TimerKey { depth: self.depth, key }
     }
 
     /// Hands `message` to another connection, or to this one, which gets it in
@@ -283,9 +332,14 @@ impl<M> Context<'_, M> {
 
     /// Makes an outbound connection on this loop, after this callback has returned. The server's factory is asked for its
     /// protocol, with [`Origin::Connect`](crate::Origin::Connect)`(label)` and
-    /// [`Peer::requested_by`](crate::Peer::requested_by). If it cannot be made, or not within
-    /// [`connect_timeout`](crate::Config::connect_timeout), this protocol learns it from
+    /// [`Peer::requested_by`](crate::Peer::requested_by). When it is made, this protocol is told by
+    /// [`on_connected`](super::Protocol::on_connected), after the other's `on_open`. If it cannot be made, or not within
+    /// [`connect_timeout`](crate::Config::connect_timeout), this protocol is told by
     /// [`on_connect_failed`](super::Protocol::on_connect_failed).
+    ///
+    /// Meanwhile input comes as usual, and so does its end. A protocol that cannot deal with it yet leaves it
+    /// unconsumed: when [`input_limit_bytes`](crate::Config::input_limit_bytes) are, no more is read until the answer has come.
+    /// The protocol of the other connection may do so too, until this one was told.
     ///
     /// It counts towards [`max_connections`](crate::Config::max_connections). Where there is no room it waits for some, up to
     /// the connect timeout besides, and is served before new clients are accepted. If this connection ends meanwhile, the wish
@@ -299,7 +353,9 @@ impl<M> Context<'_, M> {
         if matches!(address, Address::Host { .. }) {
             return Err(SendError::Unresolved(address));
         }
-        self.outbox.dial(Dial { by: self.id, address, label, since: self.now })
+        self.outbox.dial(Dial { by: self.id, address, label, since: self.now })?;
+        self.requests.answers_due += 1;
+        Ok(())
     }
 
     /// From now on the loop passes on to the connection `with` whatever comes on this one, and the other way
@@ -318,47 +374,47 @@ impl<M> Context<'_, M> {
     /// - A drain is [told](super::Protocol::on_drain) to them when both are silent. What still flows when its time is over is
     ///   reset.
     ///
+    /// A protocol may still write, from a timer or a message: it goes to its own peer, between what is passed on.
+    ///
     /// With a connection that is gone, not made yet, finished, of another worker or relayed already it cannot be done; then
-    /// this one is reset in the same way. One that is relayed already goes on as it is. Usually the outbound connection asks for it in its
-    /// [`on_open`](super::Protocol::on_open):
+    /// this one is reset in the same way. One that is relayed already goes on as it is. Usually the one that has asked for the
+    /// other does it when that is [made](super::Protocol::on_connected):
     ///
     /// ```
-    /// use echoloop::{Address, CloseReason, ConnectionId, Context, Input, Protocol, testing::Loop};
+    /// use echoloop::{CloseReason, Context, Input, Peer, Protocol, testing::Loop};
     ///
-    /// /// The two sides of a proxy.
-    /// enum Side {
-    ///     Client { upstream: Address },
-    ///     Upstream { client: ConnectionId },
+    /// /// A proxy's client, and what is done for it.
+    /// struct Proxied {
+    ///     is_client: bool,
     /// }
     ///
-    /// impl Protocol for Side {
+    /// impl Protocol for Proxied {
     ///     type Message = ();
     ///
     ///     fn on_open(&mut self, cx: &mut Context<'_>) {
-    ///         match self {
-    ///             Self::Client { upstream } => {
-    ///                 cx.pause_reading();
-    ///                 if cx.connect(upstream.clone(), 0).is_err() {
-    ///                     cx.abort();
-    ///                 }
-    ///             }
-    ///             Self::Upstream { client } => cx.relay(*client),
+    ///         let upstream = "192.0.2.1:80".parse().expect("an address");
+    ///         if self.is_client && cx.connect(upstream, 0).is_err() {
+    ///             cx.abort();
     ///         }
     ///     }
     ///
-    ///     fn on_connect_failed(&mut self, _: u64, _: &CloseReason, cx: &mut Context<'_>) {
-    ///         cx.abort();
+    ///     fn on_connected(&mut self, _: u64, upstream: &Peer<'_>, cx: &mut Context<'_>) {
+    ///         cx.write(b"connected\n");
+    ///         cx.relay(upstream.id);
     ///     }
     ///
+    ///     fn on_connect_failed(&mut self, _: u64, _: &CloseReason, cx: &mut Context<'_>) {
+    ///         cx.abort_because("no upstream");
+    ///     }
+    ///
+    ///     /// What is left is passed on when they are relayed.
     ///     fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+    ///
+    ///     /// And so is the end.
+    ///     fn on_eof(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
     /// }
     ///
-    /// let net = Loop::new(|peer| {
-    ///     Some(match peer.requested_by {
-    ///         Some(client) => Side::Upstream { client },
-    ///         None => Side::Client { upstream: "192.0.2.1:80".parse().unwrap() },
-    ///     })
-    /// });
+    /// let net = Loop::new(|peer| Some(Proxied { is_client: peer.requested_by.is_none() }));
     /// let client = net.connect();
     /// client.send("request");
     /// client.end();
@@ -366,7 +422,7 @@ impl<M> Context<'_, M> {
     /// assert_eq!(upstream.received(), b"request");
     /// assert!(upstream.has_fin());
     /// upstream.send("answer");
-    /// assert_eq!(client.received(), b"answer");
+    /// assert_eq!(client.received(), b"connected\nanswer");
     /// ```
     pub const fn relay(&mut self, with: ConnectionId) {
         self.requests.relay = Some(with);
@@ -421,7 +477,7 @@ impl<M> Context<'_, M> {
         self.handle
     }
 
-    fn end(&mut self, ending: Ending) {
+    pub(super) fn end(&mut self, ending: Ending) {
         self.requests.output_closed = true;
         self.requests.ending = self.requests.ending.max(Some(ending));
     }
@@ -437,6 +493,21 @@ impl<M> Context<'_, M> {
         }
         self.requests.told_full = true;
         Flow::Full
+    }
+}
+
+/// For what writes to any writer: `serde_json::to_writer(&mut *cx, &reply)`. All that is written is taken; see
+/// [`Context::write`] and [`Context::flow`]. After the end of output it is `BrokenPipe`.
+impl<M> io::Write for Context<'_, M> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Context::write(self, bytes) {
+            Flow::Open | Flow::Full => Ok(bytes.len()),
+            Flow::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -10,11 +10,21 @@
 pub struct Input<'a> {
     all: &'a [u8],
     consumed: usize,
+    /// It is what the connection has received, and the loop has it too.
+    is_received: bool,
 }
 
 impl<'a> Input<'a> {
-    pub(crate) const fn new(all: &'a [u8]) -> Self {
-        Self { all, consumed: 0 }
+    /// For an inner protocol: what it is to see, such as what a layer has decoded. See
+    /// [`Context::inner`](crate::Context::inner).
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { all: bytes, consumed: 0, is_received: false }
+    }
+
+    /// What a connection has received.
+    pub(crate) const fn received(bytes: &'a [u8]) -> Self {
+        Self { all: bytes, consumed: 0, is_received: true }
     }
 
     /// The bytes not consumed yet, first to last.
@@ -35,8 +45,14 @@ impl<'a> Input<'a> {
         bytes
     }
 
-    pub(crate) const fn consumed(&self) -> usize {
+    /// How many bytes were consumed.
+    #[must_use]
+    pub const fn consumed(&self) -> usize {
         self.consumed
+    }
+
+    pub(crate) const fn is_received(&self) -> bool {
+        self.is_received
     }
 }
 

@@ -2,10 +2,13 @@
 
 pub(crate) mod context;
 pub(crate) mod echo;
+mod inner;
 pub(crate) mod input;
+pub(crate) mod requests;
+pub(crate) mod timeout;
 
-use self::{context::Context, input::Input};
-use crate::close_reason::CloseReason;
+use self::{context::Context, input::Input, timeout::Timeout};
+use crate::{close_reason::CloseReason, peer::Peer};
 
 /// What is spoken on one connection. The loop makes one value per connection, calls it when something
 /// happens, and drops it when the connection has ended.
@@ -74,6 +77,12 @@ pub trait Protocol: Sized {
         let _ = (message, cx);
     }
 
+    /// An outbound connection that this one asked for with [`Context::connect`] is made, and its own protocol was told so. It
+    /// can be [relayed](Context::relay) with now, by its [`id`](Peer::id), after a reply was written.
+    fn on_connected(&mut self, label: u64, peer: &Peer<'_>, cx: &mut Context<'_, Self::Message>) {
+        let _ = (label, peer, cx);
+    }
+
     /// An outbound connection that this one asked for with [`Context::connect`] could not be made, or the factory
     /// refused it, or its protocol panicked or aborted when it was told that it is made.
     fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
@@ -87,18 +96,9 @@ pub trait Protocol: Sized {
     }
 
     /// The connection has ended, for this reason. It is the last call, and the only one where an outbound
-    /// connection could not be made.
-    fn on_close(&mut self, reason: &CloseReason) {
-        let _ = reason;
+    /// connection could not be made. Nothing can be written any more, but others can be told:
+    /// [`Context::send`], [`Context::send_all`], [`Context::handle`].
+    fn on_close(&mut self, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
+        let _ = (reason, cx);
     }
-}
-
-/// Which timeout ran out; see [`Protocol::on_timeout`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Timeout {
-    /// No byte moved for [`idle_timeout`](crate::Config::idle_timeout) while nothing was queued.
-    Idle,
-    /// A timer set with [`Context::set_timer`], by its key.
-    Timer(u64),
 }

@@ -6,7 +6,12 @@ use super::{
     engine::{Buffer, Engine},
     socket::SharedSocket,
 };
-use crate::{address::Address, close_reason::CloseReason, connection_id::ConnectionId, protocol::Protocol};
+use crate::{
+    address::Address,
+    close_reason::CloseReason,
+    connection_id::ConnectionId,
+    protocol::{Protocol, timeout::TimerKey},
+};
 
 /// The peer of one connection: a client that has connected to the server, or the upstream that the server has
 /// connected to. The test plays it.
@@ -273,7 +278,7 @@ impl<P: Protocol> Client<P> {
         let engine = self.engine.borrow();
         let connection = self.id().and_then(|id| engine.connection(id));
         let timers = connection.map_or(&[][..], |connection| connection.timers());
-        let left = |&(key, at): &(u64, _)| (key, engine.left_until(at));
+        let left = |&(timer, at): &(TimerKey, _)| (timer.key, engine.left_until(at));
         let mut timers: Vec<_> = timers.iter().map(left).collect();
         timers.sort_by_key(|&(_, left)| left);
         timers

@@ -18,10 +18,10 @@ use crate::{
     handle::SendError,
     peer::Origin,
     protocol::{
-        Timeout,
         context::{Context, Flow},
         echo::Echo,
         input::Input,
+        timeout::Timeout,
     },
 };
 

@@ -127,7 +127,7 @@ impl Protocol for TellsTheEnd {
         cx.forward(input);
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, _: &mut Context<'_>) {
         self.0.send(Some(*reason)).unwrap();
     }
 }

@@ -146,7 +146,7 @@ impl Protocol for Chat {
         cx.write(&said);
     }
 
-    fn on_close(&mut self, _: &CloseReason) {
+    fn on_close(&mut self, _: &CloseReason, _: &mut Context<'_, Vec<u8>>) {
         self.0.lock().unwrap().remove(&self.1.unwrap());
     }
 }

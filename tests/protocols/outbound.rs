@@ -49,7 +49,7 @@ impl Protocol for Node {
         }
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, _: &mut Context<'_>) {
         if let Self::Asks { label, answer, told } = self {
             told.send((*label, std::mem::take(answer), *reason)).unwrap();
         }

@@ -76,7 +76,7 @@ impl Protocol for Panics {
         self.pass(Site::Message);
     }
 
-    fn on_close(&mut self, _: &CloseReason) {
+    fn on_close(&mut self, _: &CloseReason, _: &mut Context<'_>) {
         self.pass(Site::Close);
     }
 }

@@ -46,7 +46,7 @@ impl Protocol for Persistent {
         cx.abort();
     }
 
-    fn on_close(&mut self, _: &CloseReason) {
+    fn on_close(&mut self, _: &CloseReason, _: &mut Context<'_>) {
         if self.label < 3 {
             self.handle.connect(self.peer.clone(), self.label + 1).expect("the mailbox has room");
         }
@@ -85,7 +85,7 @@ impl Protocol for Passing {
         input.take();
     }
 
-    fn on_close(&mut self, _reason: &CloseReason) {
+    fn on_close(&mut self, _reason: &CloseReason, _: &mut Context<'_>) {
         self.0.send(()).unwrap();
     }
 }

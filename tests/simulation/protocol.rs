@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoloop::{Address, CloseReason, ConnectionId, Context, Flow, Input, Protocol, Timeout};
+use echoloop::{Address, CloseReason, ConnectionId, Context, Flow, Input, Peer, Protocol, Timeout};
 
 use super::{client::aside, witness::Witness};
 
@@ -128,6 +128,8 @@ pub struct Record {
     pub messages: u64,
     /// The context has taken its wish for an outbound connection.
     pub has_dialled: bool,
+    /// It was told that it is made.
+    pub dials_made: u32,
     /// It was told that nothing came of it.
     pub dials_failed: u32,
     /// The queue's size when the last callback ended.
@@ -181,6 +183,14 @@ impl<const PURE: bool> Simulated<PURE> {
     fn check(&self, seen: impl FnOnce(&Witness) -> Result<(), String>) {
         if let Some(Err(violation)) = self.witness.as_ref().map(seen) {
             self.record.borrow_mut().violations.push(violation);
+        }
+    }
+
+    /// An outbound connection is made or not, once.
+    fn check_answer(&self, is_right: bool) {
+        let mut record = self.record.borrow_mut();
+        if !is_right || !record.has_dialled || record.dials_made + record.dials_failed > 1 {
+            record.violations.push("news of a connection that was not asked for".to_owned());
         }
     }
 
@@ -267,6 +277,9 @@ impl<const PURE: bool> Simulated<PURE> {
         };
         self.messages_left = left;
         let mut neighbours = self.neighbours.borrow_mut();
+        if neighbours.ids.is_empty() {
+            return;
+        }
         let chosen = usize::from(left) * 7 % neighbours.ids.len();
         let (id, number) = neighbours.ids[chosen];
         let taken = match left % 4 {
@@ -426,14 +439,19 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.leave(cx);
     }
 
+    fn on_connected(&mut self, label: u64, peer: &Peer<'_>, cx: &mut Context<'_, Note>) {
+        self.note_entry();
+        self.record.borrow_mut().dials_made += 1;
+        let has_opened = self.neighbours.borrow().ids.iter().any(|&(id, _)| id == peer.id);
+        self.check_answer(label == LABEL && peer.requested_by == Some(cx.id()) && has_opened);
+        self.say_aside(cx);
+        self.leave(cx);
+    }
+
     fn on_connect_failed(&mut self, label: u64, _reason: &CloseReason, cx: &mut Context<'_, Note>) {
         self.note_entry();
-        let mut record = self.record.borrow_mut();
-        record.dials_failed += 1;
-        if label != LABEL || !record.has_dialled || record.dials_failed > 1 {
-            record.violations.push("a connection failed that was not asked for".to_owned());
-        }
-        drop(record);
+        self.record.borrow_mut().dials_failed += 1;
+        self.check_answer(label == LABEL);
         self.leave(cx);
     }
 
@@ -445,11 +463,12 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.leave(cx);
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, cx: &mut Context<'_, Note>) {
         self.note_entry();
         self.check(|witness| witness.close(*reason));
         self.record.borrow_mut().closed = Some(*reason);
         self.panic_if_in(Callback::Close);
+        self.talk(cx);
     }
 }
 

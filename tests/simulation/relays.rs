@@ -93,7 +93,7 @@ impl Protocol for Relayed {
         cx.finish();
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, _: &mut Context<'_>) {
         self.record.borrow_mut().closed = Some(*reason);
     }
 }

@@ -68,7 +68,7 @@ impl FramedProtocol for Obedient {
         self.obey(order, cx);
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, _: &mut Context<'_, &'static str>) {
         self.note(reason.name());
     }
 }

@@ -40,7 +40,7 @@ use crate::{
     outbox::Dial,
     pipes::Pipe,
     places::Places,
-    protocol::{Timeout, context::Flow, echo::Echo, input::Input},
+    protocol::{context::Flow, echo::Echo, input::Input, timeout::Timeout},
     stats::{Counters, Stats},
     system::{Poller, Wake, transport::Addresses},
 };

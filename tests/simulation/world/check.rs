@@ -181,6 +181,11 @@ impl<const PURE: bool> World<PURE> {
             if !told.contains(&record.dials_failed) {
                 return Err(format!("client {number} is told {} times", record.dials_failed));
             }
+            let is_answered =
+                record.dials_failed > 0 || wanted.is_some_and(|wanted| wanted.record.borrow().opened > 0);
+            if record.dials_made + record.dials_failed != u32::from(is_answered) {
+                return Err(format!("client {number} is told {} times that it is made", record.dials_made));
+            }
         }
         Ok(())
     }

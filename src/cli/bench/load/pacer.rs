@@ -100,7 +100,7 @@ impl Protocol for Pacer {
         self.pace(cx);
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, _: &mut Context<'_, Instruction>) {
         if *reason != CloseReason::ServerAborted {
             log::error!("the pacer has failed, and no more messages are sent: {reason}");
         }

@@ -237,7 +237,7 @@ impl Protocol for LoadConnection {
         conversation.send(cx);
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, _: &mut Context<'_, Instruction>) {
         let was_open = self.conversation.phase != ConnectionPhase::Connecting;
         let mut end = self.end.unwrap_or_else(|| End::of_close(*reason, was_open));
         if end == End::Cancelled && self.conversation.plan.churn {

@@ -49,10 +49,10 @@ impl Protocol for Role {
         }
     }
 
-    fn on_close(&mut self, reason: &CloseReason) {
+    fn on_close(&mut self, reason: &CloseReason, cx: &mut Context<'_, Instruction>) {
         match self {
-            Self::Load(connection) => connection.on_close(reason),
-            Self::Pacer(pacer) => pacer.on_close(reason),
+            Self::Load(connection) => connection.on_close(reason, cx),
+            Self::Pacer(pacer) => pacer.on_close(reason, cx),
         }
     }
 }

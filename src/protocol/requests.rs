@@ -1,0 +1,64 @@
+//! What a callback asks for, besides what it writes.
+
+use std::{ops::Range, time::Instant};
+
+use super::timeout::TimerKey;
+use crate::{cause::Cause, connection_id::ConnectionId};
+
+/// What a callback asked for, besides what it wrote. A protocol that calls an inner one gets the inner one's to see and to
+/// pass on, or not: [`Context::inner`](crate::Context::inner).
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Requests {
+    /// Whether reading is to be paused or resumed, whichever was asked for last.
+    pub reading: Option<Reading>,
+    /// How the connection is to end: the strongest that was asked for.
+    pub ending: Option<Ending>,
+    /// The connection to be [relayed](crate::Context::relay) with.
+    pub relay: Option<ConnectionId>,
+    /// The range of the input that is sent as it is, before the output.
+    pub(crate) forward: Range<usize>,
+    /// The protocol was told [`Flow::Full`](crate::Flow::Full) and waits for `on_writable`.
+    pub(crate) told_full: bool,
+    /// Nothing more can be written.
+    pub(crate) output_closed: bool,
+    /// How many bytes were written all the same.
+    pub(crate) refused: usize,
+    /// Timers to set, or to cancel where there is no instant.
+    pub(crate) timers: Vec<(TimerKey, Option<Instant>)>,
+    /// How many answers will come: of outbound connections.
+    pub(crate) answers_due: u32,
+}
+
+/// What a protocol wants to become of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// [`Context::pause_reading`](crate::Context::pause_reading).
+    Pause,
+    /// [`Context::resume_reading`](crate::Context::resume_reading).
+    Resume,
+}
+
+/// How a protocol wants its connection to end. The stronger come later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Ending {
+    /// [`Context::shutdown_write`](crate::Context::shutdown_write).
+    ShutdownWrite,
+    /// [`Context::finish`](crate::Context::finish).
+    Finish,
+    /// [`Context::give_up`](crate::Context::give_up).
+    GiveUp,
+    /// [`Context::abort`](crate::Context::abort).
+    Abort,
+    /// [`Context::abort_because`](crate::Context::abort_because).
+    AbortBecause(Cause),
+}
+
+impl Ending {
+    /// Whether nothing more is handed to the protocol: all but [`ShutdownWrite`](Self::ShutdownWrite).
+    #[must_use]
+    pub fn discards_input(self) -> bool {
+        self >= Self::Finish
+    }
+}

@@ -1,0 +1,5 @@
+//! What protocols can do, in the test kit, from the public interface alone.
+
+mod connecting;
+mod ends;
+mod layers;
