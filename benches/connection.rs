@@ -112,6 +112,7 @@ impl Core {
             Config::default(),
             counters,
             handle,
+            Arc::new(()),
         );
         let mut core = Self { connections, wire: Rc::new(RefCell::new(vec![7; 64 << 10])) };
         for _ in 0..resting {

@@ -200,7 +200,7 @@ impl Core {
         let (handle, _) = channel(1, vec![(Arc::new(()), Arc::default())]);
         let counters = Arc::new(Counters::default());
         let mut connections =
-            Connections::new(0, Places::alone(tokens.len()), start, limits, counters, handle);
+            Connections::new(0, Places::alone(tokens.len()), start, limits, counters, handle, Arc::new(()));
         let wire = Rc::new(Wire::default());
         for token in tokens {
             let transport = FakeTransport { wire: Rc::clone(&wire), seen: 0 };

@@ -1,6 +1,7 @@
 //! Addresses as people write them, and as sockets report them.
 
 use std::{
+    collections::VecDeque,
     fmt::{self, Write},
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
@@ -173,6 +174,21 @@ impl fmt::Display for Address {
     }
 }
 
+/// In the order in which they are tried: those of both families in turn, beginning with that of the first, else as the
+/// resolver says (RFC 8305, section 4).
+pub(crate) fn interleave(addresses: Vec<Address>) -> Vec<Address> {
+    let is_v6 = |address: &Address| matches!(address, Address::Ip(ip) if ip.is_ipv6());
+    let first = addresses.first().is_some_and(is_v6);
+    let (mut one, mut other): (VecDeque<_>, VecDeque<_>) =
+        addresses.into_iter().partition(|address| is_v6(address) == first);
+    let mut all = Vec::with_capacity(one.len() + other.len());
+    while !one.is_empty() || !other.is_empty() {
+        all.extend(one.pop_front());
+        all.extend(other.pop_front());
+    }
+    all
+}
+
 /// Why an address is of no use.
 ///
 /// `Display` gives one line, `what: why`.
@@ -314,5 +330,15 @@ mod tests {
             assert!(error.starts_with(&format!("address '{text}': ")), "{error}");
             assert!(!error.contains('\n'));
         }
+    }
+
+    #[test]
+    fn both_families_are_tried_in_turn_beginning_with_the_preferred_one() {
+        let all = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<Address>>();
+        let found = all(&["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1", "10.0.0.2:1"]);
+        let tried = all(&["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"]);
+        assert_eq!(interleave(found), tried);
+        assert_eq!(interleave(all(&["10.0.0.1:1", "[::1]:1"])), all(&["10.0.0.1:1", "[::1]:1"]));
+        assert_eq!(interleave(Vec::new()), Vec::new());
     }
 }

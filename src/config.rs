@@ -68,7 +68,7 @@ pub struct Config {
     /// With less than `splice_threshold_bytes` no read brings enough for a connection's bytes to be moved in the kernel.
     pub turn_budget_bytes: usize,
     /// A connection whose reads bring at least so many bytes, several times in a row, sends in bulk. If its protocol
-    /// returns every byte unchanged ([`RETURNS_INPUT_UNCHANGED`](crate::Protocol::RETURNS_INPUT_UNCHANGED)), its bytes
+    /// returns every byte unchanged ([`returns_input_unchanged`](crate::Protocol::returns_input_unchanged)), its bytes
     /// are moved from the socket back to it inside the kernel (splice(2)), until it sends less. So are those of connections
     /// that are [relayed](crate::Context::relay), from one socket to the other. Up to
     /// four times `turn_budget_bytes` of it then wait in a pipe, if the peer does not receive. SIGPIPE must be ignored, as
@@ -87,6 +87,12 @@ pub struct Config {
     /// Messages and other requests that may wait for one loop before senders are told that it is
     /// full. 1 to 1,048,576. Default 1024.
     pub mailbox_capacity: usize,
+    /// Threads for what blocks, over all workers: host names of [outbound connections](crate::Context::connect), and
+    /// [`spawn_blocking`](crate::Context::spawn_blocking). They are started when there is work and end after 10 s
+    /// without. 0 to 1024. Default 16.
+    pub blocking_threads: usize,
+    /// Jobs for these threads that wait or are under way. 1 to 1,048,576. Default 1024.
+    pub blocking_jobs_max: usize,
     /// A connection that neither sends nor receives a byte for this long, of whose output nothing is acknowledged
     /// meanwhile, and that has nothing queued, is ended. Default 10 min.
     pub idle_timeout: Option<Duration>,
@@ -139,6 +145,8 @@ impl Default for Config {
             accept_burst: 64,
             event_batch: 1024,
             mailbox_capacity: 1024,
+            blocking_threads: 16,
+            blocking_jobs_max: 1024,
             idle_timeout: Some(Duration::from_secs(600)),
             write_timeout: Some(Duration::from_secs(60)),
             linger_timeout: Some(Duration::from_secs(30)),
@@ -181,12 +189,16 @@ impl Config {
             (self.accept_burst, "accept_burst must be at least 1"),
             (self.event_batch, "event_batch must be at least 1"),
             (self.mailbox_capacity, "mailbox_capacity must be at least 1"),
+            (self.blocking_jobs_max, "blocking_jobs_max must be at least 1"),
         ];
         if let Some((_, why)) = at_least_one.into_iter().find(|&(value, _)| value == 0) {
             return Err(Error::Config(why));
         }
         if !(1..=1024).contains(&self.workers) {
             return Err(Error::Config("workers must be 1 to 1024"));
+        }
+        if self.blocking_threads > 1024 {
+            return Err(Error::Config("blocking_threads must be at most 1024"));
         }
         if self.pipes_max > 1024 {
             return Err(Error::Config("pipes_max must be at most 1024"));
@@ -208,6 +220,7 @@ impl Config {
         let at_most_a_million = [
             (self.event_batch, "event_batch must be at most 1,048,576"),
             (self.mailbox_capacity, "mailbox_capacity must be at most 1,048,576"),
+            (self.blocking_jobs_max, "blocking_jobs_max must be at most 1,048,576"),
         ];
         if let Some((_, why)) = at_most_a_million.into_iter().find(|&(value, _)| value > 1 << 20) {
             return Err(Error::Config(why));

@@ -13,16 +13,17 @@ use std::{
 use crate::{
     accept::{Attempt, Listener},
     address::Address,
+    blocking::Blocking,
     close_reason::CloseReason,
     complaints::Complaints,
     config::Config,
     connection::state::State,
-    connection_id::{ConnectionId, WAKER, reserved, reserved_token},
+    connection_id::{WAKER, reserved, reserved_token},
     connections::Connections,
     deadlines::earliest,
     error::Error,
-    handle::{Handle, Mailbox, Order, Request},
-    outbox::Dial,
+    handle::{Answer, Handle, Mailbox, Order, Request},
+    outbox::{Dial, Factory},
     peer::{Origin, Peer},
     places::Places,
     protocol::Protocol,
@@ -32,7 +33,6 @@ use crate::{
 };
 
 /// What a loop is made of before it runs, while it can still go to another thread.
-#[derive(Debug)]
 pub struct Parts<M, S: System> {
     /// The loop's number among those of the server.
     pub worker: u32,
@@ -44,6 +44,8 @@ pub struct Parts<M, S: System> {
     pub mailbox: Mailbox<M>,
     /// How it is asked, for the protocols.
     pub handle: Handle<M>,
+    /// Where it leaves what blocks.
+    pub blocking: Arc<dyn Blocking>,
     /// What it counts.
     pub counters: Arc<Counters>,
     /// Its limits.
@@ -81,11 +83,21 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     ///
     /// [`Error::Loop`] if one cannot be watched.
     pub fn new(parts: Parts<P::Message, S>, factory: F) -> Result<Self, Error> {
-        let Parts { worker, mut system, listeners, mailbox, handle, counters, limits, places, table_bytes } =
-            parts;
+        let Parts {
+            worker,
+            mut system,
+            listeners,
+            mailbox,
+            handle,
+            blocking,
+            counters,
+            limits,
+            places,
+            table_bytes,
+        } = parts;
         let now = system.now();
         let mut connections =
-            Connections::new(worker, places, now, limits.clone(), Arc::clone(&counters), handle);
+            Connections::new(worker, places, now, limits.clone(), Arc::clone(&counters), handle, blocking);
         if let Some(bytes) = table_bytes {
             connections.limit_table(bytes);
         }
@@ -169,13 +181,19 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// Whether nothing is left to do: no listener, no connection and no request, nor any to come.
     pub fn is_finished(&self) -> bool {
-        let has_connections = !self.connections.is_empty() || self.connections.has_work();
+        let connections = &self.connections;
+        let has_connections = !connections.is_empty() || connections.has_work() || connections.has_lookups();
         let has_nothing = self.listeners.iter().all(Option::is_none) && !has_connections && !self.has_mail();
         has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
     }
 
     /// The end of the loop. What was sent to it meanwhile reaches nobody, and is counted.
     pub fn finish(self) {
+        while let Some(answer) = self.mailbox.next_answer() {
+            if let Answer::Work(_, Some(_)) = answer {
+                self.counters.messages_undeliverable.add(1);
+            }
+        }
         while let Some(request) = self.mailbox.next() {
             if let Request::Send(..) = request {
                 self.counters.messages_undeliverable.add(1);
@@ -266,6 +284,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         self.take_over();
         self.mailbox_has_more = true;
         for _ in 0..self.limits.event_batch {
+            if let Some(answer) = self.mailbox.next_answer() {
+                self.take_answer(answer);
+                continue;
+            }
             if !self.connections.has_mail_room() {
                 break;
             }
@@ -276,9 +298,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 Some(Request::SendAll(message, clone)) => {
                     self.connections.message_all(message, clone);
                 }
-                Some(Request::Connect(address, label)) => {
-                    let has_place = self.connections.take_place();
-                    self.connect(&address, label, None, has_place);
+                Some(Request::Connect(address, label, factory)) => {
+                    let factory = factory.map(|factory| factory as Factory<P::Message>);
+                    let dial = Dial::by_nobody(address, label, factory, self.now);
+                    self.connect_for_others(dial);
                 }
                 Some(Request::Status(reply)) => {
                     // Whoever asked may have lost patience.
@@ -289,6 +312,23 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                     break;
                 }
             }
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer<P::Message>) {
+        match answer {
+            Answer::Work(id, message) => self.connections.answer(id, message, &mut self.system),
+            Answer::Lookup(ticket, found) => self.connections.looked_up(ticket, found),
+        }
+    }
+
+    /// Makes a connection that another thread asks for. Where there is no room, it fails at once.
+    fn connect_for_others(&mut self, dial: Dial<P::Message>) {
+        if matches!(dial.address, Address::Host { .. }) {
+            self.connections.look_up(dial);
+        } else {
+            let has_place = self.connections.take_place();
+            self.connect(dial, has_place);
         }
     }
 
@@ -312,9 +352,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// Does what callbacks asked of others.
     fn run_outbox(&mut self) {
+        self.connections.run_lookups();
+        while let Some((dial, reason)) = self.connections.next_unfounded() {
+            self.tell_unfounded(dial, reason);
+        }
         for _ in 0..self.limits.accept_burst {
-            let Some(Dial { by, address, label, .. }) = self.connections.next_dial() else { break };
-            self.connect(&address, label, Some(by), true);
+            let Some(dial) = self.connections.next_dial() else { break };
+            self.connect(dial, true);
         }
         self.connections.run_mail(&mut self.system);
     }
@@ -462,8 +506,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// The factory's answer; none too if it panicked.
     fn make_protocol(&self, peer: &Peer<'_>) -> Option<P> {
-        let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(peer)));
-        made.unwrap_or_else(|_| {
+        self.caught(peer, || (self.factory)(peer))
+    }
+
+    fn caught(&self, peer: &Peer<'_>, factory: impl FnOnce() -> Option<P>) -> Option<P> {
+        catch_unwind(AssertUnwindSafe(factory)).unwrap_or_else(|_| {
             self.counters.panics.add(1);
             log::error!("{}: the factory panicked", peer.address);
             None
@@ -472,17 +519,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// Begins an outbound connection. Whatever becomes of it, its protocol is told of its end, and so is the one that
     /// asked for it.
-    fn connect(
-        &mut self,
-        address: &Address,
-        label: u64,
-        requested_by: Option<ConnectionId>,
-        has_place: bool,
-    ) {
+    fn connect(&mut self, mut dial: Dial<P::Message>, has_place: bool) {
         self.counters.connects.add(1);
         let id = self.connections.next_id();
-        let peer = Peer { id, origin: Origin::Connect(label), address, requested_by };
-        let outcome = match self.make_protocol(&peer) {
+        let (origin, factory) = (Origin::Connect(dial.label), dial.factory.take());
+        let peer = Peer { id, origin, address: &dial.address, requested_by: dial.by };
+        let (protocol, factory) = self.make_outbound_protocol(&peer, factory);
+        let outcome = match protocol {
             Some(protocol) => self.begin_connecting(&peer, protocol, has_place),
             None => {
                 self.counters.refused.add(1);
@@ -492,16 +535,37 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 Err(io::ErrorKind::PermissionDenied.into())
             }
         };
-        if let Err(error) = &outcome {
-            log::debug!("{address}: cannot connect: {error}");
-        }
-        let Some(by) = requested_by else { return };
+        dial.factory = factory;
         match outcome {
-            Ok(()) => self.connections.set_requester(id, by, label),
+            Ok(()) => self.connections.set_dial(id, dial),
             Err(error) => {
-                self.connections.dial_failed(by, label, CloseReason::ConnectFailed(error.kind()));
+                log::debug!("{}: cannot connect: {error}", dial.address);
+                self.connections.dial_failed(dial, CloseReason::ConnectFailed(error.kind()));
             }
         }
+    }
+
+    /// Nobody but its protocol learns that there was no address for an outbound connection.
+    fn tell_unfounded(&mut self, mut dial: Dial<P::Message>, reason: CloseReason) {
+        self.counters.connects.add(1);
+        let (id, factory) = (self.connections.next_id(), dial.factory.take());
+        let peer =
+            Peer { id, origin: Origin::Connect(dial.label), address: &dial.address, requested_by: None };
+        match self.make_outbound_protocol(&peer, factory).0 {
+            Some(protocol) => self.connections.tell_not_made(id, protocol, reason),
+            None => self.counters.refused.add(1),
+        }
+    }
+
+    /// What the connection's own factory answers, if it has one, or the server's.
+    fn make_outbound_protocol(
+        &self,
+        peer: &Peer<'_>,
+        factory: Option<Factory<P::Message>>,
+    ) -> (Option<P>, Option<Factory<P::Message>>) {
+        let Some(mut factory) = factory else { return (self.make_protocol(peer), None) };
+        let made = self.caught(peer, || factory(peer).and_then(P::from_boxed));
+        (made, Some(factory))
     }
 
     fn begin_connecting(&mut self, peer: &Peer<'_>, protocol: P, has_place: bool) -> io::Result<()> {
@@ -515,7 +579,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 if has_place {
                     self.connections.give_place_back();
                 }
-                self.connections.tell_not_made(peer.id, protocol, &error);
+                let reason = CloseReason::ConnectFailed(error.kind());
+                self.connections.tell_not_made(peer.id, protocol, reason);
                 Err(error)
             }
         }
@@ -535,6 +600,15 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 }
             }
         }
+    }
+}
+
+impl<M, S: System> fmt::Debug for Parts<M, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("worker", &self.worker)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,14 +5,17 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, Sender, SyncSender, TrySendError, channel as channel_without_bound, sync_channel},
     },
     time::{Duration, Instant},
 };
 
 use crate::{
     address::Address,
+    blocking::Found,
     connection_id::ConnectionId,
+    peer::Peer,
+    protocol::boxed::Boxed,
     stats::{Counters, Stats},
     status::WorkerStatus,
     system::Wake,
@@ -41,25 +44,34 @@ pub struct Handle<M> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<T> {
-    /// The loop's mailbox is full; try again later, or take it as backpressure.
+    /// The loop has too much to do already: its mailbox is full, or what else bounds such requests. Try again later, or
+    /// take it as backpressure.
     Full(T),
     /// The loop has ended.
     Closed(T),
-    /// The address is a host name, which has to be resolved first: [`Address::resolve`].
-    Unresolved(T),
 }
 
+/// Makes the protocol of an outbound connection that another thread asks for.
+pub(crate) type SendFactory<M> = Box<dyn FnMut(&Peer<'_>) -> Option<Boxed<M>> + Send>;
+
 /// What other threads ask a loop to do.
-#[derive(Debug)]
 pub enum Request<M> {
     /// Hand a message to a connection.
     Send(ConnectionId, M),
     /// Hand clones of a message to all connections.
     SendAll(M, fn(&M) -> M),
     /// Make an outbound connection.
-    Connect(Address, u64),
+    Connect(Address, u64, Option<SendFactory<M>>),
     /// Say what the loop is doing.
     Status(SyncSender<WorkerStatus>),
+}
+
+/// What comes of work that a loop has left to others.
+pub enum Answer<M> {
+    /// The message for the connection that wanted it; none if the work came to nothing.
+    Work(ConnectionId, Option<M>),
+    /// The addresses of a host name, under the number of the question.
+    Lookup(u64, Found),
 }
 
 /// How the whole loop is to go on. Later values win over earlier ones.
@@ -76,6 +88,8 @@ pub enum Order {
 /// Where the requests for one loop wait, and how it is told of them.
 struct Inbox<M> {
     requests: SyncSender<Request<M>>,
+    /// As many as there are questions.
+    answers: Sender<Answer<M>>,
     order: AtomicU8,
     woken: WakeFlag,
     waker: Arc<dyn Wake>,
@@ -83,9 +97,9 @@ struct Inbox<M> {
 }
 
 /// The loop's end of a [`Handle`].
-#[derive(Debug)]
 pub struct Mailbox<M> {
     requests: Receiver<Request<M>>,
+    answers: Receiver<Answer<M>>,
     inbox: Arc<Inbox<M>>,
 }
 
@@ -99,9 +113,11 @@ pub fn channel<M>(
         .into_iter()
         .map(|(waker, counters)| {
             let (sender, requests) = sync_channel(capacity);
+            let (answerer, answers) = channel_without_bound();
             let order = AtomicU8::new(Order::Run as u8);
             let woken = WakeFlag::new();
-            Mailbox { requests, inbox: Arc::new(Inbox { requests: sender, order, woken, waker, counters }) }
+            let inbox = Inbox { requests: sender, answers: answerer, order, woken, waker, counters };
+            Mailbox { requests, answers, inbox: Arc::new(inbox) }
         })
         .collect();
     let workers = mailboxes.iter().map(|mailbox| Arc::clone(&mailbox.inbox)).collect();
@@ -171,18 +187,40 @@ impl<M> Handle<M> {
 
     /// Makes an outbound connection on the loop of the first worker. The server's factory is asked
     /// for its protocol, with [`Origin::Connect`](crate::Origin::Connect)`(label)`. If it cannot be made the
-    /// protocol learns it from [`on_close`](crate::Protocol::on_close). Never blocks.
+    /// protocol learns it from [`on_close`](crate::Protocol::on_close). A host name is looked up as
+    /// [`Context::connect`](crate::Context::connect) does it. Never blocks.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), and [`SendError::Unresolved`] for a host name: names are not looked up on the loop.
+    /// As [`send`](Self::send).
     pub fn connect(&self, address: Address, label: u64) -> Result<(), SendError<Address>> {
-        if matches!(address, Address::Host { .. }) {
-            return Err(SendError::Unresolved(address));
-        }
-        self.workers[0].request(Request::Connect(address, label)).map_err(|error| {
+        self.request_connection(address, label, None)
+    }
+
+    /// Makes an outbound connection on the loop of the first worker, with a protocol of its own; see
+    /// [`Context::connect_with`](crate::Context::connect_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn connect_with(
+        &self,
+        address: Address,
+        label: u64,
+        factory: impl FnMut(&Peer<'_>) -> Option<Boxed<M>> + Send + 'static,
+    ) -> Result<(), SendError<Address>> {
+        self.request_connection(address, label, Some(Box::new(factory)))
+    }
+
+    fn request_connection(
+        &self,
+        address: Address,
+        label: u64,
+        factory: Option<SendFactory<M>>,
+    ) -> Result<(), SendError<Address>> {
+        self.workers[0].request(Request::Connect(address, label, factory)).map_err(|error| {
             error.map(|request| match request {
-                Request::Connect(address, _) => address,
+                Request::Connect(address, ..) => address,
                 Request::Send(..) | Request::SendAll(..) | Request::Status(_) => {
                     unreachable!("the channel gives back what it was given")
                 }
@@ -230,6 +268,15 @@ impl<M> Handle<M> {
             std::iter::from_fn(|| replies.recv_timeout(left()).ok()).take(asked).collect();
         found.sort_by_key(|status| status.worker);
         found
+    }
+
+    /// Tells a loop what came of work that it has left to others.
+    pub(crate) fn answer(&self, worker: u32, answer: Answer<M>) {
+        let inbox = &self.workers[worker as usize];
+        // A loop that has ended wants to know nothing.
+        if inbox.answers.send(answer).is_ok() {
+            inbox.wake_once();
+        }
     }
 
     fn order(&self, order: Order) {
@@ -293,6 +340,11 @@ impl<M> Mailbox<M> {
         self.inbox.woken.is_up()
     }
 
+    /// The next answer, if there is one.
+    pub fn next_answer(&self) -> Option<Answer<M>> {
+        self.answers.try_recv().ok()
+    }
+
     /// The next request, if there is one.
     pub fn next(&self) -> Option<Request<M>> {
         self.requests.try_recv().ok()
@@ -313,7 +365,6 @@ impl<T> SendError<T> {
         match self {
             Self::Full(value) => SendError::Full(f(value)),
             Self::Closed(value) => SendError::Closed(f(value)),
-            Self::Unresolved(value) => SendError::Unresolved(f(value)),
         }
     }
 }
@@ -321,9 +372,8 @@ impl<T> SendError<T> {
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Full(_) => "the mailbox of the loop is full",
+            Self::Full(_) => "the loop has too much to do already",
             Self::Closed(_) => "the loop has ended",
-            Self::Unresolved(_) => "the host name is not resolved",
         })
     }
 }
@@ -339,6 +389,32 @@ impl<M> Clone for Handle<M> {
 impl<M> fmt::Debug for Handle<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for Request<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(id, _) => write!(f, "Send({id})"),
+            Self::SendAll(..) => f.write_str("SendAll"),
+            Self::Connect(address, label, _) => write!(f, "Connect({address}, {label})"),
+            Self::Status(_) => f.write_str("Status"),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Answer<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Work(id, _) => write!(f, "Work({id})"),
+            Self::Lookup(ticket, found) => write!(f, "Lookup({ticket}, {found:?})"),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("inbox", &self.inbox).finish_non_exhaustive()
     }
 }
 
@@ -414,11 +490,8 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_is_said_in_a_line_each() {
-        let lines = [SendError::Full(()), SendError::Closed(()), SendError::Unresolved(())]
-            .map(|error| error.to_string());
-        let expected =
-            ["the mailbox of the loop is full", "the loop has ended", "the host name is not resolved"];
-        assert_eq!(lines, expected);
+        let lines = [SendError::Full(()), SendError::Closed(())].map(|error| error.to_string());
+        assert_eq!(lines, ["the loop has too much to do already", "the loop has ended"]);
     }
 
     #[test]

@@ -108,6 +108,7 @@
 
 mod accept;
 mod address;
+mod blocking;
 mod buffers;
 mod cause;
 mod close_reason;
@@ -146,6 +147,7 @@ pub use handle::{Handle, SendError};
 pub use peer::{Origin, Peer};
 pub use protocol::{
     Protocol,
+    boxed::Boxed,
     context::{Context, Flow},
     echo::Echo,
     input::Input,
@@ -162,12 +164,13 @@ pub use system::descriptors::raise_descriptor_limit;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::{
+        blocking::{Blocking, Job},
         buffers::{Buffer, Buffers},
         connection::{Connection, drain::Drain, shared::Shared, state::State},
         connections::Connections,
         deadlines::Deadlines,
         event_loop::{EventLoop, Parts},
-        handle::{Mailbox, Order, Request, channel},
+        handle::{Answer, Mailbox, Order, Request, channel},
         pipes::{NoPipe, Pipe},
         places::Places,
         send_queue::SendQueue,

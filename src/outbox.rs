@@ -2,12 +2,17 @@
 
 use std::{collections::VecDeque, fmt, time::Instant};
 
-use crate::{address::Address, close_reason::CloseReason, connection_id::ConnectionId, handle::SendError};
+use crate::{
+    address::Address, close_reason::CloseReason, connection_id::ConnectionId, handle::SendError, peer::Peer,
+    protocol::boxed::Boxed,
+};
 
 /// Messages to connections of the same loop, and outbound connections that are wanted.
 pub(crate) struct Outbox<M> {
     mail: VecDeque<Mail<M>>,
-    dials: VecDeque<Dial>,
+    dials: VecDeque<Dial<M>>,
+    /// Those whose host name is to be looked up first.
+    unresolved: VecDeque<Dial<M>>,
     capacity: usize,
 }
 
@@ -42,18 +47,26 @@ pub(crate) struct Broadcast<M> {
     pub(crate) next: usize,
 }
 
-/// An outbound connection that a protocol wants.
-#[derive(Debug)]
-pub struct Dial {
-    /// Whose protocol.
-    pub by: ConnectionId,
+/// An outbound connection that is wanted.
+pub struct Dial<M> {
+    /// Whose protocol wants it; none if another thread does.
+    pub by: Option<ConnectionId>,
+    /// What it is called by the one who wants it.
+    pub label: u64,
     /// To where.
     pub address: Address,
-    /// What it calls it.
-    pub label: u64,
+    /// Where else, if that fails.
+    pub(crate) others: VecDeque<Address>,
     /// Since when.
     pub(crate) since: Instant,
+    /// Until when one of its addresses must have answered, if it has more than one.
+    pub(crate) until: Option<Instant>,
+    /// What makes its protocol, instead of the server's factory.
+    pub(crate) factory: Option<Factory<M>>,
 }
+
+/// Makes the protocol of a connection that was asked for together with it.
+pub(crate) type Factory<M> = Box<dyn FnMut(&Peer<'_>) -> Option<Boxed<M>>>;
 
 /// A queue that grew past this in a spike is given back when it is empty.
 const KEPT: usize = 1024;
@@ -61,7 +74,7 @@ const KEPT: usize = 1024;
 impl<M> Outbox<M> {
     /// For at most `capacity` messages, and as many outbound connections.
     pub(crate) const fn new(capacity: usize) -> Self {
-        Self { mail: VecDeque::new(), dials: VecDeque::new(), capacity }
+        Self { mail: VecDeque::new(), dials: VecDeque::new(), unresolved: VecDeque::new(), capacity }
     }
 
     /// Queues a message.
@@ -105,12 +118,30 @@ impl<M> Outbox<M> {
     /// # Errors
     ///
     /// `Full`, with the address.
-    pub(crate) fn dial(&mut self, dial: Dial) -> Result<(), SendError<Address>> {
-        if self.dials.len() >= self.capacity {
+    pub(crate) fn dial(&mut self, dial: Dial<M>) -> Result<(), SendError<Address>> {
+        if self.dials.len() + self.unresolved.len() >= self.capacity {
             return Err(SendError::Full(dial.address));
         }
-        self.dials.push_back(dial);
+        match dial.address {
+            Address::Host { .. } => self.unresolved.push_back(dial),
+            Address::Ip(_) | Address::Unix(_) => self.dials.push_back(dial),
+        }
         Ok(())
+    }
+
+    /// Puts one back of which the addresses are known now, or the next is to be tried. It has waited for longest.
+    pub(crate) fn dial_again(&mut self, dial: Dial<M>) {
+        self.dials.push_front(dial);
+    }
+
+    /// The next of which the host name is to be looked up.
+    pub(crate) fn next_unresolved(&mut self) -> Option<Dial<M>> {
+        self.unresolved.pop_front()
+    }
+
+    /// Whether there are some.
+    pub(crate) fn has_unresolved(&self) -> bool {
+        !self.unresolved.is_empty()
     }
 
     /// Queues the news that an outbound connection is made. There are never more of these than were asked for.
@@ -148,7 +179,7 @@ impl<M> Outbox<M> {
     }
 
     /// The next outbound connection that is wanted.
-    pub(crate) fn next_dial(&mut self) -> Option<Dial> {
+    pub(crate) fn next_dial(&mut self) -> Option<Dial<M>> {
         let dial = self.dials.pop_front();
         if dial.is_none() && self.dials.capacity() > KEPT {
             self.dials = VecDeque::new();
@@ -159,12 +190,46 @@ impl<M> Outbox<M> {
     /// Nobody waits any more for the outbound connections that this one wanted.
     pub(crate) fn forget_dials_of(&mut self, id: ConnectionId) {
         if !self.dials.is_empty() {
-            self.dials.retain(|dial| dial.by != id);
+            self.dials.retain(|dial| dial.by != Some(id));
+        }
+        if !self.unresolved.is_empty() {
+            self.unresolved.retain(|dial| dial.by != Some(id));
         }
     }
 
     pub(crate) fn has_mail(&self) -> bool {
         !self.mail.is_empty()
+    }
+}
+
+impl<M> Dial<M> {
+    /// One that another thread wants.
+    pub(crate) fn by_nobody(
+        address: Address,
+        label: u64,
+        factory: Option<Factory<M>>,
+        since: Instant,
+    ) -> Self {
+        Self { by: None, label, address, others: VecDeque::new(), since, until: None, factory }
+    }
+
+    /// Goes on to the next address. False if there is none.
+    pub(crate) fn go_on(&mut self) -> bool {
+        let next = self.others.pop_front();
+        let is_there = next.is_some();
+        self.address = next.unwrap_or_else(|| self.address.clone());
+        is_there
+    }
+
+    /// What it is called as another's wish.
+    pub(crate) fn requester(&self) -> Option<(ConnectionId, u64)> {
+        Some((self.by?, self.label))
+    }
+}
+
+impl<M> fmt::Debug for Dial<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dial").field("by", &self.by).field("address", &self.address).finish_non_exhaustive()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     stats::{Counters, Stats},
     system::{
         descriptors,
-        os::{ListenSocket, Os, bind, is_unavailable},
+        os::{ListenSocket, Os, bind, is_unavailable, threads::Threads},
     },
 };
 
@@ -185,6 +185,7 @@ impl<P: Protocol> Server<P> {
             channels.push((waker, Arc::clone(counters.last().expect("one was just pushed"))));
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
+        let blocking = Threads::new(config.blocking_threads, config.blocking_jobs_max);
         let (connections, pipes) = shares(&config);
         let places = Places::new(connections, mailboxes.iter().map(Mailbox::waker));
         let table_bytes =
@@ -196,6 +197,7 @@ impl<P: Protocol> Server<P> {
                 listeners,
                 mailbox,
                 handle: handle.clone(),
+                blocking: Arc::new(blocking.clone()),
                 counters: Arc::clone(counters),
                 places: Arc::clone(&places),
                 table_bytes,

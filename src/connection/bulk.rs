@@ -43,7 +43,7 @@ impl Bulk {
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Notes that `n` bytes were read at once.
     pub(super) fn note_bulk(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
-        if (P::RETURNS_INPUT_UNCHANGED || self.is_relayed())
+        if (self.protocol.returns_input_unchanged() || self.is_relayed())
             && shared.limits.pipes_max > 0
             && let Some(threshold) = shared.limits.splice_threshold_bytes
         {
@@ -63,7 +63,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let can_send_it = match &partner {
             Some(partner) => partner.can_send_pipe(),
-            None => P::RETURNS_INPUT_UNCHANGED && self.can_send_pipe(),
+            None => self.protocol.returns_input_unchanged() && self.can_send_pipe(),
         };
         if !can_send_it {
             return Fill::Impossible;

@@ -19,9 +19,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     pub fn deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
         let limits = &shared.limits;
         let own = match self.state {
-            State::Connecting => {
-                earliest(after(self.last_activity, limits.connect_timeout), self.connect_again_at())
-            }
+            State::Connecting => earliest(self.connect_deadline(limits), self.connect_again_at()),
             State::Reading | State::Echoing => self.idle_deadline(limits),
             State::HalfClosed => earliest(self.idle_deadline(limits), self.linger_deadline(limits)),
             State::Closed(_) => return None,
@@ -99,9 +97,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let limits = &shared.limits;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= shared.now);
         let reason = match self.state {
-            State::Connecting if due(after(self.last_activity, limits.connect_timeout)) => {
-                CloseReason::ConnectTimeout
-            }
+            State::Connecting if due(self.connect_deadline(limits)) => CloseReason::ConnectTimeout,
             State::Reading | State::Echoing | State::HalfClosed if due(self.stall_deadline(limits)) => {
                 CloseReason::WriteStall
             }

@@ -245,6 +245,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.settle(shared);
     }
 
+    /// Hands what came of work that blocks to the protocol; none where that has panicked.
+    pub fn answer(&mut self, message: Option<P::Message>, shared: &mut Shared<P::Message, T::Pipe>) {
+        let Some(message) = message else { return self.close(CloseReason::Panicked, shared) };
+        let requests = self.call(shared, |protocol, cx| protocol.on_message(message, cx));
+        self.apply(shared, requests, &[], CloseReason::Finished);
+        self.note_answer(shared);
+    }
+
     /// Tells the protocol that a connection which it asked for is made.
     pub fn connected(&mut self, label: u64, peer: &Peer<'_>, shared: &mut Shared<P::Message, T::Pipe>) {
         let requests = self.call(shared, |protocol, cx| protocol.on_connected(label, peer, cx));
@@ -264,7 +272,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.note_answer(shared);
     }
 
-    /// An answer that the protocol waited for has come. What it left meanwhile must be dealt with now.
+    /// An answer that it waited for has come. What it left meanwhile must be dealt with now.
     pub fn note_answer(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         if let Some(extra) = &mut self.extra {
             extra.answers_due = extra.answers_due.saturating_sub(1);

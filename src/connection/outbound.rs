@@ -8,6 +8,7 @@ use std::{
 use super::{Connection, shared::Shared};
 use crate::{
     close_reason::CloseReason,
+    config::Config,
     connection_id::ConnectionId,
     protocol::Protocol,
     system::{readiness::Readiness, transport::Transport},
@@ -18,6 +19,8 @@ use crate::{
 pub(super) struct Outbound {
     /// Who waits for this connection to be made, and under which label.
     requester: Option<(ConnectionId, u64)>,
+    /// When another address is to be tried, if there is another.
+    connect_by: Option<Instant>,
     /// When connecting was last tried again.
     tried: Option<Instant>,
     /// Those that its protocol has asked for, and that may not be made yet.
@@ -39,6 +42,18 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Notes who waits for this connection to be made.
     pub fn set_requester(&mut self, requester: ConnectionId, label: u64) {
         self.outbound_mut().requester = Some((requester, label));
+    }
+
+    /// Gives the attempt until then, as there are other addresses.
+    pub fn set_connect_by(&mut self, at: Instant) {
+        self.outbound_mut().connect_by = Some(at);
+        self.deadline_moved = true;
+    }
+
+    /// When an attempt has taken too long.
+    pub(super) fn connect_deadline(&self, limits: &Config) -> Option<Instant> {
+        let own = self.outbound().and_then(|outbound| outbound.connect_by);
+        own.or_else(|| self.last_activity.checked_add(limits.connect_timeout?))
     }
 
     pub(super) fn has_requester(&self) -> bool {

@@ -1,9 +1,10 @@
 //! What the connections of one loop share.
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use super::drain::Drain;
 use crate::{
+    blocking::Blocking,
     buffers::Buffers,
     config::Config,
     connection_id::ConnectionId,
@@ -17,7 +18,6 @@ use crate::{
 };
 
 /// What the connections of one loop share.
-#[derive(Debug)]
 pub struct Shared<M, K> {
     /// The time of this turn of the loop.
     pub now: Instant,
@@ -27,6 +27,8 @@ pub struct Shared<M, K> {
     pub counters: Arc<Counters>,
     /// The server's handle, for the protocols.
     pub handle: Handle<M>,
+    /// Where they leave what blocks.
+    pub(crate) blocking: Arc<dyn Blocking>,
     /// What callbacks ask of other connections.
     pub(crate) outbox: Outbox<M>,
     /// The drain that is going on.
@@ -46,7 +48,13 @@ const OUTPUT_CAPACITY_KEPT: usize = 256 << 10;
 
 impl<M, K: Pipe> Shared<M, K> {
     /// For connections with these limits and counters.
-    pub fn new(now: Instant, limits: Config, counters: Arc<Counters>, handle: Handle<M>) -> Self {
+    pub fn new(
+        now: Instant,
+        limits: Config,
+        counters: Arc<Counters>,
+        handle: Handle<M>,
+        blocking: Arc<dyn Blocking>,
+    ) -> Self {
         let buffer = vec![0; limits.read_buffer_bytes];
         let buffers = Buffers::new(limits.high_water_bytes);
         let pipes = Pipes::new(limits.pipes_max);
@@ -56,6 +64,7 @@ impl<M, K: Pipe> Shared<M, K> {
             limits,
             counters,
             handle,
+            blocking,
             outbox,
             drain: None,
             buffers,
@@ -79,6 +88,7 @@ impl<M, K: Pipe> Shared<M, K> {
             addresses,
             output: &mut self.output,
             outbox: &mut self.outbox,
+            blocking: &*self.blocking,
             queued: 0,
             high_water: self.limits.high_water_bytes,
             is_draining: self.drain.is_some(),
@@ -106,5 +116,11 @@ impl<M, K: Pipe> Shared<M, K> {
     pub fn trim(&mut self) {
         self.buffers.trim(self.now);
         self.pipes.trim(self.now);
+    }
+}
+
+impl<M, K> fmt::Debug for Shared<M, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("now", &self.now).field("drain", &self.drain).finish_non_exhaustive()
     }
 }

@@ -1,53 +1,183 @@
-//! Outbound connections that callbacks ask for: they wait for room, and whoever asked is told if nothing comes of it.
+//! Outbound connections that are wanted: their host names are looked up, they wait for room, and whoever asked is told what
+//! came of it.
 
-use std::time::Instant;
+use std::{io::ErrorKind, sync::Arc, time::Instant};
 
 use super::Connections;
 use crate::{
+    address::{Address, interleave},
+    blocking::{Found, Job},
     close_reason::CloseReason,
     connection::state::State,
     connection_id::ConnectionId,
+    deadlines::earliest,
+    handle::{Answer, Handle},
     outbox::Dial,
     protocol::Protocol,
     system::{Poller, transport::Transport},
 };
 
 impl<P: Protocol, T: Transport> Connections<P, T> {
-    /// The next outbound connection that a callback wants, if there is a place for it, which is then taken.
-    pub fn next_dial(&mut self) -> Option<Dial> {
+    /// Wants an outbound connection that another thread asks for, of which the host name is to be looked up.
+    pub fn look_up(&mut self, dial: Dial<P::Message>) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let blocking = Arc::clone(&self.shared.blocking);
+        if !blocking.reserve() {
+            return self.dial_failed(dial, CloseReason::ConnectFailed(ErrorKind::QuotaExceeded));
+        }
+        let answer =
+            LookupAnswer { handle: self.shared.handle.clone(), worker: self.worker, ticket, found: None };
+        let name = dial.address.clone();
+        self.lookups.insert(ticket, dial);
+        blocking.submit(Job::Lookup(name, Box::new(move |found| answer.finish(found))));
+    }
+
+    /// Begins to look up the host names of connections that callbacks want.
+    pub fn run_lookups(&mut self) {
+        while let Some(dial) = self.shared.outbox.next_unresolved() {
+            self.look_up(dial);
+        }
+    }
+
+    /// A host name was looked up. Nobody may wait for it any more.
+    pub fn looked_up(&mut self, ticket: u64, found: Found) {
+        let Some(mut dial) = self.lookups.remove(&ticket) else { return };
+        match found {
+            Ok(addresses) => {
+                dial.others = interleave(addresses).into();
+                dial.until =
+                    self.shared.limits.connect_timeout.and_then(|limit| dial.since.checked_add(limit));
+                if dial.go_on() {
+                    self.shared.outbox.dial_again(dial);
+                } else {
+                    self.dial_failed(dial, CloseReason::ConnectFailed(ErrorKind::NotFound));
+                }
+            }
+            Err(kind) => self.dial_failed(dial, CloseReason::ConnectFailed(kind)),
+        }
+    }
+
+    /// Whether host names are being looked up.
+    pub fn has_lookups(&self) -> bool {
+        !self.lookups.is_empty()
+    }
+
+    /// The next outbound connection that is wanted, if there is a place for it, which is then taken.
+    pub fn next_dial(&mut self) -> Option<Dial<P::Message>> {
         let is_possible = self.shared.outbox.dials() == 0 || self.take_place();
         if is_possible { self.shared.outbox.next_dial() } else { None }
     }
 
-    /// Gives those up that have waited for room for too long.
+    /// Gives those up that have waited for room, or for the addresses of their hosts, for too long.
     pub(super) fn expire_dials(&mut self) {
-        while self.dial_deadline().is_some_and(|at| at <= self.shared.now) {
-            if let Some(dial) = self.shared.outbox.next_dial() {
-                self.dial_failed(dial.by, dial.label, CloseReason::ConnectTimeout);
-            }
+        let is_due = |at: Option<Instant>, now| at.is_some_and(|at| at <= now);
+        while is_due(self.room_deadline(), self.shared.now) {
+            let Some(dial) = self.shared.outbox.next_dial() else { return };
+            self.dial_failed(dial, CloseReason::ConnectTimeout);
+        }
+        while is_due(self.lookup_deadline(), self.shared.now) {
+            let Some((_, dial)) = self.lookups.pop_first() else { return };
+            self.dial_failed(dial, CloseReason::ConnectTimeout);
         }
     }
 
-    /// When the first of those that wait for room has waited for too long.
+    /// When the first of them has waited for too long.
     pub(super) fn dial_deadline(&self) -> Option<Instant> {
+        earliest(self.room_deadline(), self.lookup_deadline())
+    }
+
+    fn room_deadline(&self) -> Option<Instant> {
         self.shared.outbox.oldest_dial()?.checked_add(self.shared.limits.connect_timeout?)
     }
 
-    /// Notes that such a connection was not made. The protocol that wanted it is told with the next mail.
-    pub fn dial_failed(&mut self, by: ConnectionId, label: u64, reason: CloseReason) {
-        self.shared.outbox.connect_failed(by, label, reason);
+    fn lookup_deadline(&self) -> Option<Instant> {
+        let (_, oldest) = self.lookups.first_key_value()?;
+        oldest.since.checked_add(self.shared.limits.connect_timeout?)
     }
 
-    /// Notes for whom the connection that was just added is made.
-    pub fn set_requester(&mut self, id: ConnectionId, by: ConnectionId, label: u64) {
+    /// One could not be made. Its next address is tried, if there is one and time is left. Else the protocol that
+    /// wanted it is told with the next mail.
+    pub fn dial_failed(&mut self, mut dial: Dial<P::Message>, reason: CloseReason) {
+        let is_late = dial.until.is_some_and(|at| at <= self.shared.now);
+        let is_over = is_late || self.shared.drain.is_some();
+        if !is_over && dial.go_on() {
+            self.shared.outbox.dial_again(dial);
+        } else if let Some((by, label)) = dial.requester() {
+            self.shared.outbox.connect_failed(by, label, reason);
+        } else if matches!(dial.address, Address::Host { .. }) {
+            self.unfounded.push((dial, reason));
+        }
+    }
+
+    /// One that another thread has wanted and for which no address was found. Its protocol is to be told.
+    pub fn next_unfounded(&mut self) -> Option<(Dial<P::Message>, CloseReason)> {
+        self.unfounded.pop()
+    }
+
+    /// Notes what the connection that was just added is made for, and how long that may take: what is left is for it and for
+    /// the other addresses alike.
+    pub fn set_dial(&mut self, id: ConnectionId, dial: Dial<P::Message>) {
+        let (now, requester) = (self.shared.now, dial.requester());
         let Some(attempt) = self.get_mut(id) else { return };
-        attempt.set_requester(by, label);
+        if let Some((by, label)) = requester {
+            attempt.set_requester(by, label);
+        }
+        if let Some(until) = dial.until {
+            let attempts = u32::try_from(dial.others.len()).unwrap_or(u32::MAX).saturating_add(1);
+            attempt.set_connect_by(now + until.saturating_duration_since(now) / attempts);
+        }
+        if !dial.others.is_empty() {
+            self.attempts.insert(id.index, dial);
+        }
+        if let Some((by, _)) = requester {
+            self.note_attempt(by, id);
+        }
+        if let Some(attempt) = self.get(id)
+            && let Some(at) = attempt.deadline(&self.shared)
+        {
+            self.deadlines.arm(id.index, at);
+        }
+    }
+
+    fn note_attempt(&mut self, by: ConnectionId, id: ConnectionId) {
         let Some(requester) = self.get_mut(by) else { return };
         let mut attempts = requester.take_attempts();
         attempts.retain(|&attempt| self.get(attempt).is_some_and(|other| other.state() == State::Connecting));
         attempts.push(id);
         if let Some(requester) = self.get_mut(by) {
             requester.set_attempts(attempts);
+        }
+    }
+
+    /// An outbound connection has ended, with this reason, or is made.
+    pub(super) fn follow_up_attempt(&mut self, index: u32) {
+        let connection = &mut self.slots[index as usize].connection;
+        let reason = match connection.state() {
+            State::Connecting => return,
+            State::Closed(reason) => Some(reason),
+            State::Reading | State::Echoing | State::HalfClosed => None,
+        };
+        let wanted = self.attempts.remove(&index);
+        let Some(reason) = reason else { return };
+        let requester = connection.take_requester();
+        match (wanted, reason) {
+            (Some(dial), CloseReason::ConnectFailed(_) | CloseReason::ConnectTimeout) => {
+                self.dial_failed(dial, reason);
+            }
+            _ => {
+                if let Some((by, label)) = requester {
+                    self.shared.outbox.connect_failed(by, label, reason);
+                }
+            }
+        }
+    }
+
+    /// Nobody waits any more for what this connection wanted.
+    pub(super) fn forget_dials_of(&mut self, id: ConnectionId) {
+        self.shared.outbox.forget_dials_of(id);
+        if !self.lookups.is_empty() {
+            self.lookups.retain(|_, dial| dial.by != Some(id));
         }
     }
 
@@ -59,5 +189,26 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             slot.connection.close(CloseReason::Cancelled, shared);
             self.place(attempt.index, poller);
         }
+    }
+}
+
+/// Tells the loop what addresses a host has, also if nobody could say.
+struct LookupAnswer<M> {
+    handle: Handle<M>,
+    worker: u32,
+    ticket: u64,
+    found: Option<Found>,
+}
+
+impl<M> LookupAnswer<M> {
+    fn finish(mut self, found: Found) {
+        self.found = Some(found);
+    }
+}
+
+impl<M> Drop for LookupAnswer<M> {
+    fn drop(&mut self) {
+        let found = self.found.take().unwrap_or(Err(ErrorKind::NotFound));
+        self.handle.answer(self.worker, Answer::Lookup(self.ticket, found));
     }
 }

@@ -99,6 +99,18 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         slots - visited.max(1)
     }
 
+    /// Hands what came of work that blocks to the one who wanted it. Work that came to nothing has panicked.
+    pub fn answer(&mut self, id: ConnectionId, message: Option<P::Message>, poller: &mut impl Poller<T>) {
+        let is_message = message.is_some();
+        if !is_message {
+            self.shared.counters.panics.add(1);
+        }
+        let is_there = self.call(id, poller, |connection, shared| connection.answer(message, shared));
+        if is_message && !is_there {
+            self.shared.counters.messages_undeliverable.add(1);
+        }
+    }
+
     fn tell_connected(&mut self, id: ConnectionId, connected: &Connected, poller: &mut impl Poller<T>) {
         let peer = Peer {
             id: connected.id,
@@ -129,5 +141,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             }
         }
         while self.shared.outbox.next_dial().is_some() {}
+        while self.shared.outbox.next_unresolved().is_some() {}
+        self.lookups.clear();
     }
 }

@@ -1,6 +1,7 @@
 //! The connections of one loop: who is where, whose turn it is, and whose time is up.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -19,12 +20,14 @@ mod relays;
 use self::ready::ReadyQueue;
 use crate::{
     address::Address,
+    blocking::Blocking,
     close_reason::CloseReason,
     config::Config,
     connection::{Connection, call, drain::Drain, shared::Shared, state::State},
     connection_id::{self, ConnectionId},
     deadlines::{Deadlines, earliest},
     handle::Handle,
+    outbox::Dial,
     places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
@@ -51,6 +54,13 @@ pub struct Connections<P: Protocol, T: Transport> {
     due: Vec<u32>,
     shared: Shared<P::Message, T::Pipe>,
     places: Arc<Places>,
+    /// Outbound connections whose host names are being looked up, in their order.
+    lookups: BTreeMap<u64, Dial<P::Message>>,
+    next_ticket: u64,
+    /// Those that other threads have wanted and of which no address was found.
+    unfounded: Vec<(Dial<P::Message>, CloseReason)>,
+    /// Those that are being made and have other addresses to try, by slot.
+    attempts: HashMap<u32, Dial<P::Message>>,
     /// Address space for the table of slots.
     table_bytes: usize,
     worker: u32,
@@ -103,6 +113,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         limits: Config,
         counters: Arc<Counters>,
         handle: Handle<P::Message>,
+        blocking: Arc<dyn Blocking>,
     ) -> Self {
         Self {
             slots: Slab::new(),
@@ -110,8 +121,12 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             ended: Vec::new(),
             deadlines: Deadlines::with_capacity(now, places.total().min(SLOTS_RESERVED)),
             due: Vec::new(),
-            shared: Shared::new(now, limits, counters, handle),
+            shared: Shared::new(now, limits, counters, handle, blocking),
             places,
+            lookups: BTreeMap::new(),
+            next_ticket: 0,
+            unfounded: Vec::new(),
+            attempts: HashMap::new(),
             table_bytes: TABLE_BYTES,
             worker,
             next_generation: 1,
@@ -202,12 +217,19 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Whether there is work that waits for no event.
     pub fn has_work(&self) -> bool {
         let can_dial = self.shared.outbox.dials() > 0 && self.has_room();
-        !self.ready.is_empty() || self.shared.outbox.has_mail() || can_dial
+        let outbox = &self.shared.outbox;
+        !self.ready.is_empty() || can_dial || outbox.has_mail() || self.has_lookups_to_do()
     }
 
     /// Whether callbacks have asked something of other connections that is not done.
     pub fn has_requests(&self) -> bool {
-        self.shared.outbox.has_mail() || self.shared.outbox.dials() > 0
+        let outbox = &self.shared.outbox;
+        outbox.has_mail() || outbox.dials() > 0 || self.has_lookups_to_do()
+    }
+
+    /// Whether host names are to be looked up, or it is to be told that they were in vain.
+    fn has_lookups_to_do(&self) -> bool {
+        self.shared.outbox.has_unresolved() || !self.unfounded.is_empty()
     }
 
     /// When a connection must be looked at if nothing happens before.
@@ -286,8 +308,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     }
 
     /// An attempt to connect that failed at once ends like one that fails later: its protocol is told.
-    pub fn tell_not_made(&mut self, id: ConnectionId, mut protocol: P, error: &io::Error) {
-        let reason = CloseReason::ConnectFailed(error.kind());
+    pub fn tell_not_made(&mut self, id: ConnectionId, mut protocol: P, reason: CloseReason) {
         self.shared.counters.count_closed(reason);
         let mut context = self.shared.context(id, &NotMade);
         context.requests.output_closed = true;
@@ -376,6 +397,14 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Begins to end every connection gracefully; those added from now on too.
     pub fn begin_drain(&mut self) {
         self.shared.drain = Some(Drain::begin(self.shared.now, &self.shared.limits));
+        // Nobody waits for what another thread has wanted.
+        for (ticket, dial) in mem::take(&mut self.lookups) {
+            if dial.by.is_some() {
+                self.lookups.insert(ticket, dial);
+            } else {
+                self.unfounded.push((dial, CloseReason::ServerAborted));
+            }
+        }
         for (_, slot) in &mut self.slots {
             slot.connection.begin_drain();
             if slot.place == Place::Resting {
@@ -445,13 +474,10 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         let connection = &mut slot.connection;
         if connection.state().is_closed() {
             connection.tell_close(&mut self.shared);
-            if let (State::Closed(reason), Some((by, label))) =
-                (connection.state(), connection.take_requester())
-            {
-                self.shared.outbox.connect_failed(by, label, reason);
-            }
-            self.shared.outbox.forget_dials_of(connection.id());
-            let attempts = connection.take_attempts();
+            let (id, attempts) = (connection.id(), connection.take_attempts());
+            self.follow_up_attempt(index);
+            self.forget_dials_of(id);
+            let slot = &mut self.slots[index as usize];
             // One that is still in the ready queue is put here when its turn comes.
             if slot.place == Place::Resting {
                 slot.place = Place::Ended;
@@ -468,6 +494,9 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         if slot.place == Place::Resting && connection.has_work(&self.shared.limits) {
             slot.place = Place::Ready;
             self.ready.push(index, connection.had_much_to_do());
+        }
+        if !self.attempts.is_empty() {
+            self.follow_up_attempt(index);
         }
     }
 

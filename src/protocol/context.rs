@@ -7,15 +7,18 @@ use std::{
 
 use super::{
     Input,
+    boxed::Boxed,
     requests::{Ending, Reading, Requests},
     timeout::TimerKey,
 };
 use crate::{
     address::Address,
+    blocking::{Blocking, Job},
     cause::Cause,
     connection_id::ConnectionId,
-    handle::{Handle, SendError},
-    outbox::{Dial, Outbox},
+    handle::{Answer, Handle, SendError},
+    outbox::{Dial, Factory, Outbox},
+    peer::Peer,
     system::transport::Addresses,
 };
 
@@ -44,6 +47,7 @@ pub struct Context<'a, M = ()> {
     pub(crate) addresses: &'a dyn Addresses,
     pub(crate) output: &'a mut Vec<u8>,
     pub(crate) outbox: &'a mut Outbox<M>,
+    pub(crate) blocking: &'a dyn Blocking,
     pub(crate) queued: usize,
     pub(crate) high_water: usize,
     pub(crate) is_draining: bool,
@@ -128,7 +132,7 @@ impl<M> Context<'_, M> {
         if self.requests.output_closed { Flow::Closed } else { self.note_flow() }
     }
 
-    /// Writes formatted text: `write!(cx, "{n} members\n")`. Nothing can fail; what is returned is what
+    /// Writes formatted text: `writeln!(cx, "{n} members")`. Nothing can fail; what is returned is what
     /// [`write`](Self::write) returns.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Flow {
         if self.requests.output_closed {
@@ -232,7 +236,7 @@ impl<M> Context<'_, M> {
     ///
     ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
     ///         input.take();
-    ///         write!(cx, "{:?}\n", cx.timer_left(0));
+    ///         writeln!(cx, "{:?}", cx.timer_left(0));
     ///     }
     /// }
     ///
@@ -345,15 +349,121 @@ impl<M> Context<'_, M> {
     /// the connect timeout besides, and is served before new clients are accepted. If this connection ends meanwhile, the wish
     /// is forgotten.
     ///
+    /// A host name is looked up by a [thread for what blocks](Self::spawn_blocking). Its addresses are tried one after the
+    /// other, those of both families in turn (RFC 8305, section 4), and share the connect timeout. Each is an attempt of its
+    /// own, for which the factory is asked anew; only what comes of the last is told. A name that has no address fails with
+    /// `NotFound`.
+    ///
     /// # Errors
     ///
-    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already, and
-    /// [`SendError::Unresolved`] for a host name: names are not looked up on the loop. Both give the address back.
+    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already. It gives the address
+    /// back.
     pub fn connect(&mut self, address: Address, label: u64) -> Result<(), SendError<Address>> {
-        if matches!(address, Address::Host { .. }) {
-            return Err(SendError::Unresolved(address));
+        self.dial(address, label, None)
+    }
+
+    /// As [`connect`](Self::connect), with a protocol that is made here instead of by the server's factory: `factory` is
+    /// asked for each address that is tried. It is for servers whose protocols are [`Boxed`]; with others the connection
+    /// counts as refused.
+    ///
+    /// ```
+    /// use echoloop::{Boxed, Context, Input, Protocol, testing::Loop};
+    ///
+    /// struct Client;
+    ///
+    /// impl Protocol for Client {
+    ///     type Message = ();
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+    ///         input.take();
+    ///         let echo = "192.0.2.1:7".parse().expect("an address");
+    ///         let _ = cx.connect_with(echo, 0, |_| Some(Boxed::new(echoloop::Echo)));
+    ///     }
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Boxed::new(Client)));
+    /// net.connect().send("!");
+    /// let upstream = net.next_connect().unwrap().accept();
+    /// upstream.send("hello");
+    /// assert_eq!(upstream.received(), b"hello");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As `connect`.
+    pub fn connect_with(
+        &mut self,
+        address: Address,
+        label: u64,
+        factory: impl FnMut(&Peer<'_>) -> Option<Boxed<M>> + 'static,
+    ) -> Result<(), SendError<Address>> {
+        self.dial(address, label, Some(Box::new(factory)))
+    }
+
+    fn dial(
+        &mut self,
+        address: Address,
+        label: u64,
+        factory: Option<Factory<M>>,
+    ) -> Result<(), SendError<Address>> {
+        let dial = Dial { by: Some(self.id), ..Dial::by_nobody(address, label, factory, self.now) };
+        self.outbox.dial(dial)?;
+        self.requests.answers_due += 1;
+        Ok(())
+    }
+
+    /// Leaves work that blocks to another thread: a file, a password hash, a database. What it returns comes to this
+    /// connection as a [message](super::Protocol::on_message). If the connection has ended by then, it is dropped and
+    /// counted ([`Stats::messages_undeliverable`](crate::Stats::messages_undeliverable)). If the work panics, the connection is
+    /// closed as if a callback had.
+    ///
+    /// There are [`blocking_threads`](crate::Config::blocking_threads), for all workers. Work that has begun goes on when
+    /// the server has ended; nobody waits for it. While it is under way, input that is left unconsumed is kept, as with
+    /// [`connect`](Self::connect); [`resume_reading`](Self::resume_reading) hands it over again.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] while [`blocking_jobs_max`](crate::Config::blocking_jobs_max) wait or are under way. It gives the
+    /// work back.
+    ///
+    /// ```
+    /// use echoloop::{Context, Input, Protocol, testing::Loop};
+    ///
+    /// /// Adds numbers up, very thoroughly.
+    /// struct Adder;
+    ///
+    /// impl Protocol for Adder {
+    ///     type Message = u64;
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, u64>) {
+    ///         let most = u64::from(input.take()[0]);
+    ///         if cx.spawn_blocking(move || (1..=most).sum()).is_err() {
+    ///             cx.write(b"busy\n");
+    ///         }
+    ///     }
+    ///
+    ///     fn on_message(&mut self, sum: u64, cx: &mut Context<'_, u64>) {
+    ///         writeln!(cx, "{sum}");
+    ///     }
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Adder));
+    /// let client = net.connect();
+    /// client.send([100]);
+    /// assert_eq!(client.received_text(), "");
+    /// net.next_job().expect("it adds").finish();
+    /// assert_eq!(client.received_text(), "5050\n");
+    /// ```
+    pub fn spawn_blocking<F>(&mut self, work: F) -> Result<(), SendError<F>>
+    where
+        F: FnOnce() -> M + Send + 'static,
+        M: Send + 'static,
+    {
+        if !self.blocking.reserve() {
+            return Err(SendError::Full(work));
         }
-        self.outbox.dial(Dial { by: self.id, address, label, since: self.now })?;
+        let answer = WorkAnswer { handle: self.handle.clone(), id: self.id, message: None };
+        self.blocking.submit(Job::Work(Box::new(move || answer.finish(work()))));
         self.requests.answers_due += 1;
         Ok(())
     }
@@ -493,6 +603,25 @@ impl<M> Context<'_, M> {
         }
         self.requests.told_full = true;
         Flow::Full
+    }
+}
+
+/// Tells the connection that has left work to a thread what came of it, also if that is nothing.
+struct WorkAnswer<M> {
+    handle: Handle<M>,
+    id: ConnectionId,
+    message: Option<M>,
+}
+
+impl<M> WorkAnswer<M> {
+    fn finish(mut self, message: M) {
+        self.message = Some(message);
+    }
+}
+
+impl<M> Drop for WorkAnswer<M> {
+    fn drop(&mut self) {
+        self.handle.answer(self.id.worker, Answer::Work(self.id, self.message.take()));
     }
 }
 

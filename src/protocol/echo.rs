@@ -15,7 +15,9 @@ pub struct Echo;
 
 impl Protocol for Echo {
     type Message = ();
-    const RETURNS_INPUT_UNCHANGED: bool = true;
+    fn returns_input_unchanged(&self) -> bool {
+        true
+    }
 
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
         cx.forward(input);

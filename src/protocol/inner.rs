@@ -120,7 +120,14 @@ impl<M> Context<'_, M> {
                 timers: mem::take(&mut self.requests.timers),
                 ..Requests::default()
             },
-            ..*self
+            id: self.id,
+            now: self.now,
+            handle: self.handle,
+            addresses: self.addresses,
+            blocking: self.blocking,
+            high_water: self.high_water,
+            is_draining: self.is_draining,
+            timers: self.timers,
         };
         callback(&mut inner);
         let mut requests = inner.requests;

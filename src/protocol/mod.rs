@@ -1,5 +1,6 @@
 //! What is spoken on a connection: the trait to implement, and what its callbacks get.
 
+pub(crate) mod boxed;
 pub(crate) mod context;
 pub(crate) mod echo;
 mod inner;
@@ -7,7 +8,7 @@ pub(crate) mod input;
 pub(crate) mod requests;
 pub(crate) mod timeout;
 
-use self::{context::Context, input::Input, timeout::Timeout};
+use self::{boxed::Boxed, context::Context, input::Input, timeout::Timeout};
 use crate::{close_reason::CloseReason, peer::Peer};
 
 /// What is spoken on one connection. The loop makes one value per connection, calls it when something
@@ -41,8 +42,17 @@ pub trait Protocol: Sized {
     /// Whether it sends back every byte unchanged, in order, by itself, and does nothing else with it. The loop
     /// may then move bytes back to the socket inside the kernel, without calling
     /// [`on_data`](Self::on_data); see [`Config::splice_threshold_bytes`](crate::Config::splice_threshold_bytes).
-    /// [`Context::forward`] in `on_data` must do the same for all other bytes.
-    const RETURNS_INPUT_UNCHANGED: bool = false;
+    /// [`Context::forward`] in `on_data` must do the same for all other bytes. Default: it does not.
+    fn returns_input_unchanged(&self) -> bool {
+        false
+    }
+
+    /// For [`Boxed`]: whether a protocol of any type can be one of this.
+    #[doc(hidden)]
+    fn from_boxed(boxed: Boxed<Self::Message>) -> Option<Self> {
+        drop(boxed);
+        None
+    }
 
     /// The connection is made.
     fn on_open(&mut self, cx: &mut Context<'_, Self::Message>) {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    jobs::Jobs,
     kernel::{Kernel, Outgoing},
     server_end::ServerEnd,
     socket::{SharedSocket, Socket},
@@ -37,6 +38,7 @@ pub(super) struct Engine<P: Protocol> {
     /// The clients' side of the listeners, by position.
     backlogs: Vec<Weak<Backlog>>,
     handle: Handle<P::Message>,
+    jobs: Jobs,
     counters: Arc<Counters>,
     clients_made: u32,
 }
@@ -61,6 +63,7 @@ impl<P: Protocol> Engine<P> {
     fn with_places(limits: Config, places: Arc<Places>, factory: Box<Factory<P>>) -> Self {
         let kernel = Kernel::new();
         let counters = Arc::new(Counters::default());
+        let jobs = Jobs::new(limits.blocking_jobs_max);
         let waker: Arc<dyn Wake> = Arc::new(());
         let (handle, mut mailboxes) = channel(limits.mailbox_capacity, vec![(waker, Arc::clone(&counters))]);
         let parts = Parts {
@@ -69,6 +72,7 @@ impl<P: Protocol> Engine<P> {
             listeners: Vec::new(),
             mailbox: mailboxes.pop().expect("there is one loop"),
             handle: handle.clone(),
+            blocking: Arc::new(jobs.clone()),
             counters: Arc::clone(&counters),
             places,
             table_bytes: None,
@@ -80,6 +84,7 @@ impl<P: Protocol> Engine<P> {
             event_loop: Some(event_loop),
             backlogs: Vec::new(),
             handle,
+            jobs,
             counters,
             clients_made: 0,
         };
@@ -97,6 +102,10 @@ impl<P: Protocol> Engine<P> {
 
     pub(super) const fn handle(&self) -> &Handle<P::Message> {
         &self.handle
+    }
+
+    pub(super) const fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -173,6 +173,7 @@
 mod client;
 mod engine;
 mod events;
+mod jobs;
 mod kernel;
 mod outbound;
 mod server_end;
@@ -189,6 +190,7 @@ use std::{
 };
 
 pub use client::{Client, Connector};
+pub use jobs::{Job, Lookup};
 pub use outbound::Outbound;
 
 use self::engine::Engine;
@@ -263,6 +265,22 @@ impl<P: Protocol> Loop<P> {
     pub fn next_connect(&self) -> Option<Outbound<P>> {
         let outgoing = self.engine.borrow_mut().next_outbound()?;
         Some(Outbound::new(Rc::clone(&self.engine), outgoing))
+    }
+
+    /// The next work that a protocol has left to another thread and that was not taken here yet. For an example see
+    /// [`Context::spawn_blocking`](crate::Context::spawn_blocking).
+    #[must_use]
+    pub fn next_job(&self) -> Option<Job<P>> {
+        let work = self.engine.borrow().jobs().next_work()?;
+        Some(Job::new(Rc::clone(&self.engine), work))
+    }
+
+    /// The next host name that the server wants to connect to and that was not taken here yet. For an example see
+    /// [`Lookup`].
+    #[must_use]
+    pub fn next_lookup(&self) -> Option<Lookup<P>> {
+        let lookup = self.engine.borrow().jobs().next_lookup()?;
+        Some(Lookup::new(Rc::clone(&self.engine), lookup))
     }
 
     /// Lets time pass, from deadline to deadline: timers fire in their order, each at its time.

@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, time::Duration};
 
 use echoloop::{
-    CloseReason, Config, ConnectionId, Context, Input, Origin, Peer, Protocol,
+    Address, CloseReason, Config, ConnectionId, Context, Input, Origin, Peer, Protocol,
     testing::{Client, Loop, Outbound},
 };
 
@@ -28,12 +28,12 @@ impl Protocol for Proxied {
     fn on_connected(&mut self, label: u64, upstream: &Peer<'_>, cx: &mut Context<'_>) {
         assert_eq!((label, upstream.origin), (LABEL, Origin::Connect(LABEL)));
         assert_eq!(upstream.requested_by, Some(cx.id()));
-        write!(cx, "connected to {}\n", upstream.address);
+        writeln!(cx, "connected to {}", upstream.address);
         cx.relay(upstream.id);
     }
 
     fn on_connect_failed(&mut self, _: u64, reason: &CloseReason, cx: &mut Context<'_>) {
-        write!(cx, "{reason}\n");
+        writeln!(cx, "{reason}");
         cx.finish();
     }
 
@@ -182,4 +182,155 @@ fn who_leaves_its_limit_and_waits_for_nothing_is_aborted_as_ever() {
     let other = net.connect();
     other.send("something else");
     assert_eq!(other.close_reason(), Some(CloseReason::InputLimit));
+}
+
+/// Connects to a name, and says what comes of it.
+struct ByName;
+
+impl Protocol for ByName {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        let name = std::str::from_utf8(input.take()).expect("it is text").parse().expect("it is an address");
+        if cx.connect(name, LABEL).is_err() {
+            cx.write(b"busy\n");
+        }
+    }
+
+    fn on_connected(&mut self, _: u64, upstream: &Peer<'_>, cx: &mut Context<'_>) {
+        writeln!(cx, "{}", upstream.address);
+    }
+
+    fn on_connect_failed(&mut self, _: u64, reason: &CloseReason, cx: &mut Context<'_>) {
+        writeln!(cx, "{reason}");
+    }
+}
+
+fn addresses(texts: &[&str]) -> Vec<Address> {
+    texts.iter().map(|text| text.parse().expect("it is an address")).collect()
+}
+
+fn by_name(addresses: &[&str]) -> (Loop<ByName>, Client<ByName>) {
+    let net = Loop::new(|_| Some(ByName));
+    let client = net.connect();
+    client.send("host.example:80");
+    let lookup = net.next_lookup().expect("it is looked up");
+    assert_eq!(lookup.name().to_string(), "host.example:80");
+    lookup.answer(self::addresses(addresses));
+    (net, client)
+}
+
+#[test]
+fn the_addresses_of_a_name_are_tried_in_turn_until_one_answers() {
+    let (net, client) = by_name(&["[2001:db8::1]:80", "[2001:db8::2]:80", "192.0.2.1:80"]);
+    let next = || net.next_connect().expect("it tries the next");
+    let first = next();
+    assert_eq!(first.address().to_string(), "[2001:db8::1]:80");
+    first.refuse(ErrorKind::NetworkUnreachable);
+    let second = next();
+    assert_eq!(second.address().to_string(), "192.0.2.1:80");
+    assert_eq!(client.received(), b"");
+    let _upstream = second.accept();
+    assert_eq!(client.received_text(), "192.0.2.1:80\n");
+    assert!(net.next_connect().is_none());
+}
+
+#[test]
+fn all_addresses_share_the_connect_timeout() {
+    let (net, client) = by_name(&["192.0.2.1:80", "192.0.2.2:80"]);
+    let first = net.next_connect().expect("it tries");
+    net.advance(Duration::from_secs(5));
+    assert!(!first.is_pending(), "half of the time is for the other");
+    let second = net.next_connect().expect("it tries the other");
+    net.advance(Duration::from_secs(4));
+    assert!(second.is_pending() && client.received().is_empty());
+    net.advance(Duration::from_secs(1));
+    assert_eq!(client.received_text(), "connect timeout\n");
+}
+
+#[test]
+fn a_name_without_an_address_and_one_that_nobody_looks_up_fail() {
+    let (net, client) = by_name(&[]);
+    assert_eq!(client.received_text(), "connect failed: entity not found\n");
+    client.send("host.example:80");
+    net.next_lookup().expect("it is looked up").fail();
+    assert_eq!(client.received_text(), "connect failed: entity not found\n");
+    client.send("host.example:80");
+    drop(net.next_lookup());
+    assert_eq!(client.received_text(), "connect failed: entity not found\n");
+    client.send("host.example:80");
+    let late = net.next_lookup().expect("it is looked up");
+    net.advance(Duration::from_secs(10));
+    assert_eq!(client.received_text(), "connect timeout\n");
+    late.answer(addresses(&["192.0.2.1:80"]));
+    assert!(net.next_connect().is_none() && client.received().is_empty());
+}
+
+#[test]
+fn nobody_connects_for_one_who_has_ended_while_the_name_was_looked_up() {
+    let net = Loop::new(|_| Some(ByName));
+    let client = net.connect();
+    client.send("host.example:80");
+    let lookup = net.next_lookup().expect("it is looked up");
+    client.reset();
+    lookup.answer(addresses(&["192.0.2.1:80"]));
+    assert!(net.next_connect().is_none());
+    assert_eq!(net.stats().connects, 0);
+}
+
+#[test]
+fn a_drain_waits_for_no_name_that_another_thread_has_asked_for() {
+    let net = Loop::new(|_| Some(ByName));
+    net.handle().connect("host.example:80".parse().expect("an address"), 1).expect("there is room");
+    net.run();
+    let _lookup = net.next_lookup().expect("it is looked up");
+    net.drain();
+    assert!(net.is_finished());
+    assert_eq!(net.stats().closed(CloseReason::ServerAborted), 1);
+}
+
+#[test]
+fn work_is_bounded_and_its_end_comes_once() {
+    let mut config = Config::default();
+    config.blocking_jobs_max = 2;
+    let net = Loop::with_config(config, |_| Some(Worker));
+    let client = net.connect();
+    client.send("1");
+    client.send("2");
+    client.send("3");
+    assert_eq!(client.received_text(), "busy\n");
+    let first = net.next_job().expect("it works");
+    client.send("4");
+    assert_eq!(client.received_text(), "busy\n");
+    first.finish();
+    assert_eq!(client.received_text(), "1\n");
+    client.send("5");
+    net.next_job().expect("it works").finish();
+    client.reset();
+    net.next_job().expect("it works").finish();
+    assert!(net.next_job().is_none());
+    assert_eq!(net.stats().messages_undeliverable, 1);
+
+    let client = net.connect();
+    client.send("6");
+    drop(net.next_job());
+    assert_eq!(client.close_reason(), Some(CloseReason::Panicked));
+}
+
+/// Gives its input to somebody else to read.
+struct Worker;
+
+impl Protocol for Worker {
+    type Message = Vec<u8>;
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Vec<u8>>) {
+        let said = input.take().to_vec();
+        if cx.spawn_blocking(move || said).is_err() {
+            cx.write(b"busy\n");
+        }
+    }
+
+    fn on_message(&mut self, said: Vec<u8>, cx: &mut Context<'_, Vec<u8>>) {
+        writeln!(cx, "{}", String::from_utf8_lossy(&said));
+    }
 }

@@ -24,7 +24,7 @@ impl Protocol for Mourned {
     }
 
     fn on_message(&mut self, news: String, cx: &mut Context<'_, String>) {
-        write!(cx, "{news}\n");
+        writeln!(cx, "{news}");
     }
 
     fn on_close(&mut self, reason: &CloseReason, cx: &mut Context<'_, String>) {

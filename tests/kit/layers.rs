@@ -166,7 +166,7 @@ impl FramedProtocol for Obedient {
     fn on_frame(&mut self, line: &[u8], cx: &mut Context<'_, &'static str>) {
         match line {
             b"timer" => cx.set_timer(FLUSH, Duration::from_secs(1)),
-            b"left" => _ = write!(cx, "{:?} left\n", cx.timer_left(FLUSH)),
+            b"left" => _ = writeln!(cx, "{:?} left", cx.timer_left(FLUSH)),
             b"cancel" => cx.cancel_timer(FLUSH),
             b"pause" => {
                 cx.pause_reading();
@@ -176,20 +176,20 @@ impl FramedProtocol for Obedient {
             b"abort" => cx.abort_because("wanted"),
             b"relay" => cx.relay(cx.id()),
             b"tell" => cx.send_all("told").expect("there is room"),
-            line => _ = write!(cx, "{}\n", String::from_utf8_lossy(line)),
+            line => _ = writeln!(cx, "{}", String::from_utf8_lossy(line)),
         }
     }
 
     fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_, &'static str>) {
         match which {
             Timeout::Timer(2) => cx.resume_reading(),
-            Timeout::Timer(key) => _ = write!(cx, "timer {key}\n"),
-            _ => cx.finish(),
+            Timeout::Timer(key) => _ = writeln!(cx, "timer {key}"),
+            Timeout::Idle | Timeout::Inner(_) | _ => cx.finish(),
         }
     }
 
     fn on_message(&mut self, message: &'static str, cx: &mut Context<'_, &'static str>) {
-        write!(cx, "{message}\n");
+        writeln!(cx, "{message}");
     }
 }
 

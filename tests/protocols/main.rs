@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
 
+mod blocking;
 mod input;
 mod lifecycle;
 mod limits;

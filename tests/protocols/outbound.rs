@@ -6,7 +6,7 @@ use std::{
     sync::mpsc::{Receiver, Sender, channel},
 };
 
-use echoloop::{Address, CloseReason, Config, Context, Input, Origin, Protocol, SendError};
+use echoloop::{Address, CloseReason, Config, Context, Input, Origin, Protocol};
 
 use crate::{
     ANYWHERE, KIB,
@@ -147,8 +147,24 @@ fn a_call_that_is_not_answered_ends_at_the_connect_timeout() {
 }
 
 #[test]
-fn a_host_name_is_not_looked_up_on_the_loop() {
-    let server = Running::echo(Config::default());
-    let host = Address::Host { name: "localhost".to_owned(), port: 1 };
-    assert_eq!(server.handle.connect(host.clone(), 1), Err(SendError::Unresolved(host)));
+fn a_host_name_is_looked_up_and_one_that_is_not_there_fails() {
+    let (server, told) = start_nodes(Config::default());
+    let echo = Running::echo(Config::default());
+    let address = echo.address();
+    let host = |name: String| Address::Host { name, port: address.port() };
+    // Where `localhost` is ::1 first, nobody listens there, and the other is tried.
+    server.handle.connect(host("localhost".to_owned()), 1).unwrap();
+    let told_of = || told.recv_timeout(DEADLINE).unwrap();
+    let (mut label, mut answer, mut reason) = told_of();
+    if reason == CloseReason::ConnectFailed(ErrorKind::ConnectionRefused) {
+        (label, answer, reason) = told_of();
+    }
+    assert_eq!((label, reason), (1, CloseReason::Finished));
+    assert!(answer == question(1));
+    // Such a name cannot be.
+    server.handle.connect(host("x".repeat(64)), 2).unwrap();
+    let expected = CloseReason::ConnectFailed(ErrorKind::NotFound);
+    assert_eq!(told_of(), (2, Vec::new(), expected));
+    let stats = server.last_stats();
+    assert_eq!(stats.closed(expected), 1, "{stats}");
 }

@@ -303,7 +303,10 @@ impl<const PURE: bool> Simulated<PURE> {
 
 impl<const PURE: bool> Protocol for Simulated<PURE> {
     type Message = Note;
-    const RETURNS_INPUT_UNCHANGED: bool = PURE;
+
+    fn returns_input_unchanged(&self) -> bool {
+        PURE
+    }
 
     fn on_open(&mut self, cx: &mut Context<'_, Note>) {
         self.record.borrow_mut().opened += 1;

@@ -55,6 +55,7 @@ impl<P: Protocol> Stage<P> {
             listeners: (0..listeners).map(|position| FakeListener::new(kernel, position)).collect(),
             mailbox,
             handle: handle.clone(),
+            blocking: Arc::new(()),
             counters: Arc::clone(&counters),
             limits,
             places,

@@ -205,11 +205,11 @@ fn a_connection_that_is_not_made_is_told_to_who_asked_for_it() {
     let asker = join(&mut world, 100, dial, None);
     world.data(&asker.peer, b"go");
     let dial = world.dials.pop().unwrap();
-    assert_eq!((dial.by, dial.label), (asker.peer.id, 7));
+    assert_eq!((dial.by, dial.label), (Some(asker.peer.id), 7));
     let wire = Wire { connecting: true, ..Wire::default() };
     let heard = Rc::default();
     let outbound = world.add(Scripted { on_data: silent, heard, on_full: None }, State::Connecting, wire);
-    world.connections.set_requester(outbound.id, dial.by, dial.label);
+    world.connections.set_dial(outbound.id, dial);
     world.settle();
     outbound.wire.borrow_mut().pending_error = Some(ErrorKind::ConnectionRefused);
     world.event(&outbound, WRITE | Readiness::ERROR);
@@ -225,7 +225,7 @@ fn a_connection_that_is_made_is_no_failure_when_it_ends() {
     let heard = Rc::default();
     let protocol = Scripted { on_data: silent, heard, on_full: None };
     let outbound = world.add(protocol, State::Connecting, Wire::default());
-    world.connections.set_requester(outbound.id, dial.by, dial.label);
+    world.connections.set_dial(outbound.id, dial);
     world.event(&outbound, WRITE);
     world.fin(&outbound);
     assert_eq!(world.connections.len(), 1);
@@ -251,19 +251,6 @@ fn a_wish_waits_for_room_before_clients_do_and_not_for_ever() {
     world.pass(Config::default().connect_timeout.unwrap());
     assert_eq!(world.dials.len(), 1);
     assert_eq!(asker.heard(), ["7: connect timeout"]);
-}
-
-#[test]
-fn a_host_name_is_given_back() {
-    fn dial_name(_: &[u8], cx: &mut Context<'_, String>) {
-        let name: Address = "localhost:7".parse().unwrap();
-        assert_eq!(cx.connect(name.clone(), 0), Err(SendError::Unresolved(name)));
-    }
-    let mut world = World::new(Config::default());
-    let asker = join(&mut world, 100, dial_name, None);
-    world.data(&asker.peer, b"go");
-    assert_eq!(world.stats().panics, 0);
-    assert!(world.dials.is_empty());
 }
 
 #[test]

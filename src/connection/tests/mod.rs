@@ -51,7 +51,7 @@ struct World<P: Protocol> {
     counters: Arc<Counters>,
     now: Instant,
     /// Outbound connections that protocols want.
-    dials: Vec<Dial>,
+    dials: Vec<Dial<P::Message>>,
 }
 
 /// One client of the world.
@@ -92,8 +92,15 @@ impl<P: Protocol> World<P> {
         let counters = Arc::new(Counters::default());
         let waker: Arc<dyn Wake> = Arc::new(());
         let (handle, _) = channel(1, vec![(waker, Arc::clone(&counters))]);
-        let connections =
-            Connections::new(0, Places::alone(1000), now, limits, Arc::clone(&counters), handle);
+        let connections = Connections::new(
+            0,
+            Places::alone(1000),
+            now,
+            limits,
+            Arc::clone(&counters),
+            handle,
+            Arc::new(()),
+        );
         Self { connections, counters, now, dials: Vec::new() }
     }
 
@@ -107,6 +114,15 @@ impl<P: Protocol> World<P> {
         let id = self.connections.next_id();
         self.connections.add(id, state, Fake(Rc::clone(&wire)), protocol, &mut FakePoller).unwrap();
         Peer { id, wire }
+    }
+
+    /// The attempt is made for the requester.
+    fn set_requester(&mut self, attempt: &Peer, requester: &Peer, label: u64) {
+        let dial = Dial {
+            by: Some(requester.id),
+            ..Dial::by_nobody(Address::Unix("there".into()), label, None, self.now)
+        };
+        self.connections.set_dial(attempt.id, dial);
     }
 
     /// Notes an event and lets everyone work until nobody has anything to do.

@@ -70,7 +70,7 @@ fn an_attempt_ends_with_the_connection_that_asked_for_it() {
     let attempts: Vec<_> = (0..3)
         .map(|label| {
             let attempt = world.add(Echo, State::Connecting, Wire { connecting: true, ..Wire::default() });
-            world.connections.set_requester(attempt.id, requester.id, label);
+            world.set_requester(&attempt, &requester, label);
             attempt
         })
         .collect();

@@ -404,7 +404,7 @@ fn a_drain_lets_a_requested_connection_be_made() {
     let client = world.accept(Side { pauses: true, drains_itself: true, ..Side::default() }, 1000);
     let wire = Wire { room: 1000, connecting: true, ..Wire::default() };
     let upstream = world.add(Side { with: Some(client.id), ..Side::default() }, State::Connecting, wire);
-    world.connections.set_requester(upstream.id, client.id, 0);
+    world.set_requester(&upstream, &client, 0);
     world.begin_drain();
     world.pass(Duration::from_millis(1));
     assert_eq!(reasons(&world), Vec::<&str>::new());

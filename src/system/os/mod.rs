@@ -5,6 +5,7 @@ mod listener;
 #[cfg(target_os = "linux")]
 mod pipe;
 pub(crate) mod stream;
+pub(crate) mod threads;
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
 mod timer;
 #[cfg(not(all(target_os = "linux", not(mio_unsupported_force_poll_poll))))]
