@@ -20,6 +20,9 @@ use crate::{
 impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Wants an outbound connection that another thread asks for, of which the host name is to be looked up.
     pub fn look_up(&mut self, dial: Dial<P::Message>) {
+        if self.shared.drain.is_some() && dial.by.is_none() {
+            return self.dial_failed(dial, CloseReason::ServerAborted);
+        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let blocking = Arc::clone(&self.shared.blocking);

@@ -81,6 +81,7 @@ const CONNECTED: Moves = Moves {
     messages: 0,
     strays: 0,
     dials: 0,
+    by_name: false,
     may_drain: false,
     may_abort: false,
     begins_connected: true,
@@ -103,7 +104,7 @@ const ECHO: Tiny = Tiny {
     kind: Kind::Alone,
 };
 
-const WORLDS: [Tiny; 22] = [
+const WORLDS: [Tiny; 23] = [
     ECHO,
     Tiny { name: "acks", acks: Acks::Late, moves: Moves { waits: 2, ..CONNECTED }, ..ECHO },
     Tiny {
@@ -212,6 +213,13 @@ const WORLDS: [Tiny; 22] = [
         manners: &[Manner::Proper, Manner::Silent, Manner::Resetter],
         habits: &[Habit::Dialling],
         moves: Moves { dials: 1, ..CONNECTED },
+        ..ECHO
+    },
+    Tiny {
+        name: "names",
+        bytes: 1,
+        manners: &[Manner::Proper],
+        moves: Moves { dials: 1, by_name: true, waits: 1, may_drain: true, ..CONNECTED },
         ..ECHO
     },
 ];

@@ -17,6 +17,7 @@ mod client;
 mod dials;
 mod exhaustive;
 mod kernel;
+mod lookups;
 mod protocol;
 mod real;
 mod relays;

@@ -7,9 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoloop::{Address, CloseReason, ConnectionId, Context, Flow, Input, Peer, Protocol, Timeout};
+use echoloop::{CloseReason, ConnectionId, Context, Flow, Input, Peer, Protocol, Timeout};
 
-use super::{client::aside, witness::Witness};
+use super::{
+    client::aside,
+    witness::Witness,
+    world::{by_name, elsewhere},
+};
 
 /// What a connection's protocol does beside echoing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -327,7 +331,7 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
             Habit::Dialling => {
                 self.echo(input, cx);
                 if !std::mem::replace(&mut self.has_dialled, true) {
-                    let elsewhere = Address::Unix("elsewhere".into());
+                    let elsewhere = if self.number.is_multiple_of(3) { by_name() } else { elsewhere() };
                     if self.number.is_multiple_of(2) {
                         self.record.borrow_mut().has_dialled = cx.connect(elsewhere, LABEL).is_ok();
                     } else {

@@ -11,11 +11,14 @@ use echoloop::{
     internals::{Connections, Counters, EventLoop, Parts, Places, Wait, Wake, channel},
 };
 
-use super::kernel::{
-    Kernel, SharedKernel,
-    other_worker::{LOOP, OtherWorker, Woken},
-    system::{FakeListener, SimSystem},
-    transport::FakeTransport,
+use super::{
+    kernel::{
+        Kernel, SharedKernel,
+        other_worker::{LOOP, OtherWorker, Woken},
+        system::{FakeListener, SimSystem},
+        transport::FakeTransport,
+    },
+    lookups::Lookups,
 };
 
 /// Why a schedule fails.
@@ -29,6 +32,7 @@ pub struct Stage<P: Protocol> {
     /// Gone when it has come to its end.
     event_loop: Option<EventLoop<P, Factory<P>, SimSystem>>,
     pub handle: Handle<P::Message>,
+    pub lookups: Lookups,
     pub counters: Arc<Counters>,
     capacity: usize,
     /// The kernel has failed the loop.
@@ -49,13 +53,14 @@ impl<P: Protocol> Stage<P> {
         };
         let mailbox = mailboxes.pop().expect("there is one loop");
         let places = places(kernel, capacity, mailbox.waker());
+        let lookups = Lookups::default();
         let parts = Parts {
             worker: LOOP,
             system: SimSystem::new(kernel),
             listeners: (0..listeners).map(|position| FakeListener::new(kernel, position)).collect(),
             mailbox,
             handle: handle.clone(),
-            blocking: Arc::new(()),
+            blocking: Arc::new(lookups.clone()),
             counters: Arc::clone(&counters),
             limits,
             places,
@@ -63,7 +68,8 @@ impl<P: Protocol> Stage<P> {
         };
         let event_loop = EventLoop::new(parts, factory).expect("listeners can be watched");
         let kernel = Rc::clone(kernel);
-        Self { kernel, event_loop: Some(event_loop), handle, counters, capacity, has_failed: false, woken }
+        let event_loop = Some(event_loop);
+        Self { kernel, event_loop, handle, lookups, counters, capacity, has_failed: false, woken }
     }
 
     pub fn connections(&self) -> Option<&Connections<P, FakeTransport>> {

@@ -148,6 +148,11 @@ impl Socket {
         self.taken + u64::from(self.write_shut)
     }
 
+    /// Whether a read would say that the client has ended.
+    pub fn is_at_end(&self) -> bool {
+        self.inbound.is_empty() && self.pending_error.is_none() && (self.inbound_fin || self.reset_by_client)
+    }
+
     /// What is sent and not acknowledged.
     pub fn unacked(&self) -> u64 {
         self.given() - self.acked

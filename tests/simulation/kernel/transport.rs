@@ -266,6 +266,10 @@ impl Transport for FakeTransport {
         if choices.happens(1, 40) {
             return Err(ErrorKind::Unsupported.into());
         }
+        if self.socket.borrow().is_at_end() {
+            // It does not take the end: a read does.
+            return self.fate(Call::Read).map(|()| 0);
+        }
         let mut buffer = vec![0; most];
         // Like a read it takes the pending error with it.
         let n = self.read(&mut buffer)?;

@@ -162,8 +162,10 @@ impl<const PURE: bool> World<PURE> {
             if !record.has_dialled || record.closed.is_some() {
                 continue;
             }
-            let wanted = pairs.iter().find(|other| other.is_outbound && other.requested_by == pair.id());
-            if wanted.is_none() && record.dials_failed == 0 && !has_room {
+            // The others were tried before.
+            let wanted = pairs.iter().rfind(|other| other.is_outbound && other.requested_by == pair.id());
+            let is_tried = wanted.is_some_and(|wanted| wanted.record.borrow().closed.is_none());
+            if !is_tried && record.dials_failed + record.dials_made == 0 && !has_room {
                 // It still waits for room.
                 continue;
             }

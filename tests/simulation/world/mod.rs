@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoloop::ConnectionId;
+use echoloop::{Address, ConnectionId};
 
 use self::pair::{Maker, Pairs};
 pub use self::{
-    pair::elsewhere,
+    pair::{by_name, elsewhere, found},
     plan::{Plan, limits, nature},
     steps::Moves,
 };
@@ -174,10 +174,12 @@ impl<const PURE: bool> World<PURE> {
             10..50 => self.some_client_acts()?,
             50..85 => self.turn()?,
             85..94 => self.time_passes(),
-            94..96 => self.spurious_event(),
+            94 => self.spurious_event(),
+            95 => self.answer_lookup(),
             96 => self.message_to_some(),
             97 => self.message_all(),
-            98 => self.ask_to_connect(),
+            98 if self.choices.bool() => self.ask_to_connect(elsewhere()),
+            98 => self.ask_to_connect(by_name()),
             _ => match self.choices.u8(..32) {
                 0 => self.abort(),
                 1..4 => self.drain(),
@@ -274,9 +276,16 @@ impl<const PURE: bool> World<PURE> {
         self.note(("message to all", serial, is_taken));
     }
 
-    fn ask_to_connect(&mut self) {
-        let is_taken = self.stage.handle.connect(elsewhere(), 0).is_ok();
+    fn ask_to_connect(&mut self, address: Address) {
+        let is_taken = self.stage.handle.connect(address, 0).is_ok();
         self.note(("ask to connect", is_taken));
+    }
+
+    fn answer_lookup(&mut self) {
+        if !self.stage.lookups.are_empty() {
+            self.note("lookup");
+            self.stage.lookups.answer(&self.choices);
+        }
     }
 
     fn drain(&mut self) {
@@ -338,7 +347,9 @@ impl<const PURE: bool> World<PURE> {
         }
         let patient = self.patient();
         self.settle()?;
+        self.answer_lookups()?;
         self.wait_for_a_retry()?;
+        self.answer_lookups()?;
         self.check_proper_clients()?;
         self.check_broadcasts()?;
         self.pass_deadlines()?;
@@ -351,6 +362,13 @@ impl<const PURE: bool> World<PURE> {
             return Ok(());
         }
         Err("the connections do not come to their ends".to_owned())
+    }
+
+    fn answer_lookups(&mut self) -> Result<(), Failure> {
+        while self.stage.lookups.answer_with(Some(1)) {
+            self.settle()?;
+        }
+        Ok(())
     }
 
     /// Accepting may have failed, and is tried again after a while.

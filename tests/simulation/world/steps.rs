@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::World;
+use super::{World, by_name, elsewhere};
 use crate::{
     kernel::{FAR, Kernel, other_worker::OtherWorker},
     stage::Failure,
@@ -19,6 +19,8 @@ pub struct Moves {
     pub strays: u8,
     /// How many outbound connections may be asked for from another thread.
     pub dials: u8,
+    /// They are asked for by a name.
+    pub by_name: bool,
     pub may_drain: bool,
     pub may_abort: bool,
     /// The clients are connected when it begins.
@@ -36,6 +38,7 @@ enum Step {
     MessageAll,
     Stray,
     Dial,
+    Lookup,
     Drain,
     Abort,
 }
@@ -103,6 +106,9 @@ impl<const PURE: bool> World<PURE> {
         if moves.dials > 0 {
             steps.push(Step::Dial);
         }
+        if !self.stage.lookups.are_empty() {
+            steps.push(Step::Lookup);
+        }
         if moves.may_drain && !self.is_draining {
             steps.push(Step::Drain);
         }
@@ -137,8 +143,9 @@ impl<const PURE: bool> World<PURE> {
             }
             Step::Dial => {
                 moves.dials -= 1;
-                self.ask_to_connect();
+                self.ask_to_connect(if moves.by_name { by_name() } else { elsewhere() });
             }
+            Step::Lookup => self.answer_lookup(),
             Step::Drain => self.drain(),
             Step::Abort => self.abort(),
         }
