@@ -136,18 +136,15 @@ impl<P: Protocol> Server<P> {
         F: Fn(&Peer<'_>) -> Option<P> + Sync,
     {
         let Self { mut parts, handle, counters, .. } = self;
-        let run_one = |parts: Parts<P::Message, Os>| {
-            let mut others = AbortOthers(Some(&handle));
-            EventLoop::new(parts, &factory).and_then(EventLoop::run)?;
-            others.0 = None;
-            Ok(())
-        };
         let others = parts.split_off(1);
         thread::scope(|scope| {
             let mut threads = Vec::with_capacity(others.len());
             for parts in others {
                 let name = format!("echoloop-{}", parts.worker);
-                let spawned = thread::Builder::new().name(name).spawn_scoped(scope, || run_one(parts));
+                let (handle, factory) = (&handle, &factory);
+                let spawned = thread::Builder::new()
+                    .name(name)
+                    .spawn_scoped(scope, move || run_one(parts, handle, factory));
                 match spawned {
                     Ok(thread) => threads.push(thread),
                     Err(source) => {
@@ -156,17 +153,57 @@ impl<P: Protocol> Server<P> {
                     }
                 }
             }
-            let mut result = parts.into_iter().try_for_each(run_one);
+            let mut result = parts.into_iter().try_for_each(|parts| run_one(parts, &handle, &factory));
             for thread in threads {
                 result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
             result
         })?;
-        let mut stats = Stats::default();
-        for counters in counters {
-            stats += &counters.snapshot();
+        Ok(sum(&counters))
+    }
+
+    /// As [`run`](Self::run), for a single worker: the factory and the protocols may share what is not `Sync`, such as a
+    /// `Cell` or an `Rc`, as they all run on this thread.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use echoloop::{Context, Input, Protocol, Server};
+    ///
+    /// /// Says how many came before.
+    /// struct Ticket<'a>(&'a Cell<u64>);
+    ///
+    /// impl Protocol for Ticket<'_> {
+    ///     type Message = ();
+    ///
+    ///     fn on_open(&mut self, cx: &mut Context<'_>) {
+    ///         writeln!(cx, "{}", self.0.replace(self.0.get() + 1));
+    ///         cx.finish();
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+    /// }
+    ///
+    /// let served = Cell::new(0);
+    /// let server = Server::builder().bind(["127.0.0.1:0"])?;
+    /// # server.handle().drain();
+    /// server.run_local(|_peer| Some(Ticket(&served)))?;
+    /// # Ok::<(), echoloop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `run`, and [`Error::Config`] if there are several [workers](Config::workers).
+    pub fn run_local<F>(self, factory: F) -> Result<Stats, Error>
+    where
+        F: Fn(&Peer<'_>) -> Option<P>,
+    {
+        if self.parts.len() > 1 {
+            return Err(Error::Config("run_local needs a single worker"));
         }
-        Ok(stats)
+        for parts in self.parts {
+            run_one(parts, &self.handle, &factory)?;
+        }
+        Ok(sum(&self.counters))
     }
 
     fn assemble(
@@ -239,6 +276,26 @@ fn bind_each(address: &Address, resolved: &[Address], config: &Config) -> Result
         log::warn!("{address}: {error}; skipped");
     }
     Ok(listening)
+}
+
+/// Runs the loop of one worker. If that fails, all others end too.
+fn run_one<P: Protocol>(
+    parts: Parts<P::Message, Os>,
+    handle: &Handle<P::Message>,
+    factory: impl Fn(&Peer<'_>) -> Option<P>,
+) -> Result<(), Error> {
+    let mut others = AbortOthers(Some(handle));
+    EventLoop::new(parts, factory).and_then(EventLoop::run)?;
+    others.0 = None;
+    Ok(())
+}
+
+fn sum(counters: &[Arc<Counters>]) -> Stats {
+    let mut stats = Stats::default();
+    for counters in counters {
+        stats += &counters.snapshot();
+    }
+    stats
 }
 
 /// Aborts the other workers unless this one came to a good end.

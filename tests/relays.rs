@@ -60,12 +60,12 @@ impl Protocol for Side {
     }
 }
 
-fn sides() -> Loop<Side> {
+fn sides() -> Loop<'static, Side> {
     Loop::new(|_| Some(Side::default()))
 }
 
 /// Two that are relayed. The first one does not read, and so many bytes wait for it in its own buffer.
-fn pair(net: &Loop<Side>, buffer: usize) -> (Client<Side>, Client<Side>) {
+fn pair<'f>(net: &Loop<'f, Side>, buffer: usize) -> (Client<'f, Side>, Client<'f, Side>) {
     let one = net.client().buffer_bytes(buffer).stopped().connect();
     let other = net.connect();
     other.message(Order::Relay(one.id().unwrap()));

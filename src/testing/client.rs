@@ -37,13 +37,13 @@ use crate::{
 /// assert!(client.has_fin());
 /// assert_eq!(client.close_reason(), Some(CloseReason::Peer));
 /// ```
-pub struct Client<P: Protocol> {
-    engine: Rc<RefCell<Engine<P>>>,
+pub struct Client<'f, P: Protocol> {
+    engine: Rc<RefCell<Engine<'f, P>>>,
     socket: SharedSocket,
 }
 
-impl<P: Protocol> Client<P> {
-    pub(super) const fn new(engine: Rc<RefCell<Engine<P>>>, socket: SharedSocket) -> Self {
+impl<'f, P: Protocol> Client<'f, P> {
+    pub(super) const fn new(engine: Rc<RefCell<Engine<'f, P>>>, socket: SharedSocket) -> Self {
         Self { engine, socket }
     }
 
@@ -317,13 +317,13 @@ impl<P: Protocol> Client<P> {
     }
 }
 
-impl<P: Protocol> Clone for Client<P> {
+impl<P: Protocol> Clone for Client<'_, P> {
     fn clone(&self) -> Self {
         Self { engine: Rc::clone(&self.engine), socket: Rc::clone(&self.socket) }
     }
 }
 
-impl<P: Protocol> fmt::Debug for Client<P> {
+impl<P: Protocol> fmt::Debug for Client<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("address", &self.address().to_string())
@@ -348,15 +348,15 @@ impl<P: Protocol> fmt::Debug for Client<P> {
 /// assert_eq!(net.stats().refused, 1);
 /// # Ok::<(), echoloop::Error>(())
 /// ```
-pub struct Connector<P: Protocol> {
-    engine: Rc<RefCell<Engine<P>>>,
+pub struct Connector<'f, P: Protocol> {
+    engine: Rc<RefCell<Engine<'f, P>>>,
     listener: usize,
     address: Option<Address>,
     buffer: Buffer,
 }
 
-impl<P: Protocol> Connector<P> {
-    pub(super) fn new(engine: Rc<RefCell<Engine<P>>>) -> Self {
+impl<'f, P: Protocol> Connector<'f, P> {
+    pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>) -> Self {
         Self { engine, listener: 0, address: None, buffer: Buffer::default() }
     }
 
@@ -393,14 +393,14 @@ impl<P: Protocol> Connector<P> {
 
     /// Connects.
     #[must_use]
-    pub fn connect(self) -> Client<P> {
+    pub fn connect(self) -> Client<'f, P> {
         let socket = self.engine.borrow_mut().connect(self.listener, self.address, self.buffer);
         self.engine.borrow_mut().run();
         Client::new(self.engine, socket)
     }
 }
 
-impl<P: Protocol> fmt::Debug for Connector<P> {
+impl<P: Protocol> fmt::Debug for Connector<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector")
             .field("listener", &self.listener)

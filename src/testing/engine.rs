@@ -31,10 +31,10 @@ use crate::{
 };
 
 /// One loop, with whatever is on it.
-pub(super) struct Engine<P: Protocol> {
+pub(super) struct Engine<'f, P: Protocol> {
     kernel: Kernel,
     /// Gone when it has come to its end.
-    event_loop: Option<EventLoop<P, Box<Factory<P>>, KitSystem>>,
+    event_loop: Option<EventLoop<P, Box<Factory<'f, P>>, KitSystem>>,
     /// The clients' side of the listeners, by position.
     backlogs: Vec<Weak<Backlog>>,
     handle: Handle<P::Message>,
@@ -43,7 +43,7 @@ pub(super) struct Engine<P: Protocol> {
     clients_made: u32,
 }
 
-pub(super) type Factory<P> = dyn Fn(&Peer<'_>) -> Option<P>;
+pub(super) type Factory<'f, P> = dyn Fn(&Peer<'_>) -> Option<P> + 'f;
 
 /// Turns without a byte in which the loop must come to rest.
 const TURNS_MAX: u32 = 10_000;
@@ -54,13 +54,13 @@ const BYTES_MAX: u64 = 256 << 20;
 /// As many connections as a server has without a descriptor limit.
 const CAPACITY: usize = 65_536;
 
-impl<P: Protocol> Engine<P> {
-    pub(super) fn new(limits: Config, factory: Box<Factory<P>>) -> Self {
+impl<'f, P: Protocol> Engine<'f, P> {
+    pub(super) fn new(limits: Config, factory: Box<Factory<'f, P>>) -> Self {
         let places = Places::alone(limits.max_connections.unwrap_or(CAPACITY));
         Self::with_places(limits, places, factory)
     }
 
-    fn with_places(limits: Config, places: Arc<Places>, factory: Box<Factory<P>>) -> Self {
+    fn with_places(limits: Config, places: Arc<Places>, factory: Box<Factory<'f, P>>) -> Self {
         let kernel = Kernel::new();
         let counters = Arc::new(Counters::default());
         let jobs = Jobs::new(limits.blocking_jobs_max);

@@ -203,11 +203,11 @@ use crate::{config::Config, handle::Handle, peer::Peer, protocol::Protocol, stat
 /// All methods are for the test: from within a callback of a protocol, or the factory, they panic. Those that let the
 /// loop run panic if it does not come to rest: a protocol sets a timer of no delay again and again, two send messages
 /// to and fro, or one sends without end, more than 256 MiB, to clients that read (see [`Connector::stopped`]).
-pub struct Loop<P: Protocol> {
-    engine: Rc<RefCell<Engine<P>>>,
+pub struct Loop<'f, P: Protocol> {
+    engine: Rc<RefCell<Engine<'f, P>>>,
 }
 
-impl<P: Protocol> Loop<P> {
+impl<'f, P: Protocol> Loop<'f, P> {
     /// A loop with the default limits. The factory is that of [`Server::run`](crate::Server::run): it is called once
     /// for each connection and makes its protocol, or refuses it with `None`.
     ///
@@ -218,7 +218,7 @@ impl<P: Protocol> Loop<P> {
     /// assert!(net.connect().is_open());
     /// ```
     #[must_use]
-    pub fn new(factory: impl Fn(&Peer<'_>) -> Option<P> + 'static) -> Self {
+    pub fn new(factory: impl Fn(&Peer<'_>) -> Option<P> + 'f) -> Self {
         Self::with_config(Config::default(), factory)
     }
 
@@ -240,7 +240,7 @@ impl<P: Protocol> Loop<P> {
     ///
     /// If a limit is out of its bounds.
     #[must_use]
-    pub fn with_config(config: Config, factory: impl Fn(&Peer<'_>) -> Option<P> + 'static) -> Self {
+    pub fn with_config(config: Config, factory: impl Fn(&Peer<'_>) -> Option<P> + 'f) -> Self {
         if let Err(error) = config.validate() {
             panic!("{error}");
         }
@@ -249,20 +249,20 @@ impl<P: Protocol> Loop<P> {
 
     /// A client that connects, and reads whatever comes; see [`Client`].
     #[must_use]
-    pub fn connect(&self) -> Client<P> {
+    pub fn connect(&self) -> Client<'f, P> {
         self.client().connect()
     }
 
     /// A client that connects in another way; see [`Connector`].
     #[must_use]
-    pub fn client(&self) -> Connector<P> {
+    pub fn client(&self) -> Connector<'f, P> {
         Connector::new(Rc::clone(&self.engine))
     }
 
     /// The next outbound connection that the server wants to make and that was not taken here yet. Those are left out
     /// for which the server does not wait any more. For an example see [the module](self).
     #[must_use]
-    pub fn next_connect(&self) -> Option<Outbound<P>> {
+    pub fn next_connect(&self) -> Option<Outbound<'f, P>> {
         let outgoing = self.engine.borrow_mut().next_outbound()?;
         Some(Outbound::new(Rc::clone(&self.engine), outgoing))
     }
@@ -270,7 +270,7 @@ impl<P: Protocol> Loop<P> {
     /// The next work that a protocol has left to another thread and that was not taken here yet. For an example see
     /// [`Context::spawn_blocking`](crate::Context::spawn_blocking).
     #[must_use]
-    pub fn next_job(&self) -> Option<Job<P>> {
+    pub fn next_job(&self) -> Option<Job<'f, P>> {
         let work = self.engine.borrow().jobs().next_work()?;
         Some(Job::new(Rc::clone(&self.engine), work))
     }
@@ -278,7 +278,7 @@ impl<P: Protocol> Loop<P> {
     /// The next host name that the server wants to connect to and that was not taken here yet. For an example see
     /// [`Lookup`].
     #[must_use]
-    pub fn next_lookup(&self) -> Option<Lookup<P>> {
+    pub fn next_lookup(&self) -> Option<Lookup<'f, P>> {
         let lookup = self.engine.borrow().jobs().next_lookup()?;
         Some(Lookup::new(Rc::clone(&self.engine), lookup))
     }
@@ -437,7 +437,7 @@ impl<P: Protocol> Loop<P> {
     }
 }
 
-impl<P: Protocol> fmt::Debug for Loop<P> {
+impl<P: Protocol> fmt::Debug for Loop<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loop").field("stats", &self.stats()).finish_non_exhaustive()
     }

@@ -12,14 +12,14 @@ use crate::{address::Address, connection_id::ConnectionId, protocol::Protocol};
 /// A connection that the server wants to make, with [`Context::connect`](crate::Context::connect) or
 /// [`Handle::connect`](crate::Handle::connect). The test answers it; unanswered it runs into the
 /// [connect timeout](crate::Config::connect_timeout). For an example see [the module](super).
-pub struct Outbound<P: Protocol> {
-    engine: Rc<RefCell<Engine<P>>>,
+pub struct Outbound<'f, P: Protocol> {
+    engine: Rc<RefCell<Engine<'f, P>>>,
     outgoing: Outgoing,
     buffer: Buffer,
 }
 
-impl<P: Protocol> Outbound<P> {
-    pub(super) fn new(engine: Rc<RefCell<Engine<P>>>, outgoing: Outgoing) -> Self {
+impl<'f, P: Protocol> Outbound<'f, P> {
+    pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>, outgoing: Outgoing) -> Self {
         Self { engine, outgoing, buffer: Buffer::default() }
     }
 
@@ -66,7 +66,7 @@ impl<P: Protocol> Outbound<P> {
     /// # Panics
     ///
     /// If it is not [pending](Self::is_pending) any more.
-    pub fn accept(self) -> Client<P> {
+    pub fn accept(self) -> Client<'f, P> {
         self.buffer.apply(&mut self.outgoing.socket.borrow_mut());
         self.answer(Ok(()));
         Client::new(self.engine, self.outgoing.socket)
@@ -88,7 +88,7 @@ impl<P: Protocol> Outbound<P> {
     }
 }
 
-impl<P: Protocol> fmt::Debug for Outbound<P> {
+impl<P: Protocol> fmt::Debug for Outbound<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound")
             .field("address", &self.address().to_string())

@@ -88,7 +88,7 @@ impl Protocol for Puppet {
 
 /// A loop of puppets that write into one log.
 struct Stage {
-    net: Loop<Puppet>,
+    net: Loop<'static, Puppet>,
     log: Log,
     start: Instant,
 }
@@ -109,7 +109,7 @@ impl Stage {
         Self { net, log, start }
     }
 
-    fn client(&self) -> Client<Puppet> {
+    fn client(&self) -> Client<'static, Puppet> {
         let client = self.net.connect();
         assert!(client.is_open());
         self.log.borrow_mut().clear();

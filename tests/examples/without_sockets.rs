@@ -26,12 +26,12 @@ mod rfc;
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
 mod resp;
 
-fn proxy() -> Loop<proxy::Side<'static>> {
+fn proxy() -> Loop<'static, proxy::Side<'static>> {
     proxy_to(&["192.0.2.1:7"])
 }
 
 /// The proxy to an upstream with these addresses.
-fn proxy_to(upstream: &[&str]) -> Loop<proxy::Side<'static>> {
+fn proxy_to(upstream: &[&str]) -> Loop<'static, proxy::Side<'static>> {
     let upstream: Vec<Address> =
         upstream.iter().map(|address| address.parse().expect("an address")).collect();
     let upstream: &'static [Address] = upstream.leak();
@@ -141,7 +141,7 @@ fn chargen_follows_the_ring_for_as_long_as_its_client_reads() {
     assert_eq!(client.close_reason(), Some(CloseReason::Peer));
 }
 
-fn resp() -> Loop<resp::Session<'static>> {
+fn resp() -> Loop<'static, resp::Session<'static>> {
     let store: &'static _ = Box::leak(Box::new(Mutex::new(resp::store::Store::new(1 << 20))));
     Loop::new(move |_| Some(resp::Session::new(store)))
 }
@@ -209,7 +209,10 @@ fn resp_does_no_more_than_its_client_takes() {
 type Member = Framed<chat::Member<'static>>;
 
 /// A room with members of these names, who have read what they were told so far.
-fn room<const N: usize>(policy: chat::Policy, nicks: [&str; N]) -> (Loop<Member>, [Client<Member>; N]) {
+fn room<const N: usize>(
+    policy: chat::Policy,
+    nicks: [&str; N],
+) -> (Loop<'static, Member>, [Client<'static, Member>; N]) {
     let room: &'static _ = Box::leak(Box::new(chat::Room::new(policy)));
     let net = Loop::new(|peer| Some(Framed::new(chat::Member::new(room, peer.id))));
     let members = nicks.map(|nick| joins(&net, nick));
@@ -219,7 +222,7 @@ fn room<const N: usize>(policy: chat::Policy, nicks: [&str; N]) -> (Loop<Member>
     (net, members)
 }
 
-fn joins(net: &Loop<Member>, nick: &str) -> Client<Member> {
+fn joins<'f>(net: &Loop<'f, Member>, nick: &str) -> Client<'f, Member> {
     let member = net.connect();
     member.send_bytewise(format!("{nick}\r\n"));
     assert!(member.received_text().contains("welcome"));
@@ -309,7 +312,7 @@ fn chat_holds_the_speaker_until_the_slow_reader_has_read() {
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn http() -> Loop<Http> {
+fn http() -> Loop<'static, Http> {
     Loop::new(|_| Some(Http::new(REQUEST_TIMEOUT)))
 }
 

@@ -42,13 +42,13 @@ impl Protocol for Proxied {
     fn on_eof(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
 }
 
-fn proxy(config: Config) -> Loop<Proxied> {
+fn proxy(config: Config) -> Loop<'static, Proxied> {
     Loop::with_config(config, |peer| {
         Some(if peer.requested_by.is_some() { Proxied::Upstream } else { Proxied::Client })
     })
 }
 
-fn begin(net: &Loop<Proxied>) -> (Client<Proxied>, Outbound<Proxied>) {
+fn begin<'f>(net: &Loop<'f, Proxied>) -> (Client<'f, Proxied>, Outbound<'f, Proxied>) {
     let client = net.connect();
     let attempt = net.next_connect().expect("it connects");
     (client, attempt)
@@ -210,7 +210,7 @@ fn addresses(texts: &[&str]) -> Vec<Address> {
     texts.iter().map(|text| text.parse().expect("it is an address")).collect()
 }
 
-fn by_name(addresses: &[&str]) -> (Loop<ByName>, Client<ByName>) {
+fn by_name(addresses: &[&str]) -> (Loop<'static, ByName>, Client<'static, ByName>) {
     let net = Loop::new(|_| Some(ByName));
     let client = net.connect();
     client.send("host.example:80");

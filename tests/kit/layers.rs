@@ -195,7 +195,7 @@ impl FramedProtocol for Obedient {
 
 type Stack = Records<Framed<Obedient>>;
 
-fn net() -> Loop<Stack> {
+fn net() -> Loop<'static, Stack> {
     Loop::new(|_| Some(Records::new(Framed::new(Obedient(Lines::new(80))))))
 }
 

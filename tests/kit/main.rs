@@ -1,5 +1,6 @@
 //! What protocols can do, in the test kit, from the public interface alone.
 
+mod borrowing;
 mod connecting;
 mod ends;
 mod layers;

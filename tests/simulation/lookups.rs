@@ -14,7 +14,7 @@ const PLACES: usize = 3;
 
 impl Lookups {
     pub fn are_empty(&self) -> bool {
-        self.0.lock().unwrap().is_empty()
+        self.0.lock().expect("nobody panics meanwhile").is_empty()
     }
 
     /// Answers the oldest: with a few addresses, with none, not at all, or that there is no such name.
@@ -25,7 +25,7 @@ impl Lookups {
 
     /// Answers the oldest with so many addresses. False if there is none.
     pub fn answer_with(&self, addresses: Option<usize>) -> bool {
-        let mut waiting = self.0.lock().unwrap();
+        let mut waiting = self.0.lock().expect("nobody panics meanwhile");
         if waiting.is_empty() {
             return false;
         }
@@ -42,10 +42,10 @@ impl Lookups {
 
 impl Blocking for Lookups {
     fn reserve(&self) -> bool {
-        self.0.lock().unwrap().len() < PLACES
+        self.0.lock().expect("nobody panics meanwhile").len() < PLACES
     }
 
     fn submit(&self, job: Job) {
-        self.0.lock().unwrap().push(job);
+        self.0.lock().expect("nobody panics meanwhile").push(job);
     }
 }
