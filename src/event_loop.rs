@@ -355,13 +355,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 if !listener.is_ready(self.now) || self.accepts_left == 0 {
                     break;
                 }
-                if !self.connections.take_place_for_client() {
+                if !self.connections.reserve_place_for_client() {
                     self.fullness.note_full(self.now, self.connections.len());
                     break;
                 }
                 let attempt = listener.accept(self.now, &self.counters);
                 if !matches!(attempt, Attempt::Accepted(..)) {
-                    self.connections.give_place_back();
+                    self.connections.release_place();
                 }
                 match attempt {
                     Attempt::Accepted(transport, address) => {
@@ -378,15 +378,16 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
     }
 
-    /// Leaves what was accepted to a worker that has fewer connections, or serves it here. Its place goes with it.
+    /// Leaves what was accepted to a worker that has fewer connections, or serves it here. Whoever it is has its place.
     fn share(&mut self, accepted: Accepted<S::Transport>, position: usize) {
         let (places, worker) = self.connections.places();
         // In a drain everyone ends what it has.
         let other = if self.connections.is_draining() { None } else { places.with_fewer(worker) };
         let (Some(other), Some(listener)) = (other, &mut self.listeners[position]) else {
+            places.assign(worker);
             return self.admit_client(accepted, position);
         };
-        places.pass(worker, other);
+        places.assign(other);
         match listener.hand_over(accepted, other) {
             Ok(()) => places.wake(other),
             Err(accepted) => {
