@@ -54,6 +54,9 @@ pub struct Parts<M, S: System> {
     pub table_bytes: Option<usize>,
 }
 
+/// A turn is long if it takes more than this part of the silence after which a drain ends a connection.
+const LONG_TURN: u32 = 16;
+
 /// One thread's loop and all that is on it. `F` makes a protocol for each new connection, or refuses it.
 pub struct EventLoop<P: Protocol, F, S: System> {
     system: S,
@@ -143,6 +146,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// [`Error::Loop`] if the system fails the loop. Everything is then closed: the loop is finished.
     pub fn turn(&mut self) -> Result<(), Error> {
         let wait = self.next_wait();
+        let (last_turn_began, was_draining) = (self.now, self.connections.is_draining());
         if let Err(source) = self.wait(wait) {
             self.abort(CloseReason::Failed(source.kind()));
             // Those that were to have a turn leave the ready queue by it.
@@ -150,6 +154,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             self.reap();
             return Err(Error::Loop { what: "cannot wait for events", source });
         }
+        let began = self.now;
         self.connections.run_ready(&mut self.system);
         if self.has_mail() {
             self.read_mailbox();
@@ -164,6 +169,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             self.accept();
         }
         self.reap();
+        if self.connections.is_draining() {
+            // How long the turn before the drain took is not known: it may have ended just now.
+            self.end_turn_of_drain(if was_draining { began } else { last_turn_began });
+        }
         Ok(())
     }
 
@@ -333,6 +342,15 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             listener.stop_taking_over();
             listener.retry();
             listener.set_limit(u64::from(self.limits.backlog) + 1);
+        }
+    }
+
+    /// In a drain a short silence ends a connection. What the loop itself has taken since then is no silence of those who
+    /// had their turns meanwhile: it had no ear for them.
+    fn end_turn_of_drain(&mut self, since: Instant) {
+        self.read_clock();
+        if self.now.duration_since(since) > self.limits.drain_silence / LONG_TURN {
+            self.connections.restart_silence(since);
         }
     }
 

@@ -376,6 +376,13 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
     }
 
+    /// Those that were active since then are silent from now on at the earliest.
+    pub fn restart_silence(&mut self, since: Instant) {
+        for (_, slot) in &mut self.slots {
+            slot.connection.restart_silence(since, self.shared.now);
+        }
+    }
+
     /// Closes every connection now. One whose output is all sent, with our FIN behind it, does not count as
     /// cut off by a drain: its linger time is over, no more.
     pub fn close_all(&mut self, reason: CloseReason, poller: &mut impl Poller<T>) {
