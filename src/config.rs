@@ -112,7 +112,7 @@ pub struct Config {
     /// Kubernetes gives a container; `docker stop` gives 10 s.
     pub drain_timeout: Option<Duration>,
     /// In a drain, a connection ends once everything that it sent is answered and it was silent this long, so that what
-    /// is still in flight can arrive. Default 250 ms.
+    /// is still in flight can arrive. Time that the server itself takes meanwhile does not count. Default 250 ms.
     pub drain_silence: Duration,
     /// In a drain, a connection that goes on talking ends after this long too, at the first moment when everything that
     /// it sent is answered; but not one that does not receive as fast as it is sent to: it may have sent more than has

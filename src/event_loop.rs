@@ -56,6 +56,9 @@ pub struct Parts<M, S: System> {
     pub table_bytes: Option<usize>,
 }
 
+/// A turn is long if it takes more than this part of the silence after which a drain ends a connection.
+const LONG_TURN: u32 = 16;
+
 /// One thread's loop and all that is on it. `F` makes a protocol for each new connection, or refuses it.
 pub struct EventLoop<P: Protocol, F, S: System> {
     system: S,
@@ -155,6 +158,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// [`Error::Loop`] if the system fails the loop. Everything is then closed: the loop is finished.
     pub fn turn(&mut self) -> Result<(), Error> {
         let wait = self.next_wait();
+        let (last_turn_began, was_draining) = (self.now, self.connections.is_draining());
         if let Err(source) = self.wait(wait) {
             self.abort(CloseReason::Failed(source.kind()));
             // Those that were to have a turn leave the ready queue by it.
@@ -162,6 +166,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             self.reap();
             return Err(Error::Loop { what: "cannot wait for events", source });
         }
+        let began = self.now;
         self.connections.run_ready(&mut self.system);
         if self.has_mail() {
             self.read_mailbox();
@@ -176,6 +181,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             self.accept();
         }
         self.reap();
+        if self.connections.is_draining() {
+            // How long the turn before the drain took is not known: it may have ended just now.
+            self.end_turn_of_drain(if was_draining { began } else { last_turn_began });
+        }
         Ok(())
     }
 
@@ -380,6 +389,15 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
     }
 
+    /// In a drain a short silence ends a connection. What the loop itself has taken since then is no silence of those who
+    /// had their turns meanwhile: it had no ear for them.
+    fn end_turn_of_drain(&mut self, since: Instant) {
+        self.read_clock();
+        if self.now.duration_since(since) > self.limits.drain_silence / LONG_TURN {
+            self.connections.restart_silence(since);
+        }
+    }
+
     fn abort(&mut self, reason: CloseReason) {
         self.listeners.fill_with(|| None);
         self.mailbox_has_more = false;
@@ -399,13 +417,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 if !listener.is_ready(self.now) || self.accepts_left == 0 {
                     break;
                 }
-                if !self.connections.take_place_for_client() {
+                if !self.connections.reserve_place_for_client() {
                     self.fullness.note_full(self.now, self.connections.len());
                     break;
                 }
                 let attempt = listener.accept(self.now, &self.counters);
                 if !matches!(attempt, Attempt::Accepted(..)) {
-                    self.connections.give_place_back();
+                    self.connections.release_place();
                 }
                 match attempt {
                     Attempt::Accepted(transport, address) => {
@@ -422,15 +440,16 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
     }
 
-    /// Leaves what was accepted to a worker that has fewer connections, or serves it here. Its place goes with it.
+    /// Leaves what was accepted to a worker that has fewer connections, or serves it here. Whoever it is has its place.
     fn share(&mut self, accepted: Accepted<S::Transport>, position: usize) {
         let (places, worker) = self.connections.places();
         // In a drain everyone ends what it has.
         let other = if self.connections.is_draining() { None } else { places.with_fewer(worker) };
         let (Some(other), Some(listener)) = (other, &mut self.listeners[position]) else {
+            places.assign(worker);
             return self.admit_client(accepted, position);
         };
-        places.pass(worker, other);
+        places.assign(other);
         match listener.hand_over(accepted, other) {
             Ok(()) => places.wake(other),
             Err(accepted) => {

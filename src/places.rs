@@ -18,7 +18,7 @@ pub struct Places {
 }
 
 struct Worker {
-    /// How many places it has.
+    /// How many places its connections have.
     has: AtomicUsize,
     /// Whether it waits for one.
     waits: AtomicBool,
@@ -50,7 +50,7 @@ impl Places {
         self.total
     }
 
-    /// How many a worker has; all that are taken if it is alone.
+    /// How many the connections of a worker have; all that are taken if it is alone.
     pub fn has(&self, worker: u32) -> usize {
         match self.workers.get(worker as usize) {
             Some(worker) => worker.has.load(Ordering::Relaxed),
@@ -63,14 +63,36 @@ impl Places {
         self.total.saturating_sub(self.taken.load(Ordering::SeqCst))
     }
 
-    /// Takes a place. If there is none, the worker is woken when there may be one.
+    /// Takes a place for a connection of this worker. If there is none, the worker is woken when there may be one.
     pub fn take(&self, worker: u32) -> bool {
-        if self.try_take(worker) {
+        let is_taken = self.reserve(worker);
+        if is_taken {
+            self.assign(worker);
+        }
+        is_taken
+    }
+
+    /// The same for a connection that may come: the place is nobody's until it does. Where all workers wait at one
+    /// socket, each tries to accept the one client that has come.
+    pub fn reserve(&self, worker: u32) -> bool {
+        if self.try_reserve() {
             return true;
         }
         self.wait(worker);
         // One may have come free before that was known.
-        self.try_take(worker)
+        self.try_reserve()
+    }
+
+    fn try_reserve(&self) -> bool {
+        let more = |taken| (taken < self.total).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// A place that was reserved is for a connection of this worker.
+    pub fn assign(&self, worker: u32) {
+        if let Some(worker) = self.workers.get(worker as usize) {
+            worker.has.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// From now on the worker is woken, once, when a place comes free. To be called before it looks how many there are.
@@ -80,20 +102,16 @@ impl Places {
         }
     }
 
-    fn try_take(&self, worker: u32) -> bool {
-        let more = |taken| (taken < self.total).then_some(taken + 1);
-        let is_taken = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok();
-        if is_taken && let Some(worker) = self.workers.get(worker as usize) {
-            worker.has.fetch_add(1, Ordering::Relaxed);
-        }
-        is_taken
-    }
-
-    /// Gives back a place that the worker has.
+    /// Gives back the place of a connection of this worker.
     pub fn give_back(&self, worker: u32) {
         if let Some(worker) = self.workers.get(worker as usize) {
             worker.has.fetch_sub(1, Ordering::Relaxed);
         }
+        self.release();
+    }
+
+    /// Gives back a place that was reserved for a connection that did not come.
+    pub fn release(&self) {
         self.taken.fetch_sub(1, Ordering::SeqCst);
         for worker in &self.workers {
             if worker.waits.load(Ordering::SeqCst) && worker.waits.swap(false, Ordering::SeqCst) {
@@ -102,13 +120,13 @@ impl Places {
         }
     }
 
-    /// Who should have the connection for which this worker has just taken a place, if that is not the worker itself:
-    /// the one with the fewest, if they are fewer by far.
+    /// Who should have the connection that this worker has just accepted, if that is not the worker itself: the one
+    /// with the fewest, if they are fewer by far. Its place is still nobody's.
     pub fn with_fewer(&self, worker: u32) -> Option<u32> {
         let has = |worker: &Worker| worker.has.load(Ordering::Relaxed);
-        let before = has(self.workers.get(worker as usize)?).saturating_sub(1);
+        let own = has(self.workers.get(worker as usize)?);
         let (least, other) = (0..).zip(&self.workers).map(|(n, worker)| (has(worker), n)).min()?;
-        (other != worker && before > least + least / SLACK_SHARE).then_some(other)
+        (other != worker && own > least + least / SLACK_SHARE).then_some(other)
     }
 
     /// A place of one worker is another's from now on.
@@ -174,11 +192,7 @@ mod tests {
             for (n, count) in (0..).zip(counts) {
                 places.workers[n as usize].has.store(count, Ordering::Relaxed);
             }
-            // With the place that worker 0 takes for it.
-            assert!(places.try_take(0));
-            let other = places.with_fewer(0);
-            places.give_back(0);
-            other
+            places.with_fewer(0)
         };
         assert_eq!(has([0, 0, 0]), None);
         assert_eq!(has([1, 1, 0]), Some(2));
@@ -187,6 +201,18 @@ mod tests {
         assert_eq!(has([90, 80, 85]), None, "they are nearly as many");
         assert_eq!(has([91, 80, 85]), Some(1));
         assert_eq!(Places::alone(1).with_fewer(0), None);
+    }
+
+    #[test]
+    fn who_tries_to_accept_in_vain_has_no_more_by_it() {
+        let places = Places::new(3, [(); 2].map(|()| -> Arc<dyn Wake> { Arc::new(()) }));
+        assert!(places.take(0));
+        // One client has come, and both try to accept it.
+        assert!(places.reserve(0) && places.reserve(1));
+        assert_eq!(places.with_fewer(0), Some(1));
+        places.assign(1);
+        places.release();
+        assert_eq!((places.free(), places.has(0), places.has(1)), (1, 1, 1));
     }
 
     #[test]

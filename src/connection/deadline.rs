@@ -44,6 +44,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
+    /// If the peer was active since then, it is silent from now on at the earliest: the loop had other things to do.
+    pub fn restart_silence(&mut self, since: Instant, now: Instant) {
+        if self.last_activity >= since {
+            self.last_activity = now;
+        }
+    }
+
     /// Does what is due at `shared.now`. A deadline counts only after the system was asked what is acknowledged, and
     /// the socket was tried once more: the loop may have been late, not the peer.
     pub fn expire(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {

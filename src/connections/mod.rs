@@ -174,19 +174,28 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Takes a place for the connection that is added next. If there is none, the loop is woken when another worker has
     /// given one back.
     pub fn take_place(&self) -> bool {
-        self.slots.len() < connection_id::RESERVED_INDEX && self.places.take(self.worker)
+        self.has_slot() && self.places.take(self.worker)
     }
 
-    /// The same for a client, unless the outbound connections that callbacks want need it.
-    pub fn take_place_for_client(&self) -> bool {
-        if !self.take_place() {
+    /// Reserves one for a client that may be accepted, unless the outbound connections that callbacks want need it.
+    pub fn reserve_place_for_client(&self) -> bool {
+        if !self.has_slot() || !self.places.reserve(self.worker) {
             return false;
         }
         let is_left = self.places.free() >= self.shared.outbox.dials();
         if !is_left {
-            self.give_place_back();
+            self.release_place();
         }
         is_left
+    }
+
+    /// No client was accepted.
+    pub fn release_place(&self) {
+        self.places.release();
+    }
+
+    fn has_slot(&self) -> bool {
+        self.slots.len() < connection_id::RESERVED_INDEX
     }
 
     /// Has the loop woken when another worker gives a place back. To be called before it is seen whether there is one.
@@ -411,6 +420,13 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
                 slot.place = Place::Ready;
                 self.ready.push(slot.connection.id().index, false);
             }
+        }
+    }
+
+    /// Those that were active since then are silent from now on at the earliest.
+    pub fn restart_silence(&mut self, since: Instant) {
+        for (_, slot) in &mut self.slots {
+            slot.connection.restart_silence(since, self.shared.now);
         }
     }
 

@@ -260,12 +260,13 @@ fn listener_address(position: usize) -> Address {
 #[cfg(test)]
 mod tests {
     use std::{
+        cell::OnceCell,
         io,
         sync::atomic::{AtomicUsize, Ordering},
     };
 
     use super::*;
-    use crate::protocol::echo::Echo;
+    use crate::protocol::{context::Context, echo::Echo, input::Input};
 
     #[derive(Default)]
     struct CountWakes(AtomicUsize);
@@ -293,6 +294,53 @@ mod tests {
         places.give_back(1);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         assert_eq!(event_loop.next_wait(), Wait::No);
+    }
+
+    /// Takes longer to answer than a drain takes for silence.
+    struct Slow(Rc<OnceCell<Kernel>>);
+
+    impl Protocol for Slow {
+        type Message = ();
+
+        fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+            let kernel = self.0.get().expect("it is set before a client comes");
+            kernel.set_now(kernel.now() + 2 * Config::default().drain_silence);
+            cx.forward(input);
+        }
+    }
+
+    /// A server that answers slowly, and a client that has just got an answer: in the drain, or in the turn before.
+    #[track_caller]
+    fn is_ended_after_a_silence_of_its_own(is_draining: bool) {
+        let kernel = Rc::new(OnceCell::new());
+        let slow = Rc::clone(&kernel);
+        let mut engine = Engine::new(Config::default(), Box::new(move |_| Some(Slow(Rc::clone(&slow)))));
+        assert!(kernel.set(engine.kernel.clone()).is_ok());
+        let client = engine.connect(0, None, Buffer::default());
+        engine.run();
+        if is_draining {
+            engine.handle.drain();
+            engine.run();
+        }
+        client.borrow_mut().send(b"?");
+        engine.event_loop.as_mut().expect("it runs").turn().unwrap();
+        engine.handle.drain();
+        engine.run();
+        assert_eq!(client.borrow_mut().take_received(), b"?");
+        engine.advance(Config::default().drain_silence - Duration::from_millis(1));
+        assert!(!client.borrow().has_fin(), "it had no time to say anything");
+        engine.advance(Duration::from_millis(1));
+        assert!(client.borrow().has_fin());
+    }
+
+    #[test]
+    fn what_the_server_takes_in_a_drain_is_no_silence_of_its_client() {
+        is_ended_after_a_silence_of_its_own(true);
+    }
+
+    #[test]
+    fn what_the_server_took_when_a_drain_begins_is_no_silence_of_its_client() {
+        is_ended_after_a_silence_of_its_own(false);
     }
 
     #[test]

@@ -20,8 +20,18 @@ const BYTES_PER_SECOND: f64 = 200_000.0;
 fn owed_by_the_kernel(server: &Running<Echo>) -> Client {
     let mut client = Client::connect(&server.addresses[0]);
     client.send(OWED);
-    eventually("the server's system has all of the echo", || server.stats().bytes_sent == OWED as u64);
+    wait_until_the_system_has_all(server);
     client
+}
+
+/// Waits until the server has sent all of the echo.
+#[track_caller]
+fn wait_until_the_system_has_all(server: &Running<Echo>) {
+    eventually("the server's system has all of the echo", || {
+        let stats = server.stats();
+        assert_eq!(stats.closed_total(), 0, "it is closed before the system had all of the echo: {stats}");
+        stats.bytes_sent == OWED as u64
+    });
 }
 
 #[test]
@@ -118,7 +128,7 @@ fn a_client_that_stops_reading_is_reset_though_the_kernel_has_all_of_its_echo() 
     on_every_way(|way| {
         stalls(way, |client, server| {
             client.send(OWED);
-            eventually("the system has all of it", || server.stats().bytes_sent == OWED as u64);
+            wait_until_the_system_has_all(server);
         });
     });
 }
@@ -129,7 +139,7 @@ fn a_half_closed_client_that_stops_reading_is_reset() {
         stalls(way, |client, server| {
             client.send(OWED);
             client.end();
-            eventually("the system has all of it", || server.stats().bytes_sent == OWED as u64);
+            wait_until_the_system_has_all(server);
         });
     });
 }

@@ -6,7 +6,7 @@ use echoloop::{Config, Echo};
 
 #[cfg(feature = "cli")]
 use crate::util::{Program, splice_options};
-use crate::util::{Running, skip};
+use crate::util::{Running, skip, tcp_memory::unless_short_of_tcp_memory};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
@@ -29,6 +29,11 @@ enum Family {
 /// Runs `test` on every way at once. A thread that fails is named after its way.
 #[track_caller]
 pub(crate) fn on_every_way(test: fn(Way)) {
+    unless_short_of_tcp_memory(|| on_every_way_at_once(test));
+}
+
+#[track_caller]
+fn on_every_way_at_once(test: fn(Way)) {
     thread::scope(|scope| {
         for family in families() {
             for path in [Path::Copy, Path::Splice] {

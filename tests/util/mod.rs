@@ -7,6 +7,7 @@
 pub mod holder;
 #[cfg(target_os = "linux")]
 pub mod procfs;
+pub mod tcp_memory;
 
 use std::{
     env,

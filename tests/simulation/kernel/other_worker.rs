@@ -106,6 +106,15 @@ impl OtherWorker {
         self.is_to_wake || !self.leaving.is_empty()
     }
 
+    /// What must hold when the loop, which has so many connections, tries to accept one more: it has no more places yet.
+    pub fn check_attempt(&self, connections: usize) -> Result<(), String> {
+        let places = self.places.has(LOOP);
+        if places != connections {
+            return Err(format!("it tries to accept with {places} places for {connections} connections"));
+        }
+        Ok(())
+    }
+
     /// What must hold between two turns of the loop.
     pub fn check(&self) -> Result<(), String> {
         let places = self.places.has(OTHER);

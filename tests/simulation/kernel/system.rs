@@ -186,6 +186,12 @@ impl Accept for FakeListener {
         if kernel.open >= kernel.capacity {
             kernel.violation = Some(format!("it accepts with {} sockets open", kernel.open));
         }
+        let connections = kernel.open + kernel.left_to_loop();
+        if let Some(Err(violation)) =
+            kernel.other_worker.as_ref().map(|other| other.check_attempt(connections))
+        {
+            kernel.violation = Some(violation);
+        }
         if let Some((error, _)) = kernel.planned_error(Call::Accept) {
             kernel.listeners[self.position].has_failed = true;
             return Err(error.into());
