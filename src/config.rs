@@ -96,6 +96,12 @@ pub struct Config {
     /// A connection that neither sends nor receives a byte for this long, of whose output nothing is acknowledged
     /// meanwhile, and that has nothing queued, is ended. Default 10 min.
     pub idle_timeout: Option<Duration>,
+    /// A connection that receives nothing for this long is ended, whatever it sends meanwhile; not one whose protocol has
+    /// [paused](crate::Context::pause_reading), or whose peer has ended. Default `None`.
+    pub read_idle_timeout: Option<Duration>,
+    /// A connection that sends nothing for this long is ended, whatever it receives meanwhile; for protocols that keep
+    /// connections alive by sending something then. Default `None`.
+    pub write_idle_timeout: Option<Duration>,
     /// A connection is reset when the peer's system acknowledges nothing of its output for this long, whether that is
     /// still queued or was taken by our own. It is noticed up to a quarter later. Where the system cannot say what is
     /// acknowledged, room for queued output counts. Default 60 s.
@@ -148,6 +154,8 @@ impl Default for Config {
             blocking_threads: 16,
             blocking_jobs_max: 1024,
             idle_timeout: Some(Duration::from_secs(600)),
+            read_idle_timeout: None,
+            write_idle_timeout: None,
             write_timeout: Some(Duration::from_secs(60)),
             linger_timeout: Some(Duration::from_secs(30)),
             linger_silence_timeout: Some(Duration::from_secs(5)),

@@ -4,8 +4,10 @@
 //! simulator.
 
 use std::{
+    collections::HashMap,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -67,6 +69,8 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     connections: Connections<P, S::Transport>,
     mailbox: Mailbox<P::Message>,
     factory: F,
+    /// The limits of clients of listeners that have their own, by position.
+    listener_limits: HashMap<usize, Rc<Config>>,
     counters: Arc<Counters>,
     limits: Config,
     /// How many connections may still be accepted.
@@ -110,6 +114,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             connections,
             mailbox,
             factory,
+            listener_limits: HashMap::new(),
             counters,
             accepts_left: limits.accept_limit.unwrap_or(u64::MAX),
             limits,
@@ -135,6 +140,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             .map_err(|source| Error::Loop { what: "cannot watch a listener", source })?;
         self.listeners.push(Some(Listener::new(listener)));
         Ok(())
+    }
+
+    /// Clients of the listener of this position have these limits.
+    pub fn set_listener_limits(&mut self, position: usize, limits: Config) {
+        self.listener_limits.insert(position, Rc::new(limits));
     }
 
     /// Serves until there is nothing left to do: no listener, no connection and no request, nor any to come.
@@ -507,12 +517,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         self.counters.accepted.add(1);
         let id = self.connections.next_id();
         let peer = Peer { id, origin: Origin::Listener(position), address: &address, requested_by: None };
+        let limits = Rc::clone(self.listener_limits.get(&position).unwrap_or(self.connections.limits()));
         let Some(protocol) = self.make_protocol(&peer) else {
             self.connections.give_place_back();
             self.counters.refused.add(1);
             return transport.reset_on_close();
         };
-        match self.connections.add(id, State::Reading, transport, protocol, &mut self.system) {
+        match self.connections.add(id, State::Reading, transport, protocol, &limits, &mut self.system) {
             Ok(()) => log::debug!("{id}: {address}, accepted by listener {position}"),
             Err(error) => {
                 log::debug!("{address}: cannot register with the poller: {error}");
@@ -592,7 +603,15 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             if has_place { self.system.connect(peer) } else { Err(io::ErrorKind::QuotaExceeded.into()) };
         match attempt {
             Ok(transport) => {
-                self.connections.add(peer.id, State::Connecting, transport, protocol, &mut self.system)
+                let limits = Rc::clone(self.connections.limits());
+                self.connections.add(
+                    peer.id,
+                    State::Connecting,
+                    transport,
+                    protocol,
+                    &limits,
+                    &mut self.system,
+                )
             }
             Err(error) => {
                 if has_place {

@@ -1,6 +1,6 @@
 //! Putting a server together, and running it.
 
-use std::{fmt, marker::PhantomData, sync::Arc, thread};
+use std::{collections::HashMap, fmt, marker::PhantomData, ops::Range, sync::Arc, thread};
 
 use crate::{
     address::Address,
@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     event_loop::{EventLoop, Parts},
     handle::{self, Handle, Mailbox},
-    peer::Peer,
+    peer::{Origin, Peer},
     places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
@@ -40,15 +40,27 @@ pub struct Server<P: Protocol> {
     handle: Handle<P::Message>,
     counters: Vec<Arc<Counters>>,
     addresses: Vec<Address>,
+    /// Listeners that have limits and a factory of their own, by position.
+    listeners: HashMap<usize, Own<P>>,
     protocol: PhantomData<fn() -> P>,
 }
 
 /// Sets up a [`Server`].
-#[derive(Clone, Debug)]
 pub struct Builder<P> {
     config: Config,
+    /// Listeners that have limits and a factory of their own, and where.
+    own: Vec<(Result<Address, Error>, Own<P>)>,
     protocol: PhantomData<fn() -> P>,
 }
+
+/// What a listener has of its own.
+struct Own<P> {
+    limits: Option<Config>,
+    factory: ListenerFactory<P>,
+}
+
+/// Makes the protocols of one listener's clients, or refuses them.
+type ListenerFactory<P> = Arc<dyn Fn(&Peer<'_>) -> Option<P> + Send + Sync>;
 
 impl<P: Protocol> Builder<P> {
     /// Sets all the limits at once.
@@ -62,6 +74,55 @@ impl<P: Protocol> Builder<P> {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.config.workers = workers;
+        self
+    }
+
+    /// Listens on this address too, with a factory for its clients, instead of that of [`Server::run`], and with limits of
+    /// their own, if there are any: those of [`Config`] that are about a single connection or the listener's socket
+    /// (timeouts, marks, sizes, `backlog`, `nodelay`, `keepalive`); the others are the server's.
+    ///
+    /// Such listeners come first in [`Server::local_addrs`]. Where the protocols are of different types, the server is one
+    /// for [`Boxed`](crate::Boxed) ones.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop::{Boxed, Config, Context, Echo, Input, Protocol, Server};
+    ///
+    /// struct Discard;
+    ///
+    /// impl Protocol for Discard {
+    ///     type Message = ();
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, _: &mut Context<'_>) {
+    ///         input.take();
+    ///     }
+    /// }
+    ///
+    /// let mut hasty = Config::default();
+    /// hasty.idle_timeout = Some(Duration::from_secs(5));
+    /// let server = Server::builder()
+    ///     .listen("127.0.0.1:0", None, |_| Some(Boxed::new(Echo)))
+    ///     .listen("127.0.0.1:0", hasty, |_| Some(Boxed::new(Discard)))
+    ///     .bind([] as [&str; 0])?;
+    /// # server.handle().drain();
+    /// server.run(|_| None)?;
+    /// # Ok::<(), echoloop::Error>(())
+    /// ```
+    ///
+    /// Errors in the address or the limits are told by [`bind`](Self::bind).
+    #[must_use]
+    pub fn listen<A>(
+        mut self,
+        address: A,
+        limits: impl Into<Option<Config>>,
+        factory: impl Fn(&Peer<'_>) -> Option<P> + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let own = Own { limits: limits.into(), factory: Arc::new(factory) };
+        self.own.push((address.try_into().map_err(Error::from), own));
         self
     }
 
@@ -86,20 +147,48 @@ impl<P: Protocol> Builder<P> {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        let config = self.config;
+        let Self { config, own, .. } = self;
         config.validate()?;
-        let mut bound = Vec::new();
-        let mut sockets: Vec<Vec<ListenSocket>> = (0..config.workers).map(|_| Vec::new()).collect();
-        for address in addresses {
-            let address: Address = address.try_into()?;
-            for (real, per_worker) in bind_each(&address, &address.resolve()?, &config)? {
-                bound.push(real);
-                for (worker, socket) in sockets.iter_mut().zip(per_worker) {
-                    worker.push(socket);
-                }
+        let mut listening = Listeners::new(config.workers);
+        let mut listeners = HashMap::new();
+        for (address, own) in own {
+            let limits = own.limits.as_ref().unwrap_or(&config);
+            limits.validate()?;
+            let socket_limits = Config { workers: config.workers, ..limits.clone() };
+            for position in listening.bind(&address?, &socket_limits)? {
+                let own = Own { limits: own.limits.clone(), factory: Arc::clone(&own.factory) };
+                listeners.insert(position, own);
             }
         }
-        Server::assemble(config, bound, sockets)
+        for address in addresses {
+            listening.bind(&address.try_into()?, &config)?;
+        }
+        Server::assemble(config, listening, listeners)
+    }
+}
+
+/// Sockets that listen, and where.
+struct Listeners {
+    addresses: Vec<Address>,
+    /// Those of each worker.
+    sockets: Vec<Vec<ListenSocket>>,
+}
+
+impl Listeners {
+    fn new(workers: usize) -> Self {
+        Self { addresses: Vec::new(), sockets: (0..workers).map(|_| Vec::new()).collect() }
+    }
+
+    /// Listens on what the address stands for: at these positions.
+    fn bind(&mut self, address: &Address, config: &Config) -> Result<Range<usize>, Error> {
+        let first = self.addresses.len();
+        for (real, per_worker) in bind_each(address, &address.resolve()?, config)? {
+            self.addresses.push(real);
+            for (worker, socket) in self.sockets.iter_mut().zip(per_worker) {
+                worker.push(socket);
+            }
+        }
+        Ok(first..self.addresses.len())
     }
 }
 
@@ -107,7 +196,7 @@ impl<P: Protocol> Server<P> {
     /// Begins with the default limits.
     #[must_use]
     pub fn builder() -> Builder<P> {
-        Builder { config: Config::default(), protocol: PhantomData }
+        Builder { config: Config::default(), own: Vec::new(), protocol: PhantomData }
     }
 
     /// The addresses on which it listens, with the real ports, in the order in which they were given.
@@ -135,7 +224,8 @@ impl<P: Protocol> Server<P> {
     where
         F: Fn(&Peer<'_>) -> Option<P> + Sync,
     {
-        let Self { mut parts, handle, counters, .. } = self;
+        let Self { mut parts, handle, counters, listeners, .. } = self;
+        let listeners = &listeners;
         let others = parts.split_off(1);
         thread::scope(|scope| {
             let mut threads = Vec::with_capacity(others.len());
@@ -144,7 +234,7 @@ impl<P: Protocol> Server<P> {
                 let (handle, factory) = (&handle, &factory);
                 let spawned = thread::Builder::new()
                     .name(name)
-                    .spawn_scoped(scope, move || run_one(parts, handle, factory));
+                    .spawn_scoped(scope, move || run_one(parts, handle, listeners, factory));
                 match spawned {
                     Ok(thread) => threads.push(thread),
                     Err(source) => {
@@ -153,7 +243,8 @@ impl<P: Protocol> Server<P> {
                     }
                 }
             }
-            let mut result = parts.into_iter().try_for_each(|parts| run_one(parts, &handle, &factory));
+            let mut result =
+                parts.into_iter().try_for_each(|parts| run_one(parts, &handle, listeners, &factory));
             for thread in threads {
                 result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
@@ -201,16 +292,17 @@ impl<P: Protocol> Server<P> {
             return Err(Error::Config("run_local needs a single worker"));
         }
         for parts in self.parts {
-            run_one(parts, &self.handle, &factory)?;
+            run_one(parts, &self.handle, &self.listeners, &factory)?;
         }
         Ok(sum(&self.counters))
     }
 
     fn assemble(
         config: Config,
-        addresses: Vec<Address>,
-        sockets: Vec<Vec<ListenSocket>>,
+        listening: Listeners,
+        listeners: HashMap<usize, Own<P>>,
     ) -> Result<Self, Error> {
+        let Listeners { addresses, sockets } = listening;
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
         let mut systems = Vec::with_capacity(config.workers);
         let mut channels = Vec::with_capacity(config.workers);
@@ -246,6 +338,7 @@ impl<P: Protocol> Server<P> {
             handle: handle.clone(),
             counters,
             addresses,
+            listeners,
             protocol: PhantomData,
         })
     }
@@ -282,10 +375,24 @@ fn bind_each(address: &Address, resolved: &[Address], config: &Config) -> Result
 fn run_one<P: Protocol>(
     parts: Parts<P::Message, Os>,
     handle: &Handle<P::Message>,
+    listeners: &HashMap<usize, Own<P>>,
     factory: impl Fn(&Peer<'_>) -> Option<P>,
 ) -> Result<(), Error> {
     let mut others = AbortOthers(Some(handle));
-    EventLoop::new(parts, factory).and_then(EventLoop::run)?;
+    let factory = |peer: &Peer<'_>| match peer.origin {
+        Origin::Listener(position) => match listeners.get(&position) {
+            Some(own) => (own.factory)(peer),
+            None => factory(peer),
+        },
+        Origin::Connect(_) => factory(peer),
+    };
+    let mut event_loop = EventLoop::new(parts, factory)?;
+    for (&position, own) in listeners {
+        if let Some(limits) = &own.limits {
+            event_loop.set_listener_limits(position, limits.clone());
+        }
+    }
+    event_loop.run()?;
     others.0 = None;
     Ok(())
 }
@@ -321,6 +428,12 @@ fn shares(config: &Config) -> (usize, usize) {
 
 /// Where address space is limited, tables of connections reserve this part of it at most.
 const TABLES_SHARE: usize = 8;
+
+impl<P> fmt::Debug for Builder<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
 
 impl<P: Protocol> fmt::Debug for Server<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, halves::RecvHalf, state::State};
-use crate::{config::Config, protocol::Protocol, system::transport::Transport};
+use crate::{protocol::Protocol, system::transport::Transport};
 
 /// What the last look has found.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Asks the system what the peer's has yet to acknowledge, unless that is nothing.
-    pub(super) fn look(&mut self, now: Instant, limits: &Config) {
+    pub(super) fn look(&mut self, now: Instant) {
         if self.all_acknowledged || !self.state.is_made() {
             return;
         }
@@ -83,7 +83,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             // This one had another cause.
             Some(before) if before.next_look > now => (before.next_look, before.pause),
             Some(_) | None => {
-                let pause = self.pause_before_look(before.map(|before| before.pause), limits);
+                let pause = self.pause_before_look(before.map(|before| before.pause));
                 // As good as never is a time too.
                 (now.checked_add(pause).unwrap_or(now + LONGEST_FIN_PAUSE), pause)
             }
@@ -93,7 +93,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Asks for the first time after our FIN. Nearby peers have acknowledged it by then.
-    pub(super) fn look_after_fin(&mut self, now: Instant, limits: &Config) {
+    pub(super) fn look_after_fin(&mut self, now: Instant) {
         self.note_owed();
         if let Some(extra) = &mut self.extra
             && let Some(unacknowledged) = &mut extra.unacknowledged
@@ -101,7 +101,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             unacknowledged.add(usize::from(T::COUNTS_FIN));
             unacknowledged.hasten(now);
         }
-        self.look(now, limits);
+        self.look(now);
     }
 
     /// Notes that nothing is on its way to the peer any more.
@@ -112,8 +112,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    fn pause_before_look(&self, last: Option<Duration>, limits: &Config) -> Duration {
-        let usual = self.usual_pause(limits);
+    fn pause_before_look(&self, last: Option<Duration>) -> Duration {
+        let usual = self.usual_pause();
         if self.state == State::HalfClosed {
             let longest = usual.unwrap_or(LONGEST_FIN_PAUSE).min(LONGEST_FIN_PAUSE);
             last.map_or(FIN_PAUSE, |last| last * 2).min(longest)
@@ -123,14 +123,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// A close is due when our FIN is acknowledged: looks whether it is.
-    pub(super) fn look_before_close(&mut self, now: Instant, limits: &Config) {
+    pub(super) fn look_before_close(&mut self, now: Instant) {
         if self.state == State::HalfClosed && self.recv == RecvHalf::Ended {
-            self.look(now, limits);
+            self.look(now);
         }
     }
 
     /// When to look.
-    pub(super) fn look_deadline(&self, limits: &Config) -> Option<Instant> {
+    pub(super) fn look_deadline(&self) -> Option<Instant> {
         if self.all_acknowledged || !self.state.is_made() {
             return None;
         }
@@ -138,7 +138,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Some(unacknowledged) => Some(unacknowledged.next_look),
             None => {
                 let since = self.queue.as_ref().map_or(self.last_activity, |queue| queue.progress);
-                since.checked_add(self.usual_pause(limits)?)
+                since.checked_add(self.usual_pause()?)
             }
         }
     }
@@ -155,9 +155,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// `None` where no timeout depends on it.
-    fn usual_pause(&self, limits: &Config) -> Option<Duration> {
-        let idle_timeout = limits.idle_timeout.filter(|_| self.can_be_idle());
-        let shortest = [limits.write_timeout, idle_timeout].into_iter().flatten().min()?;
+    fn usual_pause(&self) -> Option<Duration> {
+        let idle_timeout = self.limits.idle_timeout.filter(|_| self.can_be_idle());
+        let shortest = [self.limits.write_timeout, idle_timeout].into_iter().flatten().min()?;
         Some((shortest / LOOKS).max(SHORTEST_PAUSE))
     }
 }

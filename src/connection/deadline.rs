@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::{Connection, drain::DrainStage, halves::RecvHalf, shared::Shared, state::State};
 use crate::{
     close_reason::CloseReason,
-    config::Config,
     deadlines::earliest,
     protocol::{
         Protocol,
@@ -17,16 +16,15 @@ use crate::{
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// When this connection must be looked at if nothing happens before; `None` is never.
     pub fn deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
-        let limits = &shared.limits;
         let own = match self.state {
-            State::Connecting => earliest(self.connect_deadline(limits), self.connect_again_at()),
-            State::Reading | State::Echoing => self.idle_deadline(limits),
-            State::HalfClosed => earliest(self.idle_deadline(limits), self.linger_deadline(limits)),
+            State::Connecting => earliest(self.connect_deadline(), self.connect_again_at()),
+            State::Reading | State::Echoing => self.idle_deadline(),
+            State::HalfClosed => earliest(self.idle_deadline(), self.linger_deadline()),
             State::Closed(_) => return None,
         };
-        let owed = earliest(self.stall_deadline(limits), self.look_deadline(limits));
+        let owed = earliest(self.stall_deadline(), self.look_deadline());
         let asked_for = earliest(self.timer_deadline(), self.drain_deadline(shared));
-        earliest(earliest(own, owed), asked_for)
+        earliest(earliest(earliest(own, self.one_way_idle_deadline()), owed), asked_for)
     }
 
     /// Whether the deadline may have moved forward since the last call.
@@ -59,7 +57,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if !self.is_due(shared) {
             if self.unacknowledged().is_none() {
                 // Whoever goes on talking puts the look off. It comes all the same, as often as this does.
-                self.look(shared.now, &shared.limits);
+                self.look(shared.now);
                 self.settle(shared);
             }
             return;
@@ -79,6 +77,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             if !self.wants_relay() {
                 self.end_by_idleness(shared);
+                self.fire_one_way_idle(shared);
                 self.tell_drain(shared);
             }
             self.settle(shared);
@@ -91,25 +90,23 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Asks what is acknowledged, if a deadline that depends on it is due.
     fn look_if_it_matters(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        let limits = &shared.limits;
-        let owed = earliest(self.look_deadline(limits), self.stall_deadline(limits));
-        if earliest(owed, self.idle_deadline(limits)).is_some_and(|at| at <= shared.now) {
-            self.look(shared.now, limits);
+        let owed = earliest(self.look_deadline(), self.stall_deadline());
+        if earliest(owed, self.idle_deadline()).is_some_and(|at| at <= shared.now) {
+            self.look(shared.now);
             self.settle(shared);
         }
     }
 
     /// The deadlines that end a connection at once.
     fn end_by_deadline(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        let limits = &shared.limits;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= shared.now);
         let reason = match self.state {
-            State::Connecting if due(self.connect_deadline(limits)) => CloseReason::ConnectTimeout,
-            State::Reading | State::Echoing | State::HalfClosed if due(self.stall_deadline(limits)) => {
+            State::Connecting if due(self.connect_deadline()) => CloseReason::ConnectTimeout,
+            State::Reading | State::Echoing | State::HalfClosed if due(self.stall_deadline()) => {
                 CloseReason::WriteStall
             }
-            State::HalfClosed if due(self.linger_end(limits)) => CloseReason::LingerTimeout,
-            State::HalfClosed if due(self.linger_deadline(limits)) => CloseReason::LingerSilence,
+            State::HalfClosed if due(self.linger_end()) => CloseReason::LingerTimeout,
+            State::HalfClosed if due(self.linger_deadline()) => CloseReason::LingerSilence,
             State::Connecting | State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => {
                 return;
             }
@@ -131,7 +128,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn end_by_idleness(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
-        if self.idle_deadline(&shared.limits).is_none_or(|at| at > shared.now) {
+        if self.idle_deadline().is_none_or(|at| at > shared.now) {
             return;
         }
         self.last_activity = shared.now;
@@ -157,8 +154,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Idleness ends a connection while nothing is owed and its input still matters.
-    fn idle_deadline(&self, limits: &Config) -> Option<Instant> {
-        if self.can_be_idle() { after(self.last_progress(), limits.idle_timeout) } else { None }
+    fn idle_deadline(&self) -> Option<Instant> {
+        if self.can_be_idle() { after(self.last_progress(), self.limits.idle_timeout) } else { None }
     }
 
     pub(super) fn can_be_idle(&self) -> bool {
@@ -179,23 +176,23 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Output is stalled while the peer's system acknowledges none of it. As long as that was not asked, or cannot be,
     /// what counts is that ours takes it.
-    fn stall_deadline(&self, limits: &Config) -> Option<Instant> {
+    fn stall_deadline(&self) -> Option<Instant> {
         let progress = match (self.unacknowledged(), &self.queue) {
             (Some(unacknowledged), _) => unacknowledged.progress,
             (None, Some(queue)) => queue.progress,
             (None, None) => return None,
         };
-        after(progress, limits.write_timeout)
+        after(progress, self.limits.write_timeout)
     }
 
-    fn linger_deadline(&self, limits: &Config) -> Option<Instant> {
-        let end = self.linger_end(limits);
+    fn linger_deadline(&self) -> Option<Instant> {
+        let end = self.linger_end();
         self.extra.as_ref()?.lingers_since?;
-        earliest(end, after(self.last_activity, limits.linger_silence_timeout))
+        earliest(end, after(self.last_activity, self.limits.linger_silence_timeout))
     }
 
-    fn linger_end(&self, limits: &Config) -> Option<Instant> {
-        after(self.extra.as_ref()?.lingers_since?, limits.linger_timeout)
+    fn linger_end(&self) -> Option<Instant> {
+        after(self.extra.as_ref()?.lingers_since?, self.limits.linger_timeout)
     }
 
     fn timer_deadline(&self) -> Option<Instant> {

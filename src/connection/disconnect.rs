@@ -61,7 +61,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             SendHalf::Open => {}
             SendHalf::Ending(reason) => self.close_step(reason, shared),
             SendHalf::Broken(reason) => {
-                if !self.input_waits(shared) {
+                if !self.input_waits() {
                     self.close(reason, shared);
                 }
             }
@@ -70,8 +70,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Whether there is input for the protocol that came before it.
-    fn input_waits(&self, shared: &Shared<P::Message, T::Pipe>) -> bool {
-        self.recv == RecvHalf::Resumed || (self.recv == RecvHalf::Open && self.can_read(&shared.limits))
+    fn input_waits(&self) -> bool {
+        self.recv == RecvHalf::Resumed || (self.recv == RecvHalf::Open && self.can_read())
     }
 
     /// The next steps of a connection whose output has an end.
@@ -83,7 +83,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             match self.recv {
                 _ if !self.all_acknowledged => {}
                 RecvHalf::Ended => self.close(reason, shared),
-                RecvHalf::Discarded if self.discarded() > shared.limits.linger_limit_bytes => {
+                RecvHalf::Discarded if self.discarded() > self.limits.linger_limit_bytes => {
                     self.close(CloseReason::LingerBytes, shared);
                 }
                 RecvHalf::Discarded => self.begin_linger(shared.now),
@@ -98,7 +98,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Ok(()) => {
                 self.set_state(self.state.write_shut());
                 self.last_activity = shared.now;
-                self.look_after_fin(shared.now, &shared.limits);
+                self.look_after_fin(shared.now);
             }
             Err(error) => {
                 log::debug!("{}: shutdown failed: {error}", self.id);
@@ -134,7 +134,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state != State::HalfClosed || may_be_owed_more {
             return false;
         }
-        self.look(shared.now, &shared.limits);
+        self.look(shared.now);
         self.all_acknowledged
     }
 

@@ -10,6 +10,7 @@ mod deadline;
 mod disconnect;
 pub(crate) mod drain;
 mod halves;
+mod idle;
 mod outbound;
 mod queue;
 mod recv;
@@ -23,6 +24,7 @@ mod turn;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     time::Instant,
 };
 
@@ -32,6 +34,7 @@ use self::{
     bulk::Bulk,
     drain::DrainStage,
     halves::{RecvHalf, SendHalf},
+    idle::Stamps,
     outbound::Outbound,
     queue::Queue,
     shared::Shared,
@@ -55,6 +58,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Connection<P, T: Transport> {
     id: ConnectionId,
+    /// Its limits: those of all, of its listener, or its own.
+    limits: Rc<Config>,
     /// When the last byte moved in either direction, or the connection changed in another way that
     /// restarts its idle time or its linger silence.
     last_activity: Instant,
@@ -101,6 +106,8 @@ struct Extra {
     lingers_since: Option<Instant>,
     /// Bytes discarded since our FIN.
     discarded: u64,
+    /// When it last received and sent.
+    stamps: Option<Stamps>,
     /// The connection that everything is passed on to, or is to be from the next opportunity on.
     relay: Option<Relay>,
     /// That connection has output queued.
@@ -112,8 +119,17 @@ struct Extra {
 }
 
 impl Extra {
+    /// So many bytes came.
+    const fn note_received(&mut self, n: usize, now: Instant) {
+        self.stamp_received(now);
+        if let Some(account) = &mut self.account {
+            account.note_received(n);
+        }
+    }
+
     /// The system took so many bytes.
-    const fn note_sent(&mut self, n: usize) {
+    const fn note_sent(&mut self, n: usize, now: Instant) {
+        self.stamp_sent(now);
         if let Some(unacknowledged) = &mut self.unacknowledged {
             unacknowledged.add(n);
         }
@@ -131,9 +147,17 @@ enum Relay {
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// A connection that is made (`Reading`) or being made (`Connecting`).
-    pub fn new(id: ConnectionId, state: State, transport: T, protocol: P, now: Instant) -> Self {
+    pub fn new(
+        id: ConnectionId,
+        state: State,
+        transport: T,
+        protocol: P,
+        now: Instant,
+        limits: Rc<Config>,
+    ) -> Self {
         Self {
             id,
+            limits,
             last_activity: now,
             transport,
             queue: None,
@@ -177,6 +201,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         &self.transport
     }
 
+    /// Its limits.
+    pub(crate) fn limits(&self) -> &Config {
+        &self.limits
+    }
+
     /// What is spoken on it.
     pub(crate) const fn protocol(&self) -> &P {
         &self.protocol
@@ -217,15 +246,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Whether there is something to do without waiting for an event.
-    pub fn has_work(&self, limits: &Config) -> bool {
+    pub fn has_work(&self) -> bool {
         match self.state {
             State::Closed(_) => false,
             State::Connecting => self.ready != Readiness::NONE,
             State::Reading | State::Echoing | State::HalfClosed => {
-                self.can_read(limits)
+                self.can_read()
                     || self.recv == RecvHalf::Resumed
                     || (self.queued() > 0 && self.ready.has(Readiness::WRITE))
-                    || self.owes_writable(limits)
+                    || self.owes_writable()
             }
         }
     }
@@ -233,6 +262,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Tells the protocol that the connection is made.
     pub fn open(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         self.begin_account(shared.now);
+        self.begin_stamps(shared.now);
         let requests = self.call(shared, |protocol, cx| protocol.on_open(cx));
         self.apply(shared, requests, &[], CloseReason::Finished);
         self.settle(shared);
@@ -307,6 +337,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let context = Context {
             queued,
             timers,
+            high_water: self.limits.high_water_bytes,
             requests: Requests {
                 output_closed: !self.send.is_open() || self.state.is_closed(),
                 ..Requests::default()
@@ -337,11 +368,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         for (key, at) in requests.timers {
             self.set_timer(key, at);
         }
+        for (which, timeout) in requests.idle_timeouts {
+            self.set_idle_timeout(which, timeout, shared.now);
+        }
         match requests.reading {
             Some(Reading::Pause) if self.recv.is_open() => self.set_recv(RecvHalf::Paused),
             Some(Reading::Resume) if self.recv == RecvHalf::Paused || self.recv.is_open() => {
                 let has_left = self.unconsumed() > 0;
                 self.set_recv(if has_left { RecvHalf::Resumed } else { RecvHalf::Open });
+                self.restart_read_idle(shared.now);
             }
             Some(Reading::Pause | Reading::Resume) | None => {}
         }
@@ -368,6 +403,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             extra.unconsumed.is_empty()
                 && extra.timers.is_empty()
                 && extra.answers_due == 0
+                && extra.stamps.is_none()
                 && extra.unacknowledged.is_none()
                 && extra.lingers_since.is_none()
                 && extra.discarded == 0

@@ -8,7 +8,6 @@ use std::{
 use super::{Connection, shared::Shared};
 use crate::{
     close_reason::CloseReason,
-    config::Config,
     connection_id::ConnectionId,
     protocol::Protocol,
     system::{readiness::Readiness, transport::Transport},
@@ -51,9 +50,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// When an attempt has taken too long.
-    pub(super) fn connect_deadline(&self, limits: &Config) -> Option<Instant> {
+    pub(super) fn connect_deadline(&self) -> Option<Instant> {
         let own = self.outbound().and_then(|outbound| outbound.connect_by);
-        own.or_else(|| self.last_activity.checked_add(limits.connect_timeout?))
+        own.or_else(|| self.last_activity.checked_add(self.limits.connect_timeout?))
     }
 
     pub(super) fn has_requester(&self) -> bool {

@@ -8,19 +8,18 @@ use super::{
 };
 use crate::{
     close_reason::CloseReason,
-    config::Config,
     protocol::{Protocol, input::Input},
     system::{readiness::Readiness, transport::Transport},
 };
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Whether a read is worth a try and its bytes would be welcome.
-    pub(super) fn can_read(&self, limits: &Config) -> bool {
+    pub(super) fn can_read(&self) -> bool {
         self.ready.has(Readiness::READ)
             && match self.recv {
                 RecvHalf::Open | RecvHalf::Resumed => {
                     !self.throttled
-                        && self.unconsumed() < limits.input_limit_bytes
+                        && self.unconsumed() < self.limits.input_limit_bytes
                         && (!self.has_pipe() || self.is_relayed())
                 }
                 RecvHalf::Discarded => true,
@@ -40,7 +39,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.deliver(0, shared);
             return true;
         }
-        if !self.can_read(&shared.limits) {
+        if !self.can_read() {
             return false;
         }
         let room = match self.fill_pipe(partner.as_deref_mut(), budget, shared) {
@@ -55,7 +54,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Fill::Nothing => PROBE_BYTES,
             Fill::Impossible => usize::MAX,
         };
-        let room = room.min(self.room(partner.as_deref(), &shared.limits)).min(*budget);
+        let room = room.min(self.room(partner.as_deref())).min(*budget);
         let buffer = &mut shared.buffer;
         let room = room.min(buffer.len());
         if room == 0 {
@@ -110,8 +109,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     pub(super) fn note_received(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
         self.last_activity = shared.now;
         shared.counters.bytes_received.add(n);
-        if let Some(account) = self.extra.as_mut().and_then(|extra| extra.account.as_mut()) {
-            account.note_received(n);
+        if let Some(extra) = &mut self.extra {
+            extra.note_received(n, shared.now);
         }
     }
 
@@ -129,13 +128,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// How many bytes may be read: so many that echoing them, or passing them on, keeps the queue within the high-water
     /// mark.
-    fn room(&self, partner: Option<&Self>, limits: &Config) -> usize {
+    fn room(&self, partner: Option<&Self>) -> usize {
         match self.recv {
             RecvHalf::Discarded => usize::MAX,
             RecvHalf::Open | RecvHalf::Resumed | RecvHalf::Paused | RecvHalf::Ended => {
                 let queued = partner.unwrap_or(self).queued();
-                let queue = limits.high_water_bytes.saturating_sub(queued);
-                let unconsumed = limits.input_limit_bytes.saturating_sub(self.unconsumed());
+                let queue = self.limits.high_water_bytes.saturating_sub(queued);
+                let unconsumed = self.limits.input_limit_bytes.saturating_sub(self.unconsumed());
                 queue.min(unconsumed)
             }
         }
@@ -182,7 +181,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.set_recv(RecvHalf::Ended);
         self.ready.remove(Readiness::READ);
         self.last_activity = shared.now;
-        self.look_before_close(shared.now, &shared.limits);
+        self.look_before_close(shared.now);
         match (before, partner) {
             (RecvHalf::Open | RecvHalf::Resumed, Some(partner)) => {
                 partner.end_send(CloseReason::Finished);
@@ -208,13 +207,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state != State::HalfClosed {
             return;
         }
-        let caps = |bytes: u64| bytes / shared.limits.linger_limit_bytes.saturating_add(1);
+        let caps = |bytes: u64| bytes / self.limits.linger_limit_bytes.saturating_add(1);
         let extra = self.extra.get_or_insert_default();
         let before = caps(extra.discarded);
         extra.discarded += n as u64;
         if caps(extra.discarded) > before {
             // A close is due if our FIN is acknowledged.
-            self.look(shared.now, &shared.limits);
+            self.look(shared.now);
         }
     }
 
@@ -232,7 +231,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// A protocol must not leave as much as the limit, unless it waits for an answer: then no more is read.
     pub(super) fn check_unconsumed(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        let is_full = self.unconsumed() >= shared.limits.input_limit_bytes;
+        let is_full = self.unconsumed() >= self.limits.input_limit_bytes;
         let must_be_consumed = self.recv == RecvHalf::Open && !self.wants_relay() && !self.awaits_answer();
         if is_full && must_be_consumed && !self.is_relayed() {
             log::warn!("{}: the protocol left its input limit unconsumed", self.id);

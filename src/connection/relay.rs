@@ -9,8 +9,7 @@ use super::{
     state::State,
 };
 use crate::{
-    close_reason::CloseReason, config::Config, connection_id::ConnectionId, protocol::Protocol,
-    system::transport::Transport,
+    close_reason::CloseReason, connection_id::ConnectionId, protocol::Protocol, system::transport::Transport,
 };
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
@@ -87,7 +86,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     fn pass_on_what_was_left(&mut self, partner: &mut Self, shared: &mut Shared<P::Message, T::Pipe>) {
         let rest = self.take_unconsumed();
         partner.take_over(&rest, shared);
-        self.throttled = partner.holds_others_back(&shared.limits);
+        self.throttled = partner.holds_others_back();
         if self.recv == RecvHalf::Ended {
             partner.end_send(CloseReason::Finished);
             partner.settle(shared);
@@ -105,7 +104,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let buffer = std::mem::take(&mut shared.buffer);
         let sent = partner.take_over(&buffer[..n], shared);
         shared.buffer = buffer;
-        self.throttled = partner.holds_others_back(&shared.limits);
+        self.throttled = partner.holds_others_back();
         sent
     }
 
@@ -119,18 +118,18 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     ) {
         partner.flush(budget, shared);
         partner.settle(shared);
-        self.throttled = partner.holds_others_back(&shared.limits);
+        self.throttled = partner.holds_others_back();
     }
 
     /// Whether so much waits to be sent on it that its partner is to be read no more. What is in a pipe goes out before
     /// more is taken.
-    fn holds_others_back(&self, limits: &Config) -> bool {
-        self.queued() >= limits.high_water_bytes || self.has_pipe()
+    fn holds_others_back(&self) -> bool {
+        self.queued() >= self.limits.high_water_bytes || self.has_pipe()
     }
 
     /// Whether so little waits to be sent on it that its partner can be read again.
-    pub fn lets_others_go_on(&self, limits: &Config) -> bool {
-        self.queued() <= limits.low_water_bytes && !self.has_pipe()
+    pub fn lets_others_go_on(&self) -> bool {
+        self.queued() <= self.limits.low_water_bytes && !self.has_pipe()
     }
 
     #[inline(never)]
@@ -173,8 +172,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                     // It may be idle from now on.
                     self.deadline_moved |= std::mem::replace(&mut extra.partner_owes, owes) && !owes;
                 }
-                self.throttled |= partner.holds_others_back(&shared.limits);
-                self.throttled &= !partner.lets_others_go_on(&shared.limits);
+                self.throttled |= partner.holds_others_back();
+                self.throttled &= !partner.lets_others_go_on();
             }
         }
     }

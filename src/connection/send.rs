@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     close_reason::CloseReason,
-    config::Config,
     pipes::Pipe,
     protocol::Protocol,
     system::{readiness::Readiness, transport::Transport},
@@ -39,7 +38,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let mut sent = 0;
         if self.queued() == 0 && self.ready.has(Readiness::WRITE) && self.send.fault().is_none() {
-            let limit = shared.limits.turn_budget_bytes;
+            let limit = self.limits.turn_budget_bytes;
             let first = &forward[..forward.len().min(limit)];
             let second = &shared.output[..shared.output.len().min(limit - first.len())];
             let result = write_slices(&mut self.transport, [IoSlice::new(first), IoSlice::new(second)]);
@@ -62,21 +61,21 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.send.fault().is_some() || self.state.is_closed() {
             return self.lose(unsent, shared);
         }
-        let (now, limits) = (shared.now, &shared.limits);
+        let now = shared.now;
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
         queue.bytes.push(first, &mut shared.buffers);
         queue.bytes.push(second, &mut shared.buffers);
         // What is in a pipe is no memory of ours, nor the protocol's doing.
         let written = queue.bytes.len();
         // Who is relayed is throttled by its partner's queue.
-        let is_full = queue.len() >= limits.high_water_bytes;
+        let is_full = queue.len() >= self.limits.high_water_bytes;
         self.throttled |= is_full && !self.is_relayed();
         if self.state != State::Echoing {
             self.set_state(self.state.queued());
         }
         // What is passed on is bounded by the marks and the input limit, and it is no protocol's doing.
         let is_passed_on = self.is_relayed() && second.is_empty();
-        if written > limits.queue_limit_bytes && !is_passed_on {
+        if written > self.limits.queue_limit_bytes && !is_passed_on {
             log::warn!("{}: the protocol queued {written} bytes, more than its limit", self.id);
             self.close(CloseReason::QueueLimit, shared);
         }
@@ -86,10 +85,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     pub(super) fn flush(&mut self, budget: &mut usize, shared: &mut Shared<P::Message, T::Pipe>) {
         loop {
             self.write_queue(budget, shared);
-            if self.throttled && self.queued() <= shared.limits.low_water_bytes && !self.is_relayed() {
+            if self.throttled && self.queued() <= self.limits.low_water_bytes && !self.is_relayed() {
                 self.throttled = false;
+                self.restart_read_idle(shared.now);
             }
-            if self.state.is_closed() || *budget == 0 || !self.owes_writable(&shared.limits) {
+            if self.state.is_closed() || *budget == 0 || !self.owes_writable() {
                 return;
             }
             self.awaits_writable = false;
@@ -122,7 +122,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 shared.counters.bytes_sent.add(n);
                 self.note_owed();
                 if let Some(extra) = &mut self.extra {
-                    extra.note_sent(n);
+                    extra.note_sent(n, shared.now);
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -160,8 +160,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Whether the protocol is to be told that it can write again.
-    pub(super) fn owes_writable(&self, limits: &Config) -> bool {
-        self.awaits_writable && self.queued() <= limits.low_water_bytes
+    pub(super) fn owes_writable(&self) -> bool {
+        self.awaits_writable && self.queued() <= self.limits.low_water_bytes
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the connections of one loop share.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{fmt, rc::Rc, sync::Arc, time::Instant};
 
 use super::drain::Drain;
 use crate::{
@@ -22,7 +22,7 @@ pub struct Shared<M, K> {
     /// The time of this turn of the loop.
     pub now: Instant,
     /// The limits.
-    pub limits: Config,
+    pub limits: Rc<Config>,
     /// What is counted.
     pub counters: Arc<Counters>,
     /// The server's handle, for the protocols.
@@ -61,7 +61,7 @@ impl<M, K: Pipe> Shared<M, K> {
         let outbox = Outbox::new(limits.mailbox_capacity);
         Self {
             now,
-            limits,
+            limits: Rc::new(limits),
             counters,
             handle,
             blocking,

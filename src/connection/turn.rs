@@ -22,8 +22,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state == State::Connecting && !self.try_connected(shared) {
             return;
         }
-        self.look_before_close(shared.now, &shared.limits);
-        let mut budget = shared.limits.turn_budget_bytes;
+        self.look_before_close(shared.now);
+        let mut budget = self.limits.turn_budget_bytes;
         let mut may_starve = true;
         loop {
             if self.queue.is_some() || self.awaits_writable || self.throttled {
@@ -32,7 +32,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.settle(shared);
             if budget == 0 && mem::take(&mut may_starve) {
                 // However much there is to send, what comes is read too, and the end of it.
-                budget = PROBE_BYTES.min(shared.limits.turn_budget_bytes);
+                budget = PROBE_BYTES.min(self.limits.turn_budget_bytes);
             }
             if self.state.is_closed()
                 || budget == 0
@@ -43,7 +43,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             may_starve = false;
         }
-        self.had_much_to_do = budget <= shared.limits.turn_budget_bytes / 2;
+        self.had_much_to_do = budget <= self.limits.turn_budget_bytes / 2;
         self.look_for_error(shared);
         self.settle(shared);
     }
@@ -99,7 +99,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// After an error event, once everything before the error was read: an error that no read or write
     /// would show any more is the end all the same.
     fn look_for_error(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        if !self.ready.has(Readiness::ERROR) || self.state.is_closed() || self.can_read(&shared.limits) {
+        if !self.ready.has(Readiness::ERROR) || self.state.is_closed() || self.can_read() {
             return;
         }
         self.ready.remove(Readiness::ERROR);

@@ -31,7 +31,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     }
 
     fn audit_slot(&self, index: usize, slot: &Slot<P, T>) -> Result<(), String> {
-        let (connection, limits) = (&slot.connection, &self.shared.limits);
+        let connection = &slot.connection;
+        let limits = connection.limits();
         let (state, queued) = (connection.state(), connection.queued());
         if connection.id().index as usize != index {
             return Err(format!("it is in slot {index}"));
@@ -49,14 +50,14 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             if other.partner() != Some(connection.id()) || other.state().is_closed() {
                 return Err(format!("it is relayed with {}, which is not with it", other.id()));
             }
-            if connection.is_held_back() && other.lets_others_go_on(limits) {
+            if connection.is_held_back() && other.lets_others_go_on() {
                 return Err(format!("{} bytes are queued, and it does not go on", other.queued()));
             }
         }
         if slot.place != Place::Resting {
             return Ok(());
         }
-        if state.is_closed() || connection.has_work(limits) {
+        if state.is_closed() || connection.has_work() {
             return Err(format!("{state} with something to do, and in no list"));
         }
         if connection.wants_writable() != slot.interest.is_writable() {

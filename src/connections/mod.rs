@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -279,13 +280,15 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         state: State,
         transport: T,
         protocol: P,
+        limits: &Rc<Config>,
         poller: &mut impl Poller<T>,
     ) -> io::Result<()> {
         let interest = match state {
             State::Connecting => INPUT | Interest::WRITABLE,
             State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => INPUT,
         };
-        let mut connection = Connection::new(id, state, transport, protocol, self.shared.now);
+        let mut connection =
+            Connection::new(id, state, transport, protocol, self.shared.now, Rc::clone(limits));
         if let Err(error) = poller.register(connection.transport_mut(), id, interest) {
             if state == State::Connecting {
                 connection.close(CloseReason::ConnectFailed(error.kind()), &self.shared);
@@ -507,13 +510,18 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         {
             self.deadlines.arm(index, at);
         }
-        if slot.place == Place::Resting && connection.has_work(&self.shared.limits) {
+        if slot.place == Place::Resting && connection.has_work() {
             slot.place = Place::Ready;
             self.ready.push(index, connection.had_much_to_do());
         }
         if !self.attempts.is_empty() {
             self.follow_up_attempt(index);
         }
+    }
+
+    /// The limits of connections that have none of their own.
+    pub fn limits(&self) -> &Rc<Config> {
+        &self.shared.limits
     }
 
     /// The connection of this name, if it is still there.

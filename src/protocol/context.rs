@@ -8,7 +8,7 @@ use std::{
 use super::{
     Input,
     boxed::Boxed,
-    requests::{Ending, Reading, Requests},
+    requests::{Ending, IdleTimeout, Reading, Requests},
     timeout::TimerKey,
 };
 use crate::{
@@ -259,6 +259,57 @@ impl<M> Context<'_, M> {
 
     const fn timer_key(&self, key: u64) -> TimerKey {
         TimerKey { depth: self.depth, key }
+    }
+
+    /// Sets the [`idle_timeout`](crate::Config::idle_timeout) of this connection; `None` turns it off. One that sets a
+    /// timeout has limits of its own from then on, some 400 bytes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop::{Context, Input, Protocol, Timeout, testing::Loop};
+    ///
+    /// /// Waits long for a request, but not for the rest of it.
+    /// struct Request;
+    ///
+    /// impl Protocol for Request {
+    ///     type Message = ();
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+    ///         let is_whole = input.bytes().ends_with(b"\n");
+    ///         cx.set_read_idle_timeout((!is_whole).then_some(Duration::from_secs(5)));
+    ///         if is_whole {
+    ///             cx.forward(input);
+    ///         }
+    ///     }
+    ///
+    ///     fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_>) {
+    ///         writeln!(cx, "{which:?}");
+    ///         cx.finish();
+    ///     }
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Request));
+    /// let client = net.connect();
+    /// client.send("whole\n");
+    /// net.advance(Duration::from_secs(60));
+    /// client.send("half");
+    /// net.advance(Duration::from_secs(5));
+    /// assert_eq!(client.received_text(), "whole\nReadIdle\n");
+    /// ```
+    pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        self.requests.idle_timeouts.push((IdleTimeout::Idle, timeout.into()));
+    }
+
+    /// Sets the [`read_idle_timeout`](crate::Config::read_idle_timeout) of this connection, beginning now; see
+    /// [`set_idle_timeout`](Self::set_idle_timeout).
+    pub fn set_read_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        self.requests.idle_timeouts.push((IdleTimeout::ReadIdle, timeout.into()));
+    }
+
+    /// Sets the [`write_idle_timeout`](crate::Config::write_idle_timeout) of this connection, beginning now; see
+    /// [`set_idle_timeout`](Self::set_idle_timeout).
+    pub fn set_write_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        self.requests.idle_timeouts.push((IdleTimeout::WriteIdle, timeout.into()));
     }
 
     /// Hands `message` to another connection, or to this one, which gets it in

@@ -118,6 +118,7 @@ impl<M> Context<'_, M> {
                 output_closed: self.requests.output_closed,
                 // Those of the layer are with them, so that both know what is set.
                 timers: mem::take(&mut self.requests.timers),
+                idle_timeouts: mem::take(&mut self.requests.idle_timeouts),
                 ..Requests::default()
             },
             id: self.id,
@@ -139,6 +140,7 @@ impl<M> Context<'_, M> {
         self.requests.refused += mem::take(&mut requests.refused);
         self.requests.answers_due += mem::take(&mut requests.answers_due);
         self.requests.timers = mem::take(&mut requests.timers);
+        self.requests.idle_timeouts = mem::take(&mut requests.idle_timeouts);
         requests
     }
 }

@@ -1,6 +1,9 @@
 //! What a callback asks for, besides what it writes.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use super::timeout::TimerKey;
 use crate::{cause::Cause, connection_id::ConnectionId};
@@ -26,8 +29,18 @@ pub struct Requests {
     pub(crate) refused: usize,
     /// Timers to set, or to cancel where there is no instant.
     pub(crate) timers: Vec<(TimerKey, Option<Instant>)>,
-    /// How many answers will come: of outbound connections.
+    /// Idle timeouts of this connection's own.
+    pub(crate) idle_timeouts: Vec<(IdleTimeout, Option<Duration>)>,
+    /// How many answers will come: of outbound connections and of work that blocks.
     pub(crate) answers_due: u32,
+}
+
+/// One of the timeouts of an idle connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IdleTimeout {
+    Idle,
+    ReadIdle,
+    WriteIdle,
 }
 
 /// What a protocol wants to become of its input.

@@ -6,6 +6,10 @@
 pub enum Timeout {
     /// No byte moved for [`idle_timeout`](crate::Config::idle_timeout) while nothing was queued.
     Idle,
+    /// Nothing was received for [`read_idle_timeout`](crate::Config::read_idle_timeout).
+    ReadIdle,
+    /// Nothing was sent for [`write_idle_timeout`](crate::Config::write_idle_timeout).
+    WriteIdle,
     /// A timer set with [`Context::set_timer`](crate::Context::set_timer), by its key.
     Timer(u64),
     /// A timer that an inner protocol has set: [`for_inner`](Self::for_inner).
@@ -29,7 +33,7 @@ impl Timeout {
     #[must_use]
     pub fn for_inner(self) -> Option<Self> {
         match self {
-            Self::Idle => Some(self),
+            Self::Idle | Self::ReadIdle | Self::WriteIdle => Some(self),
             Self::Timer(_) => None,
             Self::Inner(InnerTimer(timer)) => Some(timer.timeout()),
         }

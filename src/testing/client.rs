@@ -37,12 +37,12 @@ use crate::{
 /// assert!(client.has_fin());
 /// assert_eq!(client.close_reason(), Some(CloseReason::Peer));
 /// ```
-pub struct Client<'f, P: Protocol> {
+pub struct Client<'f, P: Protocol + 'f> {
     engine: Rc<RefCell<Engine<'f, P>>>,
     socket: SharedSocket,
 }
 
-impl<'f, P: Protocol> Client<'f, P> {
+impl<'f, P: Protocol + 'f> Client<'f, P> {
     pub(super) const fn new(engine: Rc<RefCell<Engine<'f, P>>>, socket: SharedSocket) -> Self {
         Self { engine, socket }
     }
@@ -317,13 +317,13 @@ impl<'f, P: Protocol> Client<'f, P> {
     }
 }
 
-impl<P: Protocol> Clone for Client<'_, P> {
+impl<'f, P: Protocol + 'f> Clone for Client<'f, P> {
     fn clone(&self) -> Self {
         Self { engine: Rc::clone(&self.engine), socket: Rc::clone(&self.socket) }
     }
 }
 
-impl<P: Protocol> fmt::Debug for Client<'_, P> {
+impl<'f, P: Protocol + 'f> fmt::Debug for Client<'f, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("address", &self.address().to_string())
@@ -348,14 +348,14 @@ impl<P: Protocol> fmt::Debug for Client<'_, P> {
 /// assert_eq!(net.stats().refused, 1);
 /// # Ok::<(), echoloop::Error>(())
 /// ```
-pub struct Connector<'f, P: Protocol> {
+pub struct Connector<'f, P: Protocol + 'f> {
     engine: Rc<RefCell<Engine<'f, P>>>,
     listener: usize,
     address: Option<Address>,
     buffer: Buffer,
 }
 
-impl<'f, P: Protocol> Connector<'f, P> {
+impl<'f, P: Protocol + 'f> Connector<'f, P> {
     pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>) -> Self {
         Self { engine, listener: 0, address: None, buffer: Buffer::default() }
     }
@@ -400,7 +400,7 @@ impl<'f, P: Protocol> Connector<'f, P> {
     }
 }
 
-impl<P: Protocol> fmt::Debug for Connector<'_, P> {
+impl<'f, P: Protocol + 'f> fmt::Debug for Connector<'f, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector")
             .field("listener", &self.listener)

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     mem,
     net::Ipv4Addr,
     rc::{Rc, Weak},
@@ -23,7 +24,7 @@ use crate::{
     connection_id::ConnectionId,
     event_loop::{EventLoop, Parts},
     handle::{Handle, channel},
-    peer::Peer,
+    peer::{Origin, Peer},
     places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
@@ -31,12 +32,14 @@ use crate::{
 };
 
 /// One loop, with whatever is on it.
-pub(super) struct Engine<'f, P: Protocol> {
+pub(super) struct Engine<'f, P: Protocol + 'f> {
     kernel: Kernel,
     /// Gone when it has come to its end.
     event_loop: Option<EventLoop<P, Box<Factory<'f, P>>, KitSystem>>,
     /// The clients' side of the listeners, by position.
     backlogs: Vec<Weak<Backlog>>,
+    /// The factories of listeners that have their own.
+    own: Rc<RefCell<Factories<'f, P>>>,
     handle: Handle<P::Message>,
     jobs: Jobs,
     counters: Arc<Counters>,
@@ -44,6 +47,23 @@ pub(super) struct Engine<'f, P: Protocol> {
 }
 
 pub(super) type Factory<'f, P> = dyn Fn(&Peer<'_>) -> Option<P> + 'f;
+
+/// Factories of listeners, by position.
+type Factories<'f, P> = HashMap<usize, Box<Factory<'f, P>>>;
+
+/// Asks the listener's own factory if it has one.
+fn by_listener<'f, P: Protocol + 'f>(
+    own: Rc<RefCell<Factories<'f, P>>>,
+    others: Box<Factory<'f, P>>,
+) -> Box<Factory<'f, P>> {
+    Box::new(move |peer| match peer.origin {
+        Origin::Listener(position) => match own.borrow().get(&position) {
+            Some(factory) => factory(peer),
+            None => others(peer),
+        },
+        Origin::Connect(_) => others(peer),
+    })
+}
 
 /// Turns without a byte in which the loop must come to rest.
 const TURNS_MAX: u32 = 10_000;
@@ -54,7 +74,7 @@ const BYTES_MAX: u64 = 256 << 20;
 /// As many connections as a server has without a descriptor limit.
 const CAPACITY: usize = 65_536;
 
-impl<'f, P: Protocol> Engine<'f, P> {
+impl<'f, P: Protocol + 'f> Engine<'f, P> {
     pub(super) fn new(limits: Config, factory: Box<Factory<'f, P>>) -> Self {
         let places = Places::alone(limits.max_connections.unwrap_or(CAPACITY));
         Self::with_places(limits, places, factory)
@@ -78,11 +98,14 @@ impl<'f, P: Protocol> Engine<'f, P> {
             table_bytes: None,
             limits,
         };
+        let own = Rc::new(RefCell::new(HashMap::new()));
+        let factory = by_listener(Rc::clone(&own), factory);
         let event_loop = EventLoop::new(parts, factory).expect("there is no listener to watch");
         let mut engine = Self {
             kernel,
             event_loop: Some(event_loop),
             backlogs: Vec::new(),
+            own,
             handle,
             jobs,
             counters,
@@ -133,6 +156,17 @@ impl<'f, P: Protocol> Engine<'f, P> {
             None => socket.borrow_mut().refuse_client(),
         }
         socket
+    }
+
+    /// Makes a listener with limits and a factory of its own.
+    pub(super) fn listen_with(&mut self, limits: Option<Config>, factory: Box<Factory<'f, P>>) -> usize {
+        let position = self.backlogs.len();
+        self.own.borrow_mut().insert(position, factory);
+        self.listen(position);
+        if let (Some(event_loop), Some(limits)) = (&mut self.event_loop, limits) {
+            event_loop.set_listener_limits(position, limits);
+        }
+        position
     }
 
     /// Makes the listeners up to this position, unless the server takes no more clients.

@@ -80,12 +80,12 @@ impl Blocking for Jobs {
 
 /// Work that a protocol has left to another thread with [`Context::spawn_blocking`](crate::Context::spawn_blocking). The test
 /// says when it is done. One that is dropped never is: its connection is closed as if the work had panicked.
-pub struct Job<'f, P: Protocol> {
+pub struct Job<'f, P: Protocol + 'f> {
     engine: Rc<RefCell<Engine<'f, P>>>,
     work: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl<'f, P: Protocol> Job<'f, P> {
+impl<'f, P: Protocol + 'f> Job<'f, P> {
     pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>, work: Box<dyn FnOnce() + Send>) -> Self {
         Self { engine, work: Some(work) }
     }
@@ -102,7 +102,7 @@ impl<'f, P: Protocol> Job<'f, P> {
     }
 }
 
-impl<P: Protocol> Drop for Job<'_, P> {
+impl<'f, P: Protocol + 'f> Drop for Job<'f, P> {
     fn drop(&mut self) {
         drop(self.work.take());
         finish(&self.engine);
@@ -126,13 +126,13 @@ impl<P: Protocol> Drop for Job<'_, P> {
 /// assert_eq!(second.address().to_string(), "192.0.2.1:5432");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Lookup<'f, P: Protocol> {
+pub struct Lookup<'f, P: Protocol + 'f> {
     engine: Rc<RefCell<Engine<'f, P>>>,
     name: Address,
     answer: Option<Box<dyn FnOnce(Found) + Send>>,
 }
 
-impl<'f, P: Protocol> Lookup<'f, P> {
+impl<'f, P: Protocol + 'f> Lookup<'f, P> {
     pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>, (name, answer): Question) -> Self {
         Self { engine, name, answer: Some(answer) }
     }
@@ -160,7 +160,7 @@ impl<'f, P: Protocol> Lookup<'f, P> {
     }
 }
 
-impl<P: Protocol> Drop for Lookup<'_, P> {
+impl<'f, P: Protocol + 'f> Drop for Lookup<'f, P> {
     fn drop(&mut self) {
         drop(self.answer.take());
         finish(&self.engine);
@@ -168,7 +168,7 @@ impl<P: Protocol> Drop for Lookup<'_, P> {
 }
 
 /// What has come of it reaches the loop, unless a panic ends the test.
-fn finish<P: Protocol>(engine: &RefCell<Engine<'_, P>>) {
+fn finish<'f, P: Protocol + 'f>(engine: &RefCell<Engine<'f, P>>) {
     if let Ok(mut engine) = engine.try_borrow_mut() {
         engine.jobs().give_place_back();
         if !std::thread::panicking() {
@@ -177,13 +177,13 @@ fn finish<P: Protocol>(engine: &RefCell<Engine<'_, P>>) {
     }
 }
 
-impl<P: Protocol> fmt::Debug for Job<'_, P> {
+impl<'f, P: Protocol + 'f> fmt::Debug for Job<'f, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job").finish_non_exhaustive()
     }
 }
 
-impl<P: Protocol> fmt::Debug for Lookup<'_, P> {
+impl<'f, P: Protocol + 'f> fmt::Debug for Lookup<'f, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lookup").field("name", &self.name.to_string()).finish_non_exhaustive()
     }

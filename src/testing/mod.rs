@@ -203,11 +203,11 @@ use crate::{config::Config, handle::Handle, peer::Peer, protocol::Protocol, stat
 /// All methods are for the test: from within a callback of a protocol, or the factory, they panic. Those that let the
 /// loop run panic if it does not come to rest: a protocol sets a timer of no delay again and again, two send messages
 /// to and fro, or one sends without end, more than 256 MiB, to clients that read (see [`Connector::stopped`]).
-pub struct Loop<'f, P: Protocol> {
+pub struct Loop<'f, P: Protocol + 'f> {
     engine: Rc<RefCell<Engine<'f, P>>>,
 }
 
-impl<'f, P: Protocol> Loop<'f, P> {
+impl<'f, P: Protocol + 'f> Loop<'f, P> {
     /// A loop with the default limits. The factory is that of [`Server::run`](crate::Server::run): it is called once
     /// for each connection and makes its protocol, or refuses it with `None`.
     ///
@@ -245,6 +245,38 @@ impl<'f, P: Protocol> Loop<'f, P> {
             panic!("{error}");
         }
         Self { engine: Rc::new(RefCell::new(Engine::new(config, Box::new(factory)))) }
+    }
+
+    /// One more listener, with a factory of its own, and limits if there are any; see
+    /// [`Builder::listen`](crate::Builder::listen). Returns its position, for [`Connector::listener`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop::{Config, Echo, testing::Loop};
+    ///
+    /// let net = Loop::new(|_| None);
+    /// let mut hasty = Config::default();
+    /// hasty.idle_timeout = Some(Duration::from_secs(5));
+    /// let position = net.listen(hasty, |_| Some(Echo));
+    /// assert!(net.connect().was_reset());
+    /// let client = net.client().listener(position).connect();
+    /// net.advance(Duration::from_secs(5));
+    /// assert!(client.has_fin());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a limit is out of its bounds.
+    pub fn listen(
+        &self,
+        limits: impl Into<Option<Config>>,
+        factory: impl Fn(&Peer<'_>) -> Option<P> + 'f,
+    ) -> usize {
+        let limits = limits.into();
+        if let Some(Err(error)) = limits.as_ref().map(Config::validate) {
+            panic!("{error}");
+        }
+        self.engine.borrow_mut().listen_with(limits, Box::new(factory))
     }
 
     /// A client that connects, and reads whatever comes; see [`Client`].
@@ -437,7 +469,7 @@ impl<'f, P: Protocol> Loop<'f, P> {
     }
 }
 
-impl<P: Protocol> fmt::Debug for Loop<'_, P> {
+impl<'f, P: Protocol + 'f> fmt::Debug for Loop<'f, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loop").field("stats", &self.stats()).finish_non_exhaustive()
     }

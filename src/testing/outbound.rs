@@ -12,13 +12,13 @@ use crate::{address::Address, connection_id::ConnectionId, protocol::Protocol};
 /// A connection that the server wants to make, with [`Context::connect`](crate::Context::connect) or
 /// [`Handle::connect`](crate::Handle::connect). The test answers it; unanswered it runs into the
 /// [connect timeout](crate::Config::connect_timeout). For an example see [the module](super).
-pub struct Outbound<'f, P: Protocol> {
+pub struct Outbound<'f, P: Protocol + 'f> {
     engine: Rc<RefCell<Engine<'f, P>>>,
     outgoing: Outgoing,
     buffer: Buffer,
 }
 
-impl<'f, P: Protocol> Outbound<'f, P> {
+impl<'f, P: Protocol + 'f> Outbound<'f, P> {
     pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>, outgoing: Outgoing) -> Self {
         Self { engine, outgoing, buffer: Buffer::default() }
     }
@@ -88,7 +88,7 @@ impl<'f, P: Protocol> Outbound<'f, P> {
     }
 }
 
-impl<P: Protocol> fmt::Debug for Outbound<'_, P> {
+impl<'f, P: Protocol + 'f> fmt::Debug for Outbound<'f, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound")
             .field("address", &self.address().to_string())

@@ -3,4 +3,5 @@
 mod borrowing;
 mod connecting;
 mod ends;
+mod idling;
 mod layers;

@@ -177,7 +177,7 @@ impl Protocol for Sleepy {
     fn on_timeout(&mut self, which: Timeout, cx: &mut Context<'_>) {
         match which {
             Timeout::Timer(_) => cx.resume_reading(),
-            Timeout::Idle | Timeout::Inner(_) => cx.finish(),
+            Timeout::Idle | Timeout::ReadIdle | Timeout::WriteIdle | Timeout::Inner(_) => cx.finish(),
         }
     }
 }

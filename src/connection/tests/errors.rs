@@ -107,7 +107,8 @@ fn a_client_that_cannot_be_watched_is_reset_and_counted() {
     let wire = Rc::new(RefCell::new(Wire { room: 100, ..Wire::default() }));
     assert!(world.connections.take_place());
     let id = world.connections.next_id();
-    let added = world.connections.add(id, State::Reading, Fake(Rc::clone(&wire)), Echo, &mut Full);
+    let limits = Rc::clone(world.connections.limits());
+    let added = world.connections.add(id, State::Reading, Fake(Rc::clone(&wire)), Echo, &limits, &mut Full);
     assert_eq!(added.unwrap_err().kind(), ErrorKind::StorageFull);
     // It must not take this for the clean end of an empty stream.
     assert_eq!(wire.borrow().calls, ["reset", "close"]);

@@ -112,7 +112,8 @@ impl<P: Protocol> World<P> {
         let wire = Rc::new(RefCell::new(wire));
         assert!(self.connections.take_place());
         let id = self.connections.next_id();
-        self.connections.add(id, state, Fake(Rc::clone(&wire)), protocol, &mut FakePoller).unwrap();
+        let limits = Rc::clone(self.connections.limits());
+        self.connections.add(id, state, Fake(Rc::clone(&wire)), protocol, &limits, &mut FakePoller).unwrap();
         Peer { id, wire }
     }
 

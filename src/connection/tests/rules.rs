@@ -101,7 +101,7 @@ fn no_heap_buffer_stays_with_an_idle_connection() {
     let size = size_of::<Connection<Echo, Stream>>() - size_of::<Stream>();
     assert!(size <= 80, "a connection takes {size} bytes");
     let mut connection: Connection<Echo, Fake> =
-        Connection::new(peer.id, State::Reading, Fake(Rc::clone(&peer.wire)), Echo, world.now);
+        Connection::new(peer.id, State::Reading, Fake(Rc::clone(&peer.wire)), Echo, world.now, Rc::default());
     connection.extra.get_or_insert_default();
     connection.trim();
     assert!(connection.extra.is_none());
