@@ -126,7 +126,9 @@ impl Core {
         let transport = FakeTransport { peer: Rc::clone(&peer), wire: Rc::clone(&self.wire) };
         assert!(self.connections.take_place());
         let id = self.connections.next_id();
-        self.connections.add(id, State::Reading, transport, Echo, &mut FakePoller).expect("registered");
+        let limits = Rc::clone(self.connections.limits());
+        let added = self.connections.add(id, State::Reading, transport, Echo, &limits, &mut FakePoller);
+        added.expect("registered");
         (id, peer)
     }
 

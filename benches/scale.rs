@@ -207,7 +207,8 @@ impl Core {
             assert!(connections.take_place());
             let id = connections.next_id();
             *token = id.token();
-            connections.add(id, State::Reading, transport, Echo, &mut FakePoller).expect("registered");
+            let limits = Rc::clone(connections.limits());
+            connections.add(id, State::Reading, transport, Echo, &limits, &mut FakePoller).expect("registered");
         }
         Self { connections, wire, start, idle_timeout }
     }
