@@ -3,21 +3,48 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for states, with deadlines by the real clock")]
 
 mod chat;
+mod clients;
 mod embed;
 mod http;
+mod memcached;
 mod proxy;
 mod resp;
 mod rfc;
+mod socks5;
 #[path = "../util/mod.rs"]
 mod util;
+mod websocket;
 mod without_sockets;
 
 use std::{
+    env,
     io::Write,
     net::SocketAddr,
+    path::Path,
     process::{Command, Stdio},
     thread,
 };
+
+/// The server `name`, on a port of its own: the program that `ECHOLOOP_EXAMPLE_NAME` names, such as the same server on
+/// another library, or else the example. Where there is neither, the test is skipped.
+fn server(name: &str) -> Option<(util::Program, SocketAddr)> {
+    const ADDRESS: &str = "127.0.0.1:0";
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let sources = [examples.join(name).with_extension("rs"), examples.join(name).join("main.rs")];
+    let command = if let Some(program) = env::var_os(format!("ECHOLOOP_EXAMPLE_{}", name.to_uppercase())) {
+        let mut command = Command::new(program);
+        command.arg(ADDRESS);
+        command
+    } else if sources.iter().any(|source| source.exists()) {
+        util::example(name, &[ADDRESS])
+    } else {
+        util::skip(&format!("there is no example {name}"));
+        return None;
+    };
+    let program = util::Program::spawn(command);
+    let address = program.listening();
+    Some((program, address))
+}
 
 /// Whether the shell finds a program of this name; where it does not, the test is skipped.
 fn is_installed(program: &str) -> bool {

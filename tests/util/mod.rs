@@ -407,10 +407,16 @@ impl Ended {
     /// Runs a program to its end, within `DEADLINE`.
     #[track_caller]
     pub fn run(command: &mut Command) -> Self {
+        Self::run_within(DEADLINE, command)
+    }
+
+    /// Runs a program that takes longer to its end.
+    #[track_caller]
+    pub fn run_within(limit: Duration, command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
         let stdout = read_all(child.stdout.take().expect("piped"));
         let stderr = read_all(child.stderr.take().expect("piped"));
-        let status = Program { child, stdout: channel().1 }.wait(DEADLINE);
+        let status = Program { child, stdout: channel().1 }.wait(limit);
         let text = |thread: JoinHandle<String>| thread.join().expect("the reader does not panic");
         Self { status, stdout: text(stdout), stderr: text(stderr) }
     }
