@@ -208,7 +208,9 @@ impl Core {
             let id = connections.next_id();
             *token = id.token();
             let limits = Rc::clone(connections.limits());
-            connections.add(id, State::Reading, transport, Echo, &limits, &mut FakePoller).expect("registered");
+            connections
+                .add(id, State::Reading, transport, Echo, &limits, &mut FakePoller)
+                .expect("registered");
         }
         Self { connections, wire, start, idle_timeout }
     }

@@ -66,6 +66,8 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     system: S,
     /// By position in the server's list of addresses; closed ones are gone.
     listeners: Vec<Option<Listener<S::Listener>>>,
+    /// Clients may have come to one of them since all were found to have none.
+    may_have_clients: bool,
     connections: Connections<P, S::Transport>,
     mailbox: Mailbox<P::Message>,
     factory: F,
@@ -111,6 +113,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let mut event_loop = Self {
             system,
             listeners: Vec::with_capacity(listeners.len()),
+            may_have_clients: true,
             connections,
             mailbox,
             factory,
@@ -139,6 +142,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             .watch_listener(&mut listener, token)
             .map_err(|source| Error::Loop { what: "cannot watch a listener", source })?;
         self.listeners.push(Some(Listener::new(listener)));
+        self.may_have_clients = true;
         Ok(())
     }
 
@@ -168,7 +172,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// [`Error::Loop`] if the system fails the loop. Everything is then closed: the loop is finished.
     pub fn turn(&mut self) -> Result<(), Error> {
         let wait = self.next_wait();
-        let (last_turn_began, was_draining) = (self.now, self.connections.is_draining());
+        let mut since = self.now;
         if let Err(source) = self.wait(wait) {
             self.abort(CloseReason::Failed(source.kind()));
             // Those that were to have a turn leave the ready queue by it.
@@ -176,7 +180,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             self.reap();
             return Err(Error::Loop { what: "cannot wait for events", source });
         }
-        let began = self.now;
+        if self.connections.is_draining() {
+            since = self.now;
+        }
         self.connections.run_ready(&mut self.system);
         if self.has_mail() {
             self.read_mailbox();
@@ -192,8 +198,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
         self.reap();
         if self.connections.is_draining() {
-            // How long the turn before the drain took is not known: it may have ended just now.
-            self.end_turn_of_drain(if was_draining { began } else { last_turn_began });
+            // If the drain began in it, how long the turn before took is not known: it may have ended just now.
+            self.end_turn_of_drain(since);
         }
         Ok(())
     }
@@ -261,7 +267,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// Whether there may be clients in a backlog.
     fn awaits_accept(&self) -> bool {
-        self.listeners().any(Listener::awaits_accept)
+        self.may_have_clients && self.listeners().any(Listener::awaits_accept)
     }
 
     /// What others ask for, as far as it is known.
@@ -280,6 +286,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 Some(n) => {
                     if let Some(listener) = &mut self.listeners[n - WAKER - 1] {
                         listener.set_ready();
+                        self.may_have_clients = true;
                     }
                 }
             }
@@ -395,6 +402,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         for listener in self.listeners.iter_mut().flatten() {
             listener.stop_taking_over();
             listener.retry();
+            self.may_have_clients = true;
             listener.set_limit(u64::from(self.limits.backlog) + 1);
         }
     }
@@ -448,6 +456,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             }
             self.close_listener_if_done(position);
         }
+        self.may_have_clients = self.awaits_accept();
     }
 
     /// Leaves what was accepted to a worker that has fewer connections, or serves it here. Whoever it is has its place.
@@ -635,6 +644,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             for listener in self.listeners.iter_mut().flatten() {
                 if listener.retry_at().is_some() {
                     listener.retry();
+                    self.may_have_clients = true;
                 }
             }
         }

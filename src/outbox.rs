@@ -1,9 +1,14 @@
 //! What callbacks ask of other connections of their loop. It is done when the callback has returned.
 
-use std::{collections::VecDeque, fmt, time::Instant};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
 
 use crate::{
-    address::Address, close_reason::CloseReason, connection_id::ConnectionId, handle::SendError, peer::Peer,
+    address::Address,
+    blocking::Blocking,
+    close_reason::CloseReason,
+    connection_id::ConnectionId,
+    handle::{Handle, SendError},
+    peer::Peer,
     protocol::boxed::Boxed,
 };
 
@@ -13,6 +18,10 @@ pub(crate) struct Outbox<M> {
     dials: VecDeque<Dial<M>>,
     /// Those whose host name is to be looked up first.
     unresolved: VecDeque<Dial<M>>,
+    /// How other loops are asked.
+    handle: Handle<M>,
+    /// Where what blocks is left.
+    blocking: Arc<dyn Blocking>,
     capacity: usize,
 }
 
@@ -73,8 +82,24 @@ const KEPT: usize = 1024;
 
 impl<M> Outbox<M> {
     /// For at most `capacity` messages, and as many outbound connections.
-    pub(crate) const fn new(capacity: usize) -> Self {
-        Self { mail: VecDeque::new(), dials: VecDeque::new(), unresolved: VecDeque::new(), capacity }
+    pub(crate) fn new(capacity: usize, handle: Handle<M>, blocking: Arc<dyn Blocking>) -> Self {
+        let (mail, dials, unresolved) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { mail, dials, unresolved, handle, blocking, capacity }
+    }
+
+    /// The server's handle.
+    pub(crate) const fn handle(&self) -> &Handle<M> {
+        &self.handle
+    }
+
+    /// Where what blocks is left.
+    pub(crate) fn blocking(&self) -> &dyn Blocking {
+        &*self.blocking
+    }
+
+    /// Whether nothing is asked for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.mail.len() + self.dials.len() + self.unresolved.len() == 0
     }
 
     /// Queues a message.

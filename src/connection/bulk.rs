@@ -45,7 +45,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     pub(super) fn note_bulk(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
         if (self.protocol.returns_input_unchanged() || self.is_relayed())
             && shared.limits.pipes_max > 0
-            && let Some(threshold) = self.limits.splice_threshold_bytes
+            && let Some(threshold) = shared.limits.splice_threshold_bytes
         {
             self.bulk.note(n >= threshold);
         }

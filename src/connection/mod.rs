@@ -48,7 +48,7 @@ use crate::{
     protocol::{
         Protocol,
         context::Context,
-        requests::{Ending, Reading, Requests},
+        requests::{Ending, RareRequests, Reading, Requests},
         timeout::TimerKey,
     },
     system::{readiness::Readiness, transport::Transport},
@@ -321,7 +321,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if let State::Closed(reason) = self.state
             && std::mem::take(&mut self.owes_close)
         {
-            self.call(shared, |protocol, cx| protocol.on_close(&reason, cx));
+            self.call(shared, |protocol, cx| {
+                cx.requests.output_closed = true;
+                protocol.on_close(&reason, cx);
+            });
             shared.trim_output();
         }
     }
@@ -333,15 +336,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
     ) -> Option<Requests> {
         let queued = self.queued();
-        let timers = self.extra.as_ref().map_or(&[][..], |extra| &extra.timers);
+        let timers = self.extra.as_ref().map(|extra| &extra.timers);
         let context = Context {
             queued,
             timers,
             high_water: self.limits.high_water_bytes,
-            requests: Requests {
-                output_closed: !self.send.is_open() || self.state.is_closed(),
-                ..Requests::default()
-            },
+            requests: Requests { output_closed: !self.send.is_open(), ..Requests::default() },
             ..shared.context(self.id, &self.transport)
         };
         call(&mut self.protocol, context, callback).inspect_err(|_| shared.counters.panics.add(1)).ok()
@@ -356,7 +356,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         input: &[u8],
         reason: CloseReason,
     ) -> usize {
-        let Some(requests) = requests else {
+        let Some(mut requests) = requests else {
             self.close(CloseReason::Panicked, shared);
             return 0;
         };
@@ -364,12 +364,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.lose(requests.refused, shared);
         }
         self.awaits_writable |= requests.told_full;
-        let sent = self.send_or_queue(&input[requests.forward], shared);
-        for (key, at) in requests.timers {
-            self.set_timer(key, at);
-        }
-        for (which, timeout) in requests.idle_timeouts {
-            self.set_idle_timeout(which, timeout, shared.now);
+        let sent = self.send_or_queue(&input[requests.forward.clone()], shared);
+        if let Some(rare) = requests.take_rare() {
+            self.apply_rare(*rare, shared.now);
         }
         match requests.reading {
             Some(Reading::Pause) if self.recv.is_open() => self.set_recv(RecvHalf::Paused),
@@ -380,12 +377,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             Some(Reading::Pause | Reading::Resume) | None => {}
         }
-        if let Some(with) = requests.relay {
-            self.want_relay(with);
-        }
-        if requests.answers_due > 0 && !self.state.is_closed() {
-            self.extra.get_or_insert_default().answers_due += requests.answers_due;
-        }
         match requests.ending {
             Some(Ending::GiveUp) => self.close(CloseReason::SlowReader, shared),
             Some(Ending::Abort) => self.close(CloseReason::Aborted, shared),
@@ -395,6 +386,23 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             None => {}
         }
         sent
+    }
+
+    /// The same for what few callbacks ask for.
+    #[cold]
+    fn apply_rare(&mut self, rare: RareRequests, now: Instant) {
+        for (key, at) in rare.timers {
+            self.set_timer(key, at);
+        }
+        for (which, timeout) in rare.idle_timeouts {
+            self.set_idle_timeout(which, timeout, now);
+        }
+        if let Some(with) = rare.relay {
+            self.want_relay(with);
+        }
+        if rare.answers_due > 0 && !self.state.is_closed() {
+            self.extra.get_or_insert_default().answers_due += rare.answers_due;
+        }
     }
 
     /// Frees what it has no need of any more.
@@ -445,6 +453,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 }
 
 /// Runs a callback, and says what it asked for.
+#[inline]
 pub(crate) fn call<P: Protocol>(
     protocol: &mut P,
     mut context: Context<'_, P::Message>,

@@ -38,7 +38,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let mut sent = 0;
         if self.queued() == 0 && self.ready.has(Readiness::WRITE) && self.send.fault().is_none() {
-            let limit = self.limits.turn_budget_bytes;
+            let limit = shared.limits.turn_budget_bytes;
             let first = &forward[..forward.len().min(limit)];
             let second = &shared.output[..shared.output.len().min(limit - first.len())];
             let result = write_slices(&mut self.transport, [IoSlice::new(first), IoSlice::new(second)]);

@@ -22,13 +22,11 @@ pub struct Shared<M, K> {
     /// The time of this turn of the loop.
     pub now: Instant,
     /// The limits.
-    pub limits: Rc<Config>,
+    pub limits: Config,
+    /// The same, for connections that have none of their own.
+    pub(crate) connection_limits: Rc<Config>,
     /// What is counted.
     pub counters: Arc<Counters>,
-    /// The server's handle, for the protocols.
-    pub handle: Handle<M>,
-    /// Where they leave what blocks.
-    pub(crate) blocking: Arc<dyn Blocking>,
     /// What callbacks ask of other connections.
     pub(crate) outbox: Outbox<M>,
     /// The drain that is going on.
@@ -58,13 +56,12 @@ impl<M, K: Pipe> Shared<M, K> {
         let buffer = vec![0; limits.read_buffer_bytes];
         let buffers = Buffers::new(limits.high_water_bytes);
         let pipes = Pipes::new(limits.pipes_max);
-        let outbox = Outbox::new(limits.mailbox_capacity);
+        let outbox = Outbox::new(limits.mailbox_capacity, handle, blocking);
         Self {
             now,
-            limits: Rc::new(limits),
+            connection_limits: Rc::new(limits.clone()),
+            limits,
             counters,
-            handle,
-            blocking,
             outbox,
             drain: None,
             buffers,
@@ -84,15 +81,13 @@ impl<M, K: Pipe> Shared<M, K> {
         Context {
             id,
             now: self.now,
-            handle: &self.handle,
             addresses,
             output: &mut self.output,
             outbox: &mut self.outbox,
-            blocking: &*self.blocking,
             queued: 0,
             high_water: self.limits.high_water_bytes,
             is_draining: self.drain.is_some(),
-            timers: &[],
+            timers: None,
             depth: 0,
             can_forward: true,
             requests: Requests::default(),

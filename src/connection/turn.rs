@@ -23,7 +23,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         self.look_before_close(shared.now);
-        let mut budget = self.limits.turn_budget_bytes;
+        let mut budget = shared.limits.turn_budget_bytes;
         let mut may_starve = true;
         loop {
             if self.queue.is_some() || self.awaits_writable || self.throttled {
@@ -32,7 +32,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.settle(shared);
             if budget == 0 && mem::take(&mut may_starve) {
                 // However much there is to send, what comes is read too, and the end of it.
-                budget = PROBE_BYTES.min(self.limits.turn_budget_bytes);
+                budget = PROBE_BYTES.min(shared.limits.turn_budget_bytes);
             }
             if self.state.is_closed()
                 || budget == 0
@@ -43,7 +43,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             may_starve = false;
         }
-        self.had_much_to_do = budget <= self.limits.turn_budget_bytes / 2;
+        self.had_much_to_do = budget <= shared.limits.turn_budget_bytes / 2;
         self.look_for_error(shared);
         self.settle(shared);
     }

@@ -1,7 +1,12 @@
 //! Outbound connections that are wanted: their host names are looked up, they wait for room, and whoever asked is told what
 //! came of it.
 
-use std::{io::ErrorKind, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::ErrorKind,
+    mem,
+    time::Instant,
+};
 
 use super::Connections;
 use crate::{
@@ -17,23 +22,43 @@ use crate::{
     system::{Poller, transport::Transport},
 };
 
+/// Outbound connections that are wanted by the name of a host.
+#[derive(Debug)]
+pub(super) struct Names<M> {
+    /// Those whose host names are being looked up, in their order.
+    pub(super) lookups: BTreeMap<u64, Dial<M>>,
+    next_ticket: u64,
+    /// Those that other threads have wanted and of which no address was found.
+    unfounded: Vec<(Dial<M>, CloseReason)>,
+    /// Those that are being made and have other addresses to try, by slot.
+    attempts: HashMap<u32, Dial<M>>,
+}
+
+impl<M> Default for Names<M> {
+    fn default() -> Self {
+        let (lookups, unfounded, attempts) = (BTreeMap::new(), Vec::new(), HashMap::new());
+        Self { lookups, next_ticket: 0, unfounded, attempts }
+    }
+}
+
 impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Wants an outbound connection that another thread asks for, of which the host name is to be looked up.
     pub fn look_up(&mut self, dial: Dial<P::Message>) {
         if self.shared.drain.is_some() && dial.by.is_none() {
             return self.dial_failed(dial, CloseReason::ServerAborted);
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let blocking = Arc::clone(&self.shared.blocking);
-        if !blocking.reserve() {
+        if !self.shared.outbox.blocking().reserve() {
             return self.dial_failed(dial, CloseReason::ConnectFailed(ErrorKind::QuotaExceeded));
         }
+        let names = self.names.get_or_insert_default();
+        let ticket = names.next_ticket;
+        names.next_ticket += 1;
+        let outbox = &self.shared.outbox;
         let answer =
-            LookupAnswer { handle: self.shared.handle.clone(), worker: self.worker, ticket, found: None };
+            LookupAnswer { handle: outbox.handle().clone(), worker: self.worker, ticket, found: None };
         let name = dial.address.clone();
-        self.lookups.insert(ticket, dial);
-        blocking.submit(Job::Lookup(name, Box::new(move |found| answer.finish(found))));
+        names.lookups.insert(ticket, dial);
+        outbox.blocking().submit(Job::Lookup(name, Box::new(move |found| answer.finish(found))));
     }
 
     /// Begins to look up the host names of connections that callbacks want.
@@ -45,7 +70,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// A host name was looked up. Nobody may wait for it any more.
     pub fn looked_up(&mut self, ticket: u64, found: Found) {
-        let Some(mut dial) = self.lookups.remove(&ticket) else { return };
+        let dial = self.names.as_mut().and_then(|names| names.lookups.remove(&ticket));
+        let Some(mut dial) = dial else { return };
         match found {
             Ok(addresses) => {
                 dial.others = interleave(addresses).into();
@@ -63,7 +89,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// Whether host names are being looked up.
     pub fn has_lookups(&self) -> bool {
-        !self.lookups.is_empty()
+        self.names.as_ref().is_some_and(|names| !names.lookups.is_empty())
     }
 
     /// The next outbound connection that is wanted, if there is a place for it, which is then taken.
@@ -80,14 +106,16 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             self.dial_failed(dial, CloseReason::ConnectTimeout);
         }
         while is_due(self.lookup_deadline(), self.shared.now) {
-            let Some((_, dial)) = self.lookups.pop_first() else { return };
+            let oldest = self.names.as_mut().and_then(|names| names.lookups.pop_first());
+            let Some((_, dial)) = oldest else { return };
             self.dial_failed(dial, CloseReason::ConnectTimeout);
         }
     }
 
     /// When the first of them has waited for too long.
     pub(super) fn dial_deadline(&self) -> Option<Instant> {
-        earliest(self.room_deadline(), self.lookup_deadline())
+        let has_none = self.shared.outbox.dials() == 0 && self.names.is_none();
+        if has_none { None } else { earliest(self.room_deadline(), self.lookup_deadline()) }
     }
 
     fn room_deadline(&self) -> Option<Instant> {
@@ -95,7 +123,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     }
 
     fn lookup_deadline(&self) -> Option<Instant> {
-        let (_, oldest) = self.lookups.first_key_value()?;
+        let (_, oldest) = self.names.as_ref()?.lookups.first_key_value()?;
         oldest.since.checked_add(self.shared.limits.connect_timeout?)
     }
 
@@ -109,13 +137,29 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         } else if let Some((by, label)) = dial.requester() {
             self.shared.outbox.connect_failed(by, label, reason);
         } else if matches!(dial.address, Address::Host { .. }) {
-            self.unfounded.push((dial, reason));
+            self.names.get_or_insert_default().unfounded.push((dial, reason));
         }
     }
 
     /// One that another thread has wanted and for which no address was found. Its protocol is to be told.
     pub fn next_unfounded(&mut self) -> Option<(Dial<P::Message>, CloseReason)> {
-        self.unfounded.pop()
+        self.names.as_mut()?.unfounded.pop()
+    }
+
+    pub(super) fn has_unfounded(&self) -> bool {
+        self.names.as_ref().is_some_and(|names| !names.unfounded.is_empty())
+    }
+
+    /// In a drain nobody waits for the names that other threads have given.
+    pub(super) fn give_up_lookups_for_nobody(&mut self) {
+        let Some(names) = &mut self.names else { return };
+        for (ticket, dial) in mem::take(&mut names.lookups) {
+            if dial.by.is_some() {
+                names.lookups.insert(ticket, dial);
+            } else {
+                names.unfounded.push((dial, CloseReason::ServerAborted));
+            }
+        }
     }
 
     /// Notes what the connection that was just added is made for, and how long that may take: what is left is for it and for
@@ -131,7 +175,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             attempt.set_connect_by(now + until.saturating_duration_since(now) / attempts);
         }
         if !dial.others.is_empty() {
-            self.attempts.insert(id.index, dial);
+            self.names.get_or_insert_default().attempts.insert(id.index, dial);
         }
         if let Some((by, _)) = requester {
             self.note_attempt(by, id);
@@ -161,7 +205,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             State::Closed(reason) => Some(reason),
             State::Reading | State::Echoing | State::HalfClosed => None,
         };
-        let wanted = self.attempts.remove(&index);
+        let wanted = self.names.as_mut().and_then(|names| names.attempts.remove(&index));
         let Some(reason) = reason else { return };
         let requester = connection.take_requester();
         match (wanted, reason) {
@@ -179,8 +223,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Nobody waits any more for what this connection wanted.
     pub(super) fn forget_dials_of(&mut self, id: ConnectionId) {
         self.shared.outbox.forget_dials_of(id);
-        if !self.lookups.is_empty() {
-            self.lookups.retain(|_, dial| dial.by != Some(id));
+        if let Some(names) = &mut self.names {
+            names.lookups.retain(|_, dial| dial.by != Some(id));
         }
     }
 

@@ -142,6 +142,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         while self.shared.outbox.next_dial().is_some() {}
         while self.shared.outbox.next_unresolved().is_some() {}
-        self.lookups.clear();
+        if let Some(names) = &mut self.names {
+            names.lookups.clear();
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The connections of one loop: who is where, whose turn it is, and whose time is up.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -18,7 +17,7 @@ mod mail;
 mod ready;
 mod relays;
 
-use self::ready::ReadyQueue;
+use self::{dials::Names, ready::ReadyQueue};
 use crate::{
     address::Address,
     blocking::Blocking,
@@ -28,7 +27,6 @@ use crate::{
     connection_id::{self, ConnectionId},
     deadlines::{Deadlines, earliest},
     handle::Handle,
-    outbox::Dial,
     places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
@@ -55,13 +53,8 @@ pub struct Connections<P: Protocol, T: Transport> {
     due: Vec<u32>,
     shared: Shared<P::Message, T::Pipe>,
     places: Arc<Places>,
-    /// Outbound connections whose host names are being looked up, in their order.
-    lookups: BTreeMap<u64, Dial<P::Message>>,
-    next_ticket: u64,
-    /// Those that other threads have wanted and of which no address was found.
-    unfounded: Vec<(Dial<P::Message>, CloseReason)>,
-    /// Those that are being made and have other addresses to try, by slot.
-    attempts: HashMap<u32, Dial<P::Message>>,
+    /// Once an outbound connection was wanted by name.
+    names: Option<Box<Names<P::Message>>>,
     /// Address space for the table of slots.
     table_bytes: usize,
     worker: u32,
@@ -124,10 +117,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             due: Vec::new(),
             shared: Shared::new(now, limits, counters, handle, blocking),
             places,
-            lookups: BTreeMap::new(),
-            next_ticket: 0,
-            unfounded: Vec::new(),
-            attempts: HashMap::new(),
+            names: None,
             table_bytes: TABLE_BYTES,
             worker,
             next_generation: 1,
@@ -226,20 +216,19 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
 
     /// Whether there is work that waits for no event.
     pub fn has_work(&self) -> bool {
-        let can_dial = self.shared.outbox.dials() > 0 && self.has_room();
-        let outbox = &self.shared.outbox;
-        !self.ready.is_empty() || can_dial || outbox.has_mail() || self.has_lookups_to_do()
+        !self.ready.is_empty() || (self.has_requests() && self.has_requests_to_do())
     }
 
     /// Whether callbacks have asked something of other connections that is not done.
     pub fn has_requests(&self) -> bool {
-        let outbox = &self.shared.outbox;
-        outbox.has_mail() || outbox.dials() > 0 || self.has_lookups_to_do()
+        !self.shared.outbox.is_quiet() || self.has_unfounded()
     }
 
-    /// Whether host names are to be looked up, or it is to be told that they were in vain.
-    fn has_lookups_to_do(&self) -> bool {
-        self.shared.outbox.has_unresolved() || !self.unfounded.is_empty()
+    /// Whether some of it can be done now.
+    fn has_requests_to_do(&self) -> bool {
+        let outbox = &self.shared.outbox;
+        let can_dial = outbox.dials() > 0 && self.has_room();
+        can_dial || outbox.has_mail() || outbox.has_unresolved() || self.has_unfounded()
     }
 
     /// When a connection must be looked at if nothing happens before.
@@ -409,14 +398,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Begins to end every connection gracefully; those added from now on too.
     pub fn begin_drain(&mut self) {
         self.shared.drain = Some(Drain::begin(self.shared.now, &self.shared.limits));
-        // Nobody waits for what another thread has wanted.
-        for (ticket, dial) in mem::take(&mut self.lookups) {
-            if dial.by.is_some() {
-                self.lookups.insert(ticket, dial);
-            } else {
-                self.unfounded.push((dial, CloseReason::ServerAborted));
-            }
-        }
+        self.give_up_lookups_for_nobody();
         for (_, slot) in &mut self.slots {
             slot.connection.begin_drain();
             if slot.place == Place::Resting {
@@ -514,14 +496,14 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             slot.place = Place::Ready;
             self.ready.push(index, connection.had_much_to_do());
         }
-        if !self.attempts.is_empty() {
+        if self.names.is_some() {
             self.follow_up_attempt(index);
         }
     }
 
     /// The limits of connections that have none of their own.
     pub fn limits(&self) -> &Rc<Config> {
-        &self.shared.limits
+        &self.shared.connection_limits
     }
 
     /// The connection of this name, if it is still there.

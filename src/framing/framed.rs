@@ -73,7 +73,7 @@ impl<P: FramedProtocol> Framed<P> {
         callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
     ) {
         let requests = cx.inner(|cx| callback(&mut self.protocol, cx));
-        let is_over = requests.relay.is_some() || requests.ending.is_some_and(Ending::discards_input);
+        let is_over = requests.relay().is_some() || requests.ending.is_some_and(Ending::discards_input);
         match (self.frames, requests.reading) {
             (Frames::Over, _) => {}
             _ if is_over => self.frames = Frames::Over,

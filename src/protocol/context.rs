@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     address::Address,
-    blocking::{Blocking, Job},
+    blocking::Job,
     cause::Cause,
     connection_id::ConnectionId,
     handle::{Answer, Handle, SendError},
@@ -43,16 +43,14 @@ pub enum Flow {
 pub struct Context<'a, M = ()> {
     pub(crate) id: ConnectionId,
     pub(crate) now: Instant,
-    pub(crate) handle: &'a Handle<M>,
     pub(crate) addresses: &'a dyn Addresses,
     pub(crate) output: &'a mut Vec<u8>,
     pub(crate) outbox: &'a mut Outbox<M>,
-    pub(crate) blocking: &'a dyn Blocking,
     pub(crate) queued: usize,
     pub(crate) high_water: usize,
     pub(crate) is_draining: bool,
     /// The connection's timers.
-    pub(crate) timers: &'a [(TimerKey, Instant)],
+    pub(crate) timers: Option<&'a Vec<(TimerKey, Instant)>>,
     /// How far inside the protocol is: 0 for the one that the loop calls.
     pub(crate) depth: u8,
     /// Whether input can be sent as it is: what is written goes to the peer as it is.
@@ -210,12 +208,14 @@ impl<M> Context<'_, M> {
     /// once, after `delay`. A timer of the same key that has not fired yet is replaced. A delay
     /// past the range of the clock is never.
     pub fn set_timer(&mut self, key: u64, delay: Duration) {
-        self.requests.timers.push((self.timer_key(key), self.now.checked_add(delay)));
+        let timer = (self.timer_key(key), self.now.checked_add(delay));
+        self.requests.rare_mut().timers.push(timer);
     }
 
     /// Forgets the timer of this key, if there is one.
     pub fn cancel_timer(&mut self, key: u64) {
-        self.requests.timers.push((self.timer_key(key), None));
+        let timer = (self.timer_key(key), None);
+        self.requests.rare_mut().timers.push(timer);
     }
 
     /// How long it takes until the timer of this key fires; `None` if there is none.
@@ -249,10 +249,9 @@ impl<M> Context<'_, M> {
     #[must_use]
     pub fn timer_left(&self, key: u64) -> Option<Duration> {
         let timer = self.timer_key(key);
-        let asked_for = self.requests.timers.iter().rev().find(|(known, _)| *known == timer);
-        let at = match asked_for {
-            Some(&(_, at)) => at,
-            None => self.timers.iter().find(|(known, _)| *known == timer).map(|&(_, at)| at),
+        let at = match self.requests.timer(timer) {
+            Some(at) => at,
+            None => self.timers?.iter().find(|(known, _)| *known == timer).map(|&(_, at)| at),
         };
         Some(at?.saturating_duration_since(self.now))
     }
@@ -297,19 +296,19 @@ impl<M> Context<'_, M> {
     /// assert_eq!(client.received_text(), "whole\nReadIdle\n");
     /// ```
     pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.requests.idle_timeouts.push((IdleTimeout::Idle, timeout.into()));
+        self.requests.rare_mut().idle_timeouts.push((IdleTimeout::Idle, timeout.into()));
     }
 
     /// Sets the [`read_idle_timeout`](crate::Config::read_idle_timeout) of this connection, beginning now; see
     /// [`set_idle_timeout`](Self::set_idle_timeout).
     pub fn set_read_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.requests.idle_timeouts.push((IdleTimeout::ReadIdle, timeout.into()));
+        self.requests.rare_mut().idle_timeouts.push((IdleTimeout::ReadIdle, timeout.into()));
     }
 
     /// Sets the [`write_idle_timeout`](crate::Config::write_idle_timeout) of this connection, beginning now; see
     /// [`set_idle_timeout`](Self::set_idle_timeout).
     pub fn set_write_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.requests.idle_timeouts.push((IdleTimeout::WriteIdle, timeout.into()));
+        self.requests.rare_mut().idle_timeouts.push((IdleTimeout::WriteIdle, timeout.into()));
     }
 
     /// Hands `message` to another connection, or to this one, which gets it in
@@ -365,7 +364,7 @@ impl<M> Context<'_, M> {
         if id.worker == self.id.worker {
             self.outbox.send(id, message)
         } else {
-            self.handle.send(id, message)
+            self.outbox.handle().send(id, message)
         }
     }
 
@@ -459,7 +458,7 @@ impl<M> Context<'_, M> {
     ) -> Result<(), SendError<Address>> {
         let dial = Dial { by: Some(self.id), ..Dial::by_nobody(address, label, factory, self.now) };
         self.outbox.dial(dial)?;
-        self.requests.answers_due += 1;
+        self.requests.rare_mut().answers_due += 1;
         Ok(())
     }
 
@@ -510,12 +509,12 @@ impl<M> Context<'_, M> {
         F: FnOnce() -> M + Send + 'static,
         M: Send + 'static,
     {
-        if !self.blocking.reserve() {
+        if !self.outbox.blocking().reserve() {
             return Err(SendError::Full(work));
         }
-        let answer = WorkAnswer { handle: self.handle.clone(), id: self.id, message: None };
-        self.blocking.submit(Job::Work(Box::new(move || answer.finish(work()))));
-        self.requests.answers_due += 1;
+        let answer = WorkAnswer { handle: self.handle().clone(), id: self.id, message: None };
+        self.outbox.blocking().submit(Job::Work(Box::new(move || answer.finish(work()))));
+        self.requests.rare_mut().answers_due += 1;
         Ok(())
     }
 
@@ -585,8 +584,8 @@ impl<M> Context<'_, M> {
     /// upstream.send("answer");
     /// assert_eq!(client.received(), b"connected\nanswer");
     /// ```
-    pub const fn relay(&mut self, with: ConnectionId) {
-        self.requests.relay = Some(with);
+    pub fn relay(&mut self, with: ConnectionId) {
+        self.requests.rare_mut().relay = Some(with);
     }
 
     /// Resets the connection because its peer receives too slowly for what the protocol has for it. It is counted as
@@ -635,7 +634,7 @@ impl<M> Context<'_, M> {
     /// The server's handle, for example to send messages to other connections.
     #[must_use]
     pub const fn handle(&self) -> &Handle<M> {
-        self.handle
+        self.outbox.handle()
     }
 
     pub(super) fn end(&mut self, ending: Ending) {

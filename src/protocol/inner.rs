@@ -40,7 +40,7 @@ impl<M> Context<'_, M> {
     ///         let mut plain = Vec::new();
     ///         let mut requests = cx.inner_into(&mut plain, |cx| callback(&mut self.0, cx));
     ///         cx.write(&plain.iter().map(|byte| !byte).collect::<Vec<_>>());
-    ///         if requests.relay.take().is_some() {
+    ///         if requests.take_relay().is_some() {
     ///             cx.abort_because("relay refused");
     ///         }
     ///         cx.request(requests);
@@ -93,7 +93,7 @@ impl<M> Context<'_, M> {
             Some(Reading::Resume) => self.resume_reading(),
             None => {}
         }
-        if let Some(with) = requests.relay {
+        if let Some(with) = requests.relay() {
             self.relay(with);
         }
         if let Some(ending) = requests.ending {
@@ -108,39 +108,38 @@ impl<M> Context<'_, M> {
     ) -> Requests {
         let can_forward = output.is_none() && self.can_forward && self.requests.forward.is_empty();
         let in_between = if output.is_some() { self.output.len() } else { 0 };
+        let mut requests = Requests { output_closed: self.requests.output_closed, ..Requests::default() };
+        // Timers of both are together, so that both know what is set; and so is what goes on whatever the layer does.
+        let relay = self.requests.take_relay();
+        requests.set_rare(self.requests.take_rare());
         let mut inner = Context {
+            id: self.id,
+            now: self.now,
+            addresses: self.addresses,
             queued: self.queued + self.requests.forward.len() + in_between,
             output: output.unwrap_or(&mut *self.output),
             outbox: &mut *self.outbox,
-            depth: self.depth.saturating_add(1),
-            can_forward,
-            requests: Requests {
-                output_closed: self.requests.output_closed,
-                // Those of the layer are with them, so that both know what is set.
-                timers: mem::take(&mut self.requests.timers),
-                idle_timeouts: mem::take(&mut self.requests.idle_timeouts),
-                ..Requests::default()
-            },
-            id: self.id,
-            now: self.now,
-            handle: self.handle,
-            addresses: self.addresses,
-            blocking: self.blocking,
             high_water: self.high_water,
             is_draining: self.is_draining,
             timers: self.timers,
+            depth: self.depth.saturating_add(1),
+            can_forward,
+            requests,
         };
         callback(&mut inner);
         let mut requests = inner.requests;
         if !requests.forward.is_empty() {
             self.requests.forward = mem::take(&mut requests.forward);
         }
-        // It must be told when there is room again, and who will answer, whatever the layer does.
-        self.requests.told_full |= mem::take(&mut requests.told_full);
+        self.requests.told_full |= requests.told_full;
         self.requests.refused += mem::take(&mut requests.refused);
-        self.requests.answers_due += mem::take(&mut requests.answers_due);
-        self.requests.timers = mem::take(&mut requests.timers);
-        self.requests.idle_timeouts = mem::take(&mut requests.idle_timeouts);
+        let wanted = requests.take_relay();
+        self.requests.set_rare(requests.take_rare());
+        for (requests, relay) in [(&mut self.requests, relay), (&mut requests, wanted)] {
+            if relay.is_some() {
+                requests.rare_mut().relay = relay;
+            }
+        }
         requests
     }
 }

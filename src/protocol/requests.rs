@@ -17,22 +17,60 @@ pub struct Requests {
     pub reading: Option<Reading>,
     /// How the connection is to end: the strongest that was asked for.
     pub ending: Option<Ending>,
-    /// The connection to be [relayed](crate::Context::relay) with.
-    pub relay: Option<ConnectionId>,
-    /// The range of the input that is sent as it is, before the output.
-    pub(crate) forward: Range<usize>,
     /// The protocol was told [`Flow::Full`](crate::Flow::Full) and waits for `on_writable`.
     pub(crate) told_full: bool,
     /// Nothing more can be written.
     pub(crate) output_closed: bool,
     /// How many bytes were written all the same.
     pub(crate) refused: usize,
+    /// The range of the input that is sent as it is, before the output.
+    pub(crate) forward: Range<usize>,
+    /// What few callbacks ask for: it costs the others nothing.
+    pub(crate) rare: Option<Box<RareRequests>>,
+}
+
+/// What few callbacks ask for.
+#[derive(Debug, Default)]
+pub(crate) struct RareRequests {
+    /// The connection to be relayed with.
+    pub(crate) relay: Option<ConnectionId>,
     /// Timers to set, or to cancel where there is no instant.
     pub(crate) timers: Vec<(TimerKey, Option<Instant>)>,
     /// Idle timeouts of this connection's own.
     pub(crate) idle_timeouts: Vec<(IdleTimeout, Option<Duration>)>,
     /// How many answers will come: of outbound connections and of work that blocks.
     pub(crate) answers_due: u32,
+}
+
+impl Requests {
+    /// The connection to be [relayed](crate::Context::relay) with.
+    #[must_use]
+    pub fn relay(&self) -> Option<ConnectionId> {
+        self.rare.as_ref()?.relay
+    }
+
+    /// Takes the wish to be relayed out of it: it is not passed on.
+    pub fn take_relay(&mut self) -> Option<ConnectionId> {
+        self.rare.as_mut()?.relay.take()
+    }
+
+    pub(crate) fn rare_mut(&mut self) -> &mut RareRequests {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(crate) const fn take_rare(&mut self) -> Option<Box<RareRequests>> {
+        self.rare.take()
+    }
+
+    pub(crate) fn set_rare(&mut self, rare: Option<Box<RareRequests>>) {
+        self.rare = rare;
+    }
+
+    /// What becomes of this timer, if it was set or cancelled: when it fires.
+    pub(crate) fn timer(&self, timer: TimerKey) -> Option<Option<Instant>> {
+        let set = self.rare.as_ref()?.timers.iter().rev().find(|(known, _)| *known == timer);
+        set.map(|&(_, at)| at)
+    }
 }
 
 /// One of the timeouts of an idle connection.

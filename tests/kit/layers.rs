@@ -33,7 +33,7 @@ impl<P: Protocol> Records<P> {
         callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
     ) {
         let mut requests = cx.inner_into(&mut self.unsent, |cx| callback(&mut self.inner, cx));
-        if requests.relay.take().is_some() {
+        if requests.take_relay().is_some() {
             cx.abort_because("relay refused");
         }
         match requests.ending {
@@ -323,7 +323,7 @@ impl<P: Protocol> Protocol for Transparent<P> {
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, P::Message>) {
         cx.write(b"<");
         let requests = cx.inner(|cx| self.0.on_data(input, cx));
-        assert_eq!((requests.reading, requests.ending, requests.relay), (None::<Reading>, None, None));
+        assert_eq!((requests.reading, requests.ending, requests.relay()), (None::<Reading>, None, None));
         cx.request(requests);
         cx.write(b">");
     }
