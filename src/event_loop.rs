@@ -329,6 +329,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                     let dial = Dial::by_nobody(address, label, factory, self.now);
                     self.connect_for_others(dial);
                 }
+                Some(Request::End(id, end)) => {
+                    self.connections.end(id, end, &mut self.system);
+                }
+                Some(Request::List(from, reply)) => {
+                    let _ = reply.try_send(self.connections.list(from));
+                }
                 Some(Request::Status(reply)) => {
                     // Whoever asked may have lost patience.
                     let _ = reply.try_send(self.status());

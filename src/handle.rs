@@ -3,8 +3,8 @@
 use std::{
     fmt, io,
     sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, SyncSender, TrySendError, channel as channel_without_bound, sync_channel},
     },
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use crate::{
     address::Address,
     blocking::Found,
     connection_id::ConnectionId,
+    connection_status::ConnectionStatus,
     peer::Peer,
     protocol::boxed::Boxed,
     stats::{Counters, Stats},
@@ -62,9 +63,25 @@ pub enum Request<M> {
     SendAll(M, fn(&M) -> M),
     /// Make an outbound connection.
     Connect(Address, u64, Option<SendFactory<M>>),
+    /// End a connection as if its protocol had.
+    End(ConnectionId, End),
     /// Say what the loop is doing.
     Status(SyncSender<WorkerStatus>),
+    /// Say what connections are doing: those from this slot on, some of them.
+    List(usize, SyncSender<Page>),
 }
+
+/// How another thread ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The documented way.
+    Finish,
+    /// By a reset.
+    Abort,
+}
+
+/// Some of the connections of a loop, and the slot from which on the others are, if there are more.
+pub(crate) type Page = (Vec<ConnectionStatus>, Option<usize>);
 
 /// What comes of work that a loop has left to others.
 pub enum Answer<M> {
@@ -72,6 +89,32 @@ pub enum Answer<M> {
     Work(ConnectionId, Option<M>),
     /// The addresses of a host name, under the number of the question.
     Lookup(u64, Found),
+}
+
+/// Where threads wait for room in a mailbox.
+#[derive(Default)]
+struct Room {
+    waiting: AtomicUsize,
+    lock: Mutex<()>,
+    told: Condvar,
+}
+
+/// Whoever waits looks again after this, also if nobody tells it: the loop does not wait for a lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+impl Room {
+    fn wait(&self, timeout: Duration) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.told.wait_timeout(guard, timeout.min(LOOK_AGAIN)));
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn tell(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.told.notify_all();
+        }
+    }
 }
 
 /// How the whole loop is to go on. Later values win over earlier ones.
@@ -92,6 +135,8 @@ struct Inbox<M> {
     answers: Sender<Answer<M>>,
     order: AtomicU8,
     woken: WakeFlag,
+    /// There is room for requests again.
+    room: Room,
     waker: Arc<dyn Wake>,
     counters: Arc<Counters>,
 }
@@ -116,7 +161,15 @@ pub fn channel<M>(
             let (answerer, answers) = channel_without_bound();
             let order = AtomicU8::new(Order::Run as u8);
             let woken = WakeFlag::new();
-            let inbox = Inbox { requests: sender, answers: answerer, order, woken, waker, counters };
+            let inbox = Inbox {
+                requests: sender,
+                answers: answerer,
+                order,
+                woken,
+                room: Room::default(),
+                waker,
+                counters,
+            };
             Mailbox { requests, answers, inbox: Arc::new(inbox) }
         })
         .collect();
@@ -153,11 +206,84 @@ impl<M> Handle<M> {
         inbox.request(Request::Send(id, message)).map_err(|error| {
             error.map(|request| match request {
                 Request::Send(_, message) => message,
-                Request::SendAll(..) | Request::Connect(..) | Request::Status(_) => {
+                Request::SendAll(..)
+                | Request::Connect(..)
+                | Request::End(..)
+                | Request::Status(_)
+                | Request::List(..) => {
                     unreachable!("the channel gives back what it was given")
                 }
             })
         })
+    }
+
+    /// As [`send`](Self::send), but waits for room in the mailbox for at most `timeout`. Not for callbacks, which must not
+    /// block.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop::{Echo, SendError, Server, testing::Loop};
+    ///
+    /// let net = Loop::new(|_| Some(Echo));
+    /// let client = net.connect();
+    /// let handle = net.handle();
+    /// let id = client.id().expect("it is accepted");
+    /// assert_eq!(handle.send_timeout(id, (), Duration::from_secs(5)), Ok(()));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As `send`: [`SendError::Full`] if there was no room in time.
+    pub fn send_timeout(&self, id: ConnectionId, message: M, timeout: Duration) -> Result<(), SendError<M>> {
+        let begin = now();
+        let mut message = message;
+        loop {
+            match self.send(id, message) {
+                Err(SendError::Full(back)) => message = back,
+                result => return result,
+            }
+            let left = timeout.saturating_sub(now().saturating_duration_since(begin));
+            let Some(inbox) = self.workers.get(id.worker as usize).filter(|_| !left.is_zero()) else {
+                return Err(SendError::Full(message));
+            };
+            inbox.room.wait(left);
+        }
+    }
+
+    /// Ends a connection as its protocol does with [`Context::finish`](crate::Context::finish): everything written is sent,
+    /// then FIN. One that is gone is none of it. Never blocks.
+    ///
+    /// ```
+    /// use echoloop::{CloseReason, Echo, testing::Loop};
+    ///
+    /// let net = Loop::new(|_| Some(Echo));
+    /// let (one, other) = (net.connect(), net.connect());
+    /// net.handle().finish_connection(one.id().expect("it is accepted"))?;
+    /// net.handle().abort_connection(other.id().expect("it is accepted"))?;
+    /// net.run();
+    /// assert!(one.has_fin() && other.was_reset());
+    /// # Ok::<(), echoloop::SendError<()>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn finish_connection(&self, id: ConnectionId) -> Result<(), SendError<()>> {
+        self.end_connection(id, End::Finish)
+    }
+
+    /// Resets a connection, as its protocol does with [`Context::abort`](crate::Context::abort). Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn abort_connection(&self, id: ConnectionId) -> Result<(), SendError<()>> {
+        self.end_connection(id, End::Abort)
+    }
+
+    fn end_connection(&self, id: ConnectionId, end: End) -> Result<(), SendError<()>> {
+        let inbox = self.workers.get(id.worker as usize).ok_or(SendError::Closed(()))?;
+        inbox.request(Request::End(id, end)).map_err(|error| error.map(|_| ()))
     }
 
     /// Hands a clone of `message` to every connection of every worker; see [`Context::send_all`](crate::Context::send_all).
@@ -221,7 +347,11 @@ impl<M> Handle<M> {
         self.workers[0].request(Request::Connect(address, label, factory)).map_err(|error| {
             error.map(|request| match request {
                 Request::Connect(address, ..) => address,
-                Request::Send(..) | Request::SendAll(..) | Request::Status(_) => {
+                Request::Send(..)
+                | Request::SendAll(..)
+                | Request::End(..)
+                | Request::Status(_)
+                | Request::List(..) => {
                     unreachable!("the channel gives back what it was given")
                 }
             })
@@ -267,6 +397,48 @@ impl<M> Handle<M> {
         let mut found: Vec<WorkerStatus> =
             std::iter::from_fn(|| replies.recv_timeout(left()).ok()).take(asked).collect();
         found.sort_by_key(|status| status.worker);
+        found
+    }
+
+    /// What each connection is doing, worker by worker. Each loop is asked for some at a time, so that nobody waits for a
+    /// long answer; connections that come or end meanwhile may be left out. Waits for `patience` at most. Not for callbacks:
+    /// a loop does not answer itself.
+    ///
+    /// ```
+    /// use std::{net::TcpStream, time::Duration};
+    /// use echoloop::{Address, Echo, Server};
+    ///
+    /// let server = Server::<Echo>::builder().bind(["127.0.0.1:0"])?;
+    /// let (address, handle) = (server.local_addrs()[0].to_string(), server.handle());
+    /// let running = std::thread::spawn(move || server.run(|_| Some(Echo)));
+    /// let client = TcpStream::connect(address)?;
+    /// while handle.stats().accepted == 0 {
+    ///     std::thread::yield_now();
+    /// }
+    /// let connections = handle.connections(Duration::from_secs(10));
+    /// assert_eq!(connections[0].peer, Some(Address::from(client.local_addr()?)));
+    /// handle.drain();
+    /// # running.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn connections(&self, patience: Duration) -> Vec<ConnectionStatus> {
+        let begin = now();
+        let left = || patience.saturating_sub(now().saturating_duration_since(begin));
+        let mut found = Vec::new();
+        for inbox in self.workers.iter() {
+            let mut from = Some(0);
+            while let Some(slot) = from.take() {
+                let (reply, replies) = sync_channel(1);
+                if inbox.request(Request::List(slot, reply)).is_err() {
+                    continue;
+                }
+                if let Ok((page, next)) = replies.recv_timeout(left()) {
+                    found.extend(page);
+                    from = next;
+                }
+            }
+        }
         found
     }
 
@@ -347,7 +519,9 @@ impl<M> Mailbox<M> {
 
     /// The next request, if there is one.
     pub fn next(&self) -> Option<Request<M>> {
-        self.requests.try_recv().ok()
+        let request = self.requests.try_recv().ok()?;
+        self.inbox.room.tell();
+        Some(request)
     }
 
     /// How the loop is to go on.
@@ -398,7 +572,9 @@ impl<M> fmt::Debug for Request<M> {
             Self::Send(id, _) => write!(f, "Send({id})"),
             Self::SendAll(..) => f.write_str("SendAll"),
             Self::Connect(address, label, _) => write!(f, "Connect({address}, {label})"),
+            Self::End(id, end) => write!(f, "{end:?}({id})"),
             Self::Status(_) => f.write_str("Status"),
+            Self::List(from, _) => write!(f, "List({from})"),
         }
     }
 }

@@ -44,6 +44,8 @@ use crate::{
     close_reason::CloseReason,
     config::Config,
     connection_id::ConnectionId,
+    connection_status::{ConnectionState, ConnectionStatus},
+    handle::End,
     peer::Peer,
     protocol::{
         Protocol,
@@ -224,6 +226,42 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Whether what comes stays in the kernel until the protocol resumes.
     pub fn is_paused(&self) -> bool {
         self.recv == RecvHalf::Paused
+    }
+
+    /// What it is doing; nothing any more if it has ended.
+    pub fn status(&self, now: Instant) -> Option<ConnectionStatus> {
+        let state = match self.state {
+            State::Connecting => ConnectionState::Connecting,
+            State::Reading => ConnectionState::Reading,
+            State::Echoing => ConnectionState::Echoing,
+            State::HalfClosed => ConnectionState::HalfClosed,
+            State::Closed(_) => return None,
+        };
+        Some(ConnectionStatus {
+            id: self.id,
+            state,
+            peer: self.transport.peer_addr().ok(),
+            quiet: now.saturating_duration_since(self.last_activity),
+            queued_bytes: self.queued(),
+            unconsumed_bytes: self.unconsumed(),
+            is_paused: self.is_paused(),
+            relayed_with: self.partner(),
+        })
+    }
+
+    /// Ends it, as its protocol would. One that is not made yet is given up.
+    pub fn end(&mut self, end: End, shared: &mut Shared<P::Message, T::Pipe>) {
+        match (self.state, end) {
+            (State::Closed(_), _) => {}
+            (State::Connecting, _) => self.close(CloseReason::Cancelled, shared),
+            (State::Reading | State::Echoing | State::HalfClosed, End::Finish) => {
+                self.finish(CloseReason::Finished);
+                self.settle(shared);
+            }
+            (State::Reading | State::Echoing | State::HalfClosed, End::Abort) => {
+                self.close(CloseReason::Aborted, shared);
+            }
+        }
     }
 
     /// Notes what may be ready.

@@ -26,7 +26,7 @@ use crate::{
     connection::{Connection, call, drain::Drain, shared::Shared, state::State},
     connection_id::{self, ConnectionId},
     deadlines::{Deadlines, earliest},
-    handle::Handle,
+    handle::{End, Handle, Page},
     places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
@@ -515,6 +515,24 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<P, T>> {
         let slot = self.slots.get_mut(id.index as usize)?;
         Some(&mut slot.connection).filter(|connection| connection.id() == id)
+    }
+
+    /// Ends a connection for another thread. One that is gone is none of it.
+    pub fn end(&mut self, id: ConnectionId, end: End, poller: &mut impl Poller<T>) {
+        let shared = &mut self.shared;
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.connection.id() == id);
+        if let Some(slot) = slot {
+            slot.connection.end(end, shared);
+            self.follow_up(id.index, poller);
+        }
+    }
+
+    /// What those from this slot on are doing, some of them.
+    pub fn list(&self, from: usize) -> Page {
+        let to = from.saturating_add(self.shared.limits.event_batch);
+        let slots = (from..to.min(self.slots_used)).filter_map(|index| self.slots.get(index));
+        let page = slots.filter_map(|slot| slot.connection.status(self.shared.now)).collect();
+        (page, Some(to).filter(|&to| to < self.slots_used))
     }
 
     /// What they are doing, with the counters so far.

@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     connection::Connection,
     connection_id::ConnectionId,
+    connection_status::ConnectionStatus,
     event_loop::{EventLoop, Parts},
     handle::{Handle, channel},
     peer::{Origin, Peer},
@@ -129,6 +130,17 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
 
     pub(super) const fn jobs(&self) -> &Jobs {
         &self.jobs
+    }
+
+    pub(super) fn connections(&self) -> Vec<ConnectionStatus> {
+        let mut all = Vec::new();
+        let mut from = Some(0);
+        while let (Some(event_loop), Some(slot)) = (&self.event_loop, from) {
+            let (page, next) = event_loop.connections().list(slot);
+            all.extend(page);
+            from = next;
+        }
+        all
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -194,7 +194,10 @@ pub use jobs::{Job, Lookup};
 pub use outbound::Outbound;
 
 use self::engine::Engine;
-use crate::{config::Config, handle::Handle, peer::Peer, protocol::Protocol, stats::Stats};
+use crate::{
+    config::Config, connection_status::ConnectionStatus, handle::Handle, peer::Peer, protocol::Protocol,
+    stats::Stats,
+};
 
 /// A server's loop for tests; see [the module](self).
 ///
@@ -452,6 +455,12 @@ impl<'f, P: Protocol + 'f> Loop<'f, P> {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.engine.borrow().is_finished()
+    }
+
+    /// What each connection is doing, as [`Handle::connections`] says it.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnectionStatus> {
+        self.engine.borrow().connections()
     }
 
     /// What was counted so far.

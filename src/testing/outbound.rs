@@ -41,6 +41,12 @@ impl<'f, P: Protocol + 'f> Outbound<'f, P> {
         self.outgoing.requested_by
     }
 
+    /// The name that the connection has on the loop.
+    #[must_use]
+    pub fn id(&self) -> Option<ConnectionId> {
+        self.outgoing.socket.borrow().id
+    }
+
     /// Whether the server still waits for the answer.
     #[must_use]
     pub fn is_pending(&self) -> bool {

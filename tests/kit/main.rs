@@ -3,5 +3,6 @@
 mod borrowing;
 mod connecting;
 mod ends;
+mod handle;
 mod idling;
 mod layers;
