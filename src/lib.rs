@@ -132,6 +132,7 @@ mod places;
 mod protocol;
 mod send_queue;
 mod server;
+mod shared_bytes;
 mod stats;
 mod status;
 mod system;
@@ -157,6 +158,7 @@ pub use protocol::{
     timeout::{InnerTimer, Timeout},
 };
 pub use server::{Builder, Server};
+pub use shared_bytes::SharedBytes;
 pub use stats::Stats;
 pub use status::{Accepting, WorkerStatus};
 pub use system::descriptors::raise_descriptor_limit;

@@ -1,27 +1,56 @@
 //! Output that the socket has not taken yet, in order.
 
-use std::{io::IoSlice, time::Instant};
+use std::{collections::VecDeque, io::IoSlice, mem, time::Instant};
 
-use crate::buffers::{Buffer, Buffers};
+use crate::{
+    buffers::{Buffer, Buffers},
+    shared_bytes::SharedBytes,
+};
 
-/// Bytes waiting to be sent, in a ring. It owns a buffer only while it holds bytes.
+/// Bytes waiting to be sent: copies in a ring, and between them what is shared with others. It owns a buffer only while it
+/// holds copies.
 #[derive(Debug, Default)]
 pub struct SendQueue {
     buffer: Option<Buffer>,
-    /// Where the first byte is.
+    /// Where the first byte of the ring is.
     head: usize,
-    len: usize,
+    /// How many bytes are in the ring.
+    copied: usize,
+    /// What is not copied, in order.
+    shared: VecDeque<Piece>,
+    /// How many bytes that are.
+    shared_len: usize,
+    /// How many bytes of the ring come behind the last piece.
+    behind: usize,
 }
+
+/// Bytes that are not copied.
+#[derive(Debug)]
+struct Piece {
+    /// How many bytes of the ring come between the piece before and this one.
+    before: usize,
+    bytes: SharedBytes,
+    /// How many of them were sent.
+    sent: usize,
+}
+
+/// Slices that one write gathers, at most.
+const SLICES_MAX: usize = 64;
 
 impl SendQueue {
     /// The number of bytes waiting.
     pub const fn len(&self) -> usize {
-        self.len
+        self.copied + self.shared_len
     }
 
     /// Whether nothing waits.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// Whether some of it is not copied.
+    pub fn has_shared(&self) -> bool {
+        !self.shared.is_empty()
     }
 
     /// Appends `more`. A queue within the usual size of `buffers` takes one of them; one that outgrows it
@@ -33,26 +62,84 @@ impl SendQueue {
         self.reserve(more.len(), buffers);
         let buffer = self.buffer.as_deref_mut().expect("it was just reserved");
         let capacity = buffer.len();
-        let tail = (self.head + self.len) % capacity;
+        let tail = (self.head + self.copied) % capacity;
         let (before_wrap, after_wrap) = more.split_at(more.len().min(capacity - tail));
         buffer[tail..tail + before_wrap.len()].copy_from_slice(before_wrap);
         buffer[..after_wrap.len()].copy_from_slice(after_wrap);
-        self.len += more.len();
+        self.copied += more.len();
+        self.behind += more.len();
     }
 
-    /// The bytes waiting, first to last, as two slices for one gathering write of at most `limit` bytes.
+    /// Appends what is not copied.
+    pub fn push_shared(&mut self, bytes: SharedBytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.shared_len += bytes.len();
+        self.shared.push_back(Piece { before: mem::take(&mut self.behind), bytes, sent: 0 });
+    }
+
+    /// The first bytes waiting, as two slices for one gathering write of at most `limit` bytes: all of them if nothing is
+    /// shared.
     pub fn slices(&self, limit: usize) -> [IoSlice<'_>; 2] {
-        let Some(buffer) = self.buffer.as_deref() else { return [IoSlice::new(&[]); 2] };
-        let len = self.len.min(limit);
-        let front = len.min(buffer.len() - self.head);
-        [IoSlice::new(&buffer[self.head..self.head + front]), IoSlice::new(&buffer[..len - front])]
+        let copied = self.shared.front().map_or(self.copied, |piece| piece.before);
+        self.ring(0, copied.min(limit))
+    }
+
+    /// All bytes waiting, first to last, for one gathering write of at most `limit` bytes.
+    pub fn all_slices(&self, limit: usize) -> Vec<IoSlice<'_>> {
+        let (mut slices, mut left, mut at) = (Vec::new(), limit, 0);
+        for piece in &self.shared {
+            let copied = piece.before.min(left);
+            slices.extend(self.ring(at, copied));
+            let rest = &piece.bytes[piece.sent..];
+            let shared = rest.len().min(left - copied);
+            slices.push(IoSlice::new(&rest[..shared]));
+            (left, at) = (left - copied - shared, at + piece.before);
+            if left == 0 || slices.len() + 3 > SLICES_MAX {
+                break;
+            }
+        }
+        if slices.len() + 2 <= SLICES_MAX && left > 0 {
+            slices.extend(self.ring(self.copied - self.behind, self.behind.min(left)));
+        }
+        slices.retain(|slice| !slice.is_empty());
+        slices
+    }
+
+    /// So many bytes of the ring, from `at` on.
+    fn ring(&self, at: usize, len: usize) -> [IoSlice<'_>; 2] {
+        let Some(buffer) = self.buffer.as_deref().filter(|_| len > 0) else { return [IoSlice::new(&[]); 2] };
+        let begin = (self.head + at) % buffer.len();
+        let front = len.min(buffer.len() - begin);
+        [IoSlice::new(&buffer[begin..begin + front]), IoSlice::new(&buffer[..len - front])]
     }
 
     /// Removes the first `n` bytes, which were sent.
     pub fn consume(&mut self, n: usize, buffers: &mut Buffers, now: Instant) {
-        assert!(n <= self.len, "more was sent than was queued");
-        self.len -= n;
-        if self.len > 0 {
+        assert!(n <= self.len(), "more was sent than was queued");
+        let mut left = n;
+        while let Some(piece) = self.shared.front_mut() {
+            let copied = left.min(piece.before);
+            piece.before -= copied;
+            let shared = (left - copied).min(piece.bytes.len() - piece.sent);
+            piece.sent += shared;
+            let is_sent = piece.sent == piece.bytes.len();
+            self.shared_len -= shared;
+            left -= copied + shared;
+            self.consume_copied(copied, buffers, now);
+            if !is_sent {
+                return;
+            }
+            self.shared.pop_front();
+        }
+        self.behind -= left;
+        self.consume_copied(left, buffers, now);
+    }
+
+    fn consume_copied(&mut self, n: usize, buffers: &mut Buffers, now: Instant) {
+        self.copied -= n;
+        if self.copied > 0 {
             self.head = (self.head + n) % self.capacity();
             return;
         }
@@ -67,15 +154,15 @@ impl SendQueue {
     }
 
     fn reserve(&mut self, more: usize, buffers: &mut Buffers) {
-        let needed = self.len + more;
+        let needed = self.copied + more;
         let capacity = self.capacity();
         if needed <= capacity {
             return;
         }
         let mut larger = buffers.take(needed.max(capacity.saturating_mul(2)));
-        let [front, back] = self.slices(usize::MAX);
+        let [front, back] = self.ring(0, self.copied);
         larger[..front.len()].copy_from_slice(&front);
-        larger[front.len()..self.len].copy_from_slice(&back);
+        larger[front.len()..self.copied].copy_from_slice(&back);
         self.head = 0;
         self.buffer = Some(larger);
     }
@@ -89,18 +176,23 @@ mod tests {
     use super::*;
 
     fn contents(queue: &SendQueue, limit: usize) -> Vec<u8> {
-        queue.slices(limit).iter().flat_map(|slice| slice.to_vec()).collect()
+        queue.all_slices(limit).iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
     #[derive(Clone, Debug)]
     enum Step {
         Push(Vec<u8>),
+        PushShared(Vec<u8>),
         /// So many thousandths of what is queued.
         Consume(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![vec(any::<u8>(), 0..3000).prop_map(Step::Push), (0_usize..=1000).prop_map(Step::Consume)]
+        prop_oneof![
+            vec(any::<u8>(), 0..3000).prop_map(Step::Push),
+            vec(any::<u8>(), 0..3000).prop_map(Step::PushShared),
+            (0_usize..=1000).prop_map(Step::Consume)
+        ]
     }
 
     proptest! {
@@ -114,6 +206,10 @@ mod tests {
                         queue.push(&more, &mut buffers);
                         model.extend(more);
                     }
+                    Step::PushShared(more) => {
+                        queue.push_shared(more.clone().into());
+                        model.extend(more);
+                    }
                     Step::Consume(thousandths) => {
                         let sent = model.len() * thousandths / 1000;
                         queue.consume(sent, &mut buffers, now);
@@ -122,6 +218,8 @@ mod tests {
                 }
                 prop_assert_eq!(queue.len(), model.len());
                 prop_assert_eq!(queue.is_empty(), model.is_empty());
+                let first: Vec<u8> = queue.slices(limit).iter().flat_map(|slice| slice.to_vec()).collect();
+                prop_assert!(model.starts_with(&first));
                 prop_assert_eq!(contents(&queue, limit), &model[..limit.min(model.len())]);
                 prop_assert_eq!(contents(&queue, usize::MAX), &model[..]);
             }

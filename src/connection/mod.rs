@@ -23,6 +23,7 @@ mod tests;
 mod turn;
 
 use std::{
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     time::Instant,
@@ -357,7 +358,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Tells the protocol that the connection has ended, once.
     pub fn tell_close(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
         if let State::Closed(reason) = self.state
-            && std::mem::take(&mut self.owes_close)
+            && mem::take(&mut self.owes_close)
         {
             self.call(shared, |protocol, cx| {
                 cx.requests.output_closed = true;
@@ -402,7 +403,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.lose(requests.refused, shared);
         }
         self.awaits_writable |= requests.told_full;
-        let sent = self.send_or_queue(&input[requests.forward.clone()], shared);
+        let forward = &input[requests.forward.clone()];
+        let pieces = requests.rare.as_mut().map(|rare| mem::take(&mut rare.shared)).unwrap_or_default();
+        let sent = if pieces.is_empty() {
+            self.send_or_queue(forward, shared)
+        } else {
+            self.send_pieces(forward, pieces, shared)
+        };
         if let Some(rare) = requests.take_rare() {
             self.apply_rare(*rare, shared.now);
         }

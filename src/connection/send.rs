@@ -19,6 +19,7 @@ use crate::{
     close_reason::CloseReason,
     pipes::Pipe,
     protocol::Protocol,
+    shared_bytes::SharedBytes,
     system::{readiness::Readiness, transport::Transport},
 };
 
@@ -55,6 +56,40 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         sent
     }
 
+    /// Sends `forward`, and then the gathered output with what is shared between. Returns how many bytes the socket took.
+    #[cold]
+    pub(super) fn send_pieces(
+        &mut self,
+        forward: &[u8],
+        pieces: Vec<(usize, SharedBytes)>,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) -> usize {
+        let output = mem::take(&mut shared.output);
+        let owed = forward.len() + output.len() + pieces.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        if self.send.fault().is_some() || self.state.is_closed() {
+            self.lose(owed, shared);
+            return 0;
+        }
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(shared.now)));
+        queue.bytes.push(forward, &mut shared.buffers);
+        let mut from = 0;
+        for (at, bytes) in pieces {
+            queue.bytes.push(&output[from..at], &mut shared.buffers);
+            queue.bytes.push_shared(bytes);
+            from = at;
+        }
+        queue.bytes.push(&output[from..], &mut shared.buffers);
+        shared.output = output;
+        shared.trim_output();
+        if self.state != State::Echoing {
+            self.set_state(self.state.queued());
+        }
+        let mut budget = shared.limits.turn_budget_bytes;
+        self.write_queue(&mut budget, shared);
+        self.check_queue(false, shared);
+        shared.limits.turn_budget_bytes - budget
+    }
+
     /// Queues what the socket did not take.
     fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message, T::Pipe>) {
         let unsent = first.len() + second.len();
@@ -65,16 +100,21 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
         queue.bytes.push(first, &mut shared.buffers);
         queue.bytes.push(second, &mut shared.buffers);
+        if self.state != State::Echoing {
+            self.set_state(self.state.queued());
+        }
+        // What is passed on is bounded by the marks and the input limit, and it is no protocol's doing.
+        self.check_queue(self.is_relayed() && second.is_empty(), shared);
+    }
+
+    /// Holds input back while so much is queued, and ends a connection whose protocol has queued too much.
+    fn check_queue(&mut self, is_passed_on: bool, shared: &Shared<P::Message, T::Pipe>) {
+        let Some(queue) = &self.queue else { return };
         // What is in a pipe is no memory of ours, nor the protocol's doing.
         let written = queue.bytes.len();
         // Who is relayed is throttled by its partner's queue.
         let is_full = queue.len() >= self.limits.high_water_bytes;
         self.throttled |= is_full && !self.is_relayed();
-        if self.state != State::Echoing {
-            self.set_state(self.state.queued());
-        }
-        // What is passed on is bounded by the marks and the input limit, and it is no protocol's doing.
-        let is_passed_on = self.is_relayed() && second.is_empty();
         if written > self.limits.queue_limit_bytes && !is_passed_on {
             log::warn!("{}: the protocol queued {written} bytes, more than its limit", self.id);
             self.close(CloseReason::QueueLimit, shared);
@@ -173,7 +213,12 @@ fn write_first<M, T: Transport>(
     shared: &mut Shared<M, T::Pipe>,
 ) -> io::Result<usize> {
     let Some(mut pooled) = queue.pipe.take() else {
-        let n = write_slices(transport, queue.bytes.slices(*budget))?;
+        let n = if queue.bytes.has_shared() {
+            let slices = queue.bytes.all_slices(*budget);
+            retried(|| transport.write_vectored(&slices))?
+        } else {
+            write_slices(transport, queue.bytes.slices(*budget))?
+        };
         queue.bytes.consume(n, &mut shared.buffers, shared.now);
         *budget -= n;
         return Ok(n);

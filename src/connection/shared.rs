@@ -90,6 +90,7 @@ impl<M, K: Pipe> Shared<M, K> {
             timers: None,
             depth: 0,
             can_forward: true,
+            is_direct: true,
             requests: Requests::default(),
         }
     }

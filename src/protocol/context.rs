@@ -19,8 +19,12 @@ use crate::{
     handle::{Answer, Handle, SendError},
     outbox::{Dial, Factory, Outbox},
     peer::Peer,
+    shared_bytes::SharedBytes,
     system::transport::Addresses,
 };
+
+/// Fewer bytes are copied faster than shared.
+const SHARED_MIN: usize = 1 << 10;
 
 /// Whether a connection can take more output now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +57,10 @@ pub struct Context<'a, M = ()> {
     pub(crate) timers: Option<&'a Vec<(TimerKey, Instant)>>,
     /// How far inside the protocol is: 0 for the one that the loop calls.
     pub(crate) depth: u8,
-    /// Whether input can be sent as it is: what is written goes to the peer as it is.
+    /// Whether input can be sent as it is.
     pub(crate) can_forward: bool,
+    /// Whether what is written goes to the peer as it is.
+    pub(crate) is_direct: bool,
     pub(crate) requests: Requests,
 }
 
@@ -68,6 +74,47 @@ impl<M> Context<'_, M> {
         self.note_flow()
     }
 
+    /// Sends `bytes` without copying them, behind everything written before: those that are shared by many connections, or
+    /// too large to be copied. Less than 1 KiB is copied all the same, which is cheaper. They count as queued, like others.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use echoloop::{Context, Input, Protocol, testing::Loop};
+    ///
+    /// /// Sends the same page to everyone.
+    /// struct Page(Arc<[u8]>);
+    ///
+    /// impl Protocol for Page {
+    ///     type Message = ();
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+    ///         input.take();
+    ///         cx.write(b"here it is: ");
+    ///         cx.write_shared(Arc::clone(&self.0));
+    ///     }
+    /// }
+    ///
+    /// let page: Arc<[u8]> = vec![b'x'; 100_000].into();
+    /// let net = Loop::new(|_| Some(Page(Arc::clone(&page))));
+    /// let client = net.connect();
+    /// client.send("please");
+    /// assert_eq!(client.received().len(), 100_012);
+    /// ```
+    pub fn write_shared(&mut self, bytes: impl Into<SharedBytes>) -> Flow {
+        let bytes = bytes.into();
+        if bytes.len() < SHARED_MIN || !self.is_direct {
+            return self.write(&bytes);
+        }
+        if self.requests.output_closed {
+            return self.refuse(&bytes);
+        }
+        let at = self.output.len();
+        let rare = self.requests.rare_mut();
+        rare.shared_len += bytes.len();
+        rare.shared.push((at, bytes));
+        self.note_flow()
+    }
+
     /// Sends all of `input` back, and consumes it. Nothing is copied when the socket takes it all. What
     /// only forwards need not look at the answer: input is not read while the queue is full.
     pub fn forward(&mut self, input: &mut Input<'_>) -> Flow {
@@ -76,7 +123,7 @@ impl<M> Context<'_, M> {
         if self.requests.output_closed {
             return self.refuse(bytes);
         }
-        let is_possible = self.can_forward && input.is_received();
+        let is_possible = self.can_forward && input.is_received() && self.requests.shared_len() == 0;
         if is_possible && self.output.is_empty() && self.requests.forward.is_empty() {
             self.requests.forward = start..start + bytes.len();
         } else {
@@ -88,7 +135,7 @@ impl<M> Context<'_, M> {
     /// Bytes written and not yet taken by the socket.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queued + self.requests.forward.len() + self.output.len()
+        self.queued + self.requests.forward.len() + self.requests.shared_len() + self.output.len()
     }
 
     /// Whether more can be written: what [`write`](Self::write) says, without writing. After [`Flow::Full`] the

@@ -107,6 +107,7 @@ impl<M> Context<'_, M> {
         callback: impl FnOnce(&mut Context<'_, M>),
     ) -> Requests {
         let can_forward = output.is_none() && self.can_forward && self.requests.forward.is_empty();
+        let is_direct = output.is_none() && self.is_direct;
         let in_between = if output.is_some() { self.output.len() } else { 0 };
         let mut requests = Requests { output_closed: self.requests.output_closed, ..Requests::default() };
         // Timers of both are together, so that both know what is set; and so is what goes on whatever the layer does.
@@ -124,6 +125,7 @@ impl<M> Context<'_, M> {
             timers: self.timers,
             depth: self.depth.saturating_add(1),
             can_forward,
+            is_direct,
             requests,
         };
         callback(&mut inner);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::timeout::TimerKey;
-use crate::{cause::Cause, connection_id::ConnectionId};
+use crate::{cause::Cause, connection_id::ConnectionId, shared_bytes::SharedBytes};
 
 /// What a callback asked for, besides what it wrote. A protocol that calls an inner one gets the inner one's to see and to
 /// pass on, or not: [`Context::inner`](crate::Context::inner).
@@ -38,6 +38,9 @@ pub(crate) struct RareRequests {
     pub(crate) timers: Vec<(TimerKey, Option<Instant>)>,
     /// Idle timeouts of this connection's own.
     pub(crate) idle_timeouts: Vec<(IdleTimeout, Option<Duration>)>,
+    /// Output that is not copied: each piece with how much of the output is before it, and how many bytes these are.
+    pub(crate) shared: Vec<(usize, SharedBytes)>,
+    pub(crate) shared_len: usize,
     /// How many answers will come: of outbound connections and of work that blocks.
     pub(crate) answers_due: u32,
 }
@@ -52,6 +55,11 @@ impl Requests {
     /// Takes the wish to be relayed out of it: it is not passed on.
     pub fn take_relay(&mut self) -> Option<ConnectionId> {
         self.rare.as_mut()?.relay.take()
+    }
+
+    /// Bytes of output that is not copied.
+    pub(crate) fn shared_len(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.shared_len)
     }
 
     pub(crate) fn rare_mut(&mut self) -> &mut RareRequests {

@@ -6,3 +6,4 @@ mod ends;
 mod handle;
 mod idling;
 mod layers;
+mod output;

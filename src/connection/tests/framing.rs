@@ -113,7 +113,7 @@ impl Test {
 
     /// What the protocol was told since the last time.
     fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.log.borrow_mut())
+        mem::take(&mut self.log.borrow_mut())
     }
 
     fn replies(&self) -> usize {

@@ -226,7 +226,7 @@ impl Peer {
     }
 
     fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.wire.borrow_mut().calls)
+        mem::take(&mut self.wire.borrow_mut().calls)
     }
 
     fn is_watched_for_writing(&self) -> bool {
