@@ -119,6 +119,7 @@ mod deadlines;
 mod error;
 mod event_loop;
 pub mod framing;
+mod gate;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
