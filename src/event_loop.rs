@@ -17,8 +17,9 @@ use crate::{
     complaints::Complaints,
     config::Config,
     connection::state::State,
-    connection_id::{ConnectionId, WAKER, reserved, reserved_token},
+    connection_id::{ConnectionId, LAST_RESERVED, WAKER, reserved, reserved_token},
     connections::Connections,
+    datagrams::DatagramEcho,
     deadlines::earliest,
     error::Error,
     handle::{Handle, Mailbox, Order, Request},
@@ -28,7 +29,7 @@ use crate::{
     protocol::Protocol,
     stats::Counters,
     status::{Accepting, WorkerStatus},
-    system::{Accepted, System, Wait, transport::Transport},
+    system::{Accepted, System, Wait, endpoint::Endpoint, transport::Transport},
 };
 
 /// What a loop is made of before it runs, while it can still go to another thread.
@@ -38,8 +39,8 @@ pub struct Parts<M, S: System> {
     pub worker: u32,
     /// The world around it.
     pub system: S,
-    /// Where its clients come from.
-    pub listeners: Vec<S::Listener>,
+    /// Where its clients come from, by position in the server's list of addresses.
+    pub endpoints: Vec<Endpoint<S::Listener, S::DatagramSocket>>,
     /// What it is asked for.
     pub mailbox: Mailbox<M>,
     /// How it is asked, for the protocols.
@@ -57,8 +58,9 @@ pub struct Parts<M, S: System> {
 /// One thread's loop and all that is on it. `F` makes a protocol for each new connection, or refuses it.
 pub struct EventLoop<P: Protocol, F, S: System> {
     system: S,
-    /// By position in the server's list of addresses; closed ones are gone.
+    /// By position in the server's list of addresses; closed ones are gone, and where datagrams come there is none.
     listeners: Vec<Option<Listener<S::Listener>>>,
+    datagrams: DatagramEcho<S::DatagramSocket>,
     connections: Connections<P, S::Transport>,
     mailbox: Mailbox<P::Message>,
     factory: F,
@@ -81,7 +83,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     ///
     /// [`Error::Loop`] if one cannot be watched.
     pub fn new(parts: Parts<P::Message, S>, factory: F) -> Result<Self, Error> {
-        let Parts { worker, mut system, listeners, mailbox, handle, counters, limits, places, table_bytes } =
+        let Parts { worker, mut system, endpoints, mailbox, handle, counters, limits, places, table_bytes } =
             parts;
         let now = system.now();
         let mut connections =
@@ -91,7 +93,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
         let mut event_loop = Self {
             system,
-            listeners: Vec::with_capacity(listeners.len()),
+            listeners: Vec::with_capacity(endpoints.len()),
+            datagrams: DatagramEcho::new(),
             connections,
             mailbox,
             factory,
@@ -104,7 +107,15 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             fullness: Fullness::default(),
             first_listener: 0,
         };
-        listeners.into_iter().try_for_each(|listener| event_loop.listen(listener))?;
+        for endpoint in endpoints {
+            match endpoint {
+                Endpoint::Listener(listener) => event_loop.listen(listener)?,
+                Endpoint::Datagrams(socket) => {
+                    event_loop.listeners.push(None);
+                    event_loop.echo_datagrams(socket)?;
+                }
+            }
+        }
         Ok(event_loop)
     }
 
@@ -122,7 +133,22 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         Ok(())
     }
 
-    /// Serves until there is nothing left to do: no listener, no connection and no request, nor any to come.
+    /// Echoes the datagrams of one more socket.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if it cannot be watched.
+    pub fn echo_datagrams(&mut self, mut socket: S::DatagramSocket) -> Result<(), Error> {
+        let token = reserved_token(LAST_RESERVED - self.datagrams.added());
+        self.system
+            .watch_datagrams(&mut socket, token)
+            .map_err(|source| Error::Loop { what: "cannot watch a datagram socket", source })?;
+        self.datagrams.add(socket);
+        self.counters.datagram_sockets.add(1);
+        Ok(())
+    }
+
+    /// Serves until there is nothing left to do; see [`is_finished`](Self::is_finished).
     ///
     /// # Errors
     ///
@@ -154,6 +180,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         if self.has_mail() {
             self.read_mailbox();
         }
+        if self.datagrams.is_ready(self.now) {
+            self.datagrams.take_turns(self.now, &self.counters);
+        }
         if wait.may_be_over(self.now) {
             self.connections.run_deadlines(&mut self.system);
         }
@@ -167,10 +196,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         Ok(())
     }
 
-    /// Whether nothing is left to do: no listener, no connection and no request, nor any to come.
+    /// Whether nothing is left to do: no listener, no datagram socket, no connection and no request, nor any to come.
     pub fn is_finished(&self) -> bool {
         let has_connections = !self.connections.is_empty() || self.connections.has_work();
-        let has_nothing = self.listeners.iter().all(Option::is_none) && !has_connections && !self.has_mail();
+        let has_sockets = self.listeners().next().is_some() || !self.datagrams.is_empty();
+        let has_nothing = !has_sockets && !has_connections && !self.has_mail();
         has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
     }
 
@@ -190,10 +220,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             // Other workers may give a place back. What is seen from here on is no older.
             self.connections.wait_for_place();
         }
-        if self.connections.has_work() || self.has_mail() {
+        if self.connections.has_work() || self.has_mail() || self.datagrams.is_ready(self.now) {
             return Wait::No;
         }
-        let mut until = self.connections.next_deadline();
+        let mut until = earliest(self.connections.next_deadline(), self.datagrams.retry_at());
         if self.connections.is_draining() && self.listeners().next().is_some() {
             // Those in the backlogs are cut off too.
             until = earliest(until, self.connections.drain_deadline());
@@ -240,11 +270,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             match reserved(token) {
                 None => self.connections.notice(token, ready),
                 Some(WAKER) => {}
-                Some(n) => {
-                    if let Some(listener) = &mut self.listeners[n - WAKER - 1] {
-                        listener.set_ready();
-                    }
-                }
+                Some(n) => match self.listeners.get_mut(n - WAKER - 1) {
+                    Some(Some(listener)) => listener.set_ready(),
+                    Some(None) => {}
+                    None => self.datagrams.set_ready(LAST_RESERVED - n),
+                },
             }
         }
         Ok(())
@@ -327,6 +357,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         // The turn may have begun a while ago, and the drain deadline must not come early by it.
         self.read_clock();
         self.connections.begin_drain();
+        self.datagrams.begin_drain();
         // Clients that are in the backlog now are served. Those that come later are not counted on, and must not take
         // the places of others.
         for listener in self.listeners.iter_mut().flatten() {
@@ -338,6 +369,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     fn abort(&mut self, reason: CloseReason) {
         self.listeners.fill_with(|| None);
+        self.datagrams.close();
         self.mailbox_has_more = false;
         self.connections.close_all(reason, &mut self.system);
         self.connections.refuse_mail();

@@ -47,6 +47,8 @@ pub enum SendError<T> {
     Closed(T),
     /// The address is a host name, which has to be resolved first: [`Address::resolve`].
     Unresolved(T),
+    /// The address is one of UDP, which has no connections.
+    Connectionless(T),
 }
 
 /// What other threads ask a loop to do.
@@ -175,11 +177,10 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), and [`SendError::Unresolved`] for a host name: names are not looked up on the loop.
+    /// As [`send`](Self::send), [`SendError::Unresolved`] for a host name, as names are not looked up on the loop, and
+    /// [`SendError::Connectionless`] for an address of UDP.
     pub fn connect(&self, address: Address, label: u64) -> Result<(), SendError<Address>> {
-        if matches!(address, Address::Host { .. }) {
-            return Err(SendError::Unresolved(address));
-        }
+        let address = connectable(address)?;
         self.workers[0].request(Request::Connect(address, label)).map_err(|error| {
             error.map(|request| match request {
                 Request::Connect(address, _) => address,
@@ -237,6 +238,15 @@ impl<M> Handle<M> {
             inbox.order.fetch_max(order as u8, Ordering::SeqCst);
             inbox.wake_once();
         }
+    }
+}
+
+/// An address to which a connection can be made, or why not.
+pub(crate) fn connectable(address: Address) -> Result<Address, SendError<Address>> {
+    match address {
+        Address::Ip(_) | Address::Unix(_) => Ok(address),
+        Address::Host { .. } => Err(SendError::Unresolved(address)),
+        Address::Udp(_) | Address::UdpHost { .. } => Err(SendError::Connectionless(address)),
     }
 }
 
@@ -314,6 +324,7 @@ impl<T> SendError<T> {
             Self::Full(value) => SendError::Full(f(value)),
             Self::Closed(value) => SendError::Closed(f(value)),
             Self::Unresolved(value) => SendError::Unresolved(f(value)),
+            Self::Connectionless(value) => SendError::Connectionless(f(value)),
         }
     }
 }
@@ -324,6 +335,7 @@ impl<T> fmt::Display for SendError<T> {
             Self::Full(_) => "the mailbox of the loop is full",
             Self::Closed(_) => "the loop has ended",
             Self::Unresolved(_) => "the host name is not resolved",
+            Self::Connectionless(_) => "UDP has no connections",
         })
     }
 }
@@ -390,6 +402,17 @@ mod tests {
     }
 
     #[test]
+    fn no_connection_is_made_to_a_name_or_over_udp() {
+        let (handle, mailbox, _) = pair(1);
+        let connect = |text: &str| handle.connect(text.parse().unwrap(), 1).unwrap_err().to_string();
+        assert_eq!(connect("localhost:7"), "the host name is not resolved");
+        for address in ["udp:127.0.0.1:7", "udp:localhost:7"] {
+            assert_eq!(connect(address), "UDP has no connections");
+        }
+        assert!(mailbox.next().is_none());
+    }
+
+    #[test]
     fn the_loop_is_woken_once_until_it_looks() {
         let (handle, mailbox, wakes) = pair(9);
         handle.send(ID, 1).unwrap();
@@ -414,11 +437,15 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_is_said_in_a_line_each() {
-        let lines = [SendError::Full(()), SendError::Closed(()), SendError::Unresolved(())]
-            .map(|error| error.to_string());
-        let expected =
-            ["the mailbox of the loop is full", "the loop has ended", "the host name is not resolved"];
-        assert_eq!(lines, expected);
+        let errors = [
+            (SendError::Full(()), "the mailbox of the loop is full"),
+            (SendError::Closed(()), "the loop has ended"),
+            (SendError::Unresolved(()), "the host name is not resolved"),
+            (SendError::Connectionless(()), "UDP has no connections"),
+        ];
+        for (error, line) in errors {
+            assert_eq!(error.to_string(), line);
+        }
     }
 
     #[test]

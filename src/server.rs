@@ -14,7 +14,7 @@ use crate::{
     stats::{Counters, Stats},
     system::{
         descriptors,
-        os::{ListenSocket, Os, bind, is_unavailable},
+        os::{Os, OsEndpoint, bind, is_unavailable},
     },
 };
 
@@ -71,6 +71,18 @@ impl<P: Protocol> Builder<P> {
     /// Of a host name it listens on every address that this machine has. Those that it has not, as `::1` where IPv6 is
     /// turned off, are skipped with a warning, unless none is left. The same goes for `:PORT`, every interface.
     ///
+    /// Datagrams that come to an address of UDP are echoed (RFC 862), whatever the protocol is: each goes back to where it
+    /// came from, unchanged, from the address that it was sent to, and is dropped if it cannot be sent at once. Not
+    /// answered, lest the echo takes part in an endless exchange or answers for many, are datagrams
+    ///
+    /// - from the port of one of the server's own UDP sockets, on any host: two echo servers would talk for ever. So two
+    ///   servers on different ports must not be reachable for each other, or for whoever forges addresses;
+    /// - from ports of services that answer anything, or an error with an error, such as echo, chargen, DNS and NTP;
+    /// - from port 0, and from unspecified, multicast and broadcast addresses;
+    /// - to multicast and broadcast addresses, where the system tells (Linux, Android and Apple's).
+    ///
+    /// [`Stats`] counts what was received, sent back and dropped.
+    ///
     /// # Errors
     ///
     /// One that says which address or limit is wrong and why. Nothing is left listening then.
@@ -89,9 +101,12 @@ impl<P: Protocol> Builder<P> {
         let config = self.config;
         config.validate()?;
         let mut bound = Vec::new();
-        let mut sockets: Vec<Vec<ListenSocket>> = (0..config.workers).map(|_| Vec::new()).collect();
+        let mut sockets: Vec<Vec<OsEndpoint>> = (0..config.workers).map(|_| Vec::new()).collect();
         for address in addresses {
             let address: Address = address.try_into()?;
+            if address.is_udp() && config.accept_limit.is_some() {
+                return Err(Error::Config("accept_limit counts connections, and UDP has none"));
+            }
             for (real, per_worker) in bind_each(&address, &address.resolve()?, &config)? {
                 bound.push(real);
                 for (worker, socket) in sockets.iter_mut().zip(per_worker) {
@@ -172,7 +187,7 @@ impl<P: Protocol> Server<P> {
     fn assemble(
         config: Config,
         addresses: Vec<Address>,
-        sockets: Vec<Vec<ListenSocket>>,
+        sockets: Vec<Vec<OsEndpoint>>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
         let mut systems = Vec::with_capacity(config.workers);
@@ -190,10 +205,10 @@ impl<P: Protocol> Server<P> {
         let table_bytes =
             descriptors::address_space_limit().map(|limit| limit / TABLES_SHARE / config.workers);
         let parts = systems.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
-            |(worker, (((system, listeners), mailbox), counters))| Parts {
+            |(worker, (((system, endpoints), mailbox), counters))| Parts {
                 worker: u32::try_from(worker).expect("there are at most 1024 workers"),
                 system,
-                listeners,
+                endpoints,
                 mailbox,
                 handle: handle.clone(),
                 counters: Arc::clone(counters),
@@ -213,7 +228,7 @@ impl<P: Protocol> Server<P> {
 }
 
 /// Where it listens, with the real port, and a socket for each worker.
-type Listening = (Address, Vec<ListenSocket>);
+type Listening = (Address, Vec<OsEndpoint>);
 
 /// Listens on what `address` stands for. What this machine lacks is skipped, unless nothing else is left.
 fn bind_each(address: &Address, resolved: &[Address], config: &Config) -> Result<Vec<Listening>, Error> {

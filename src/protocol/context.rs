@@ -10,7 +10,7 @@ use super::Input;
 use crate::{
     address::Address,
     connection_id::ConnectionId,
-    handle::{Handle, SendError},
+    handle::{Handle, SendError, connectable},
     outbox::{Dial, Outbox},
     system::transport::Addresses,
 };
@@ -293,12 +293,11 @@ impl<M> Context<'_, M> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already, and
-    /// [`SendError::Unresolved`] for a host name: names are not looked up on the loop. Both give the address back.
+    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already,
+    /// [`SendError::Unresolved`] for a host name, as names are not looked up on the loop, and
+    /// [`SendError::Connectionless`] for an address of UDP. All give the address back.
     pub fn connect(&mut self, address: Address, label: u64) -> Result<(), SendError<Address>> {
-        if matches!(address, Address::Host { .. }) {
-            return Err(SendError::Unresolved(address));
-        }
+        let address = connectable(address)?;
         self.outbox.dial(Dial { by: self.id, address, label, since: self.now })
     }
 

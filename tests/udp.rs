@@ -1,0 +1,283 @@
+//! Echo over UDP (RFC 862), on real sockets.
+#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod util;
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+};
+
+use echoloop::{Address, Config, Echo, Server};
+use util::{DEADLINE, Running, connect, eventually, pattern, ping};
+
+/// The most that IPv4 carries.
+const LARGEST: usize = 65_507;
+
+fn serve(addresses: &[&str]) -> Running<Echo> {
+    Running::start(Config::default(), addresses, |_| Some(Echo))
+}
+
+/// The real address of the server's socket of this position.
+#[track_caller]
+fn udp_address(server: &Running<Echo>, position: usize) -> SocketAddr {
+    let Address::Udp(address) = server.addresses[position] else {
+        panic!("{} is not an address of UDP", server.addresses[position]);
+    };
+    address
+}
+
+/// A client that waits for answers no longer than `DEADLINE`.
+#[track_caller]
+fn client(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).expect("bind");
+    socket.set_read_timeout(Some(DEADLINE)).expect("set_read_timeout");
+    socket
+}
+
+/// The next datagram that comes, and where from.
+#[track_caller]
+fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 1 << 16];
+    let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
+    buffer.truncate(length);
+    (buffer, from)
+}
+
+/// Sends a datagram, and has it back from where it was sent to.
+#[track_caller]
+fn exchange(socket: &UdpSocket, server: SocketAddr, bytes: &[u8]) {
+    assert_eq!(socket.send_to(bytes, server).expect("send"), bytes.len());
+    let (answer, from) = receive(socket);
+    assert!(answer == bytes, "{} bytes came back of {}", answer.len(), bytes.len());
+    assert_eq!(from, server);
+}
+
+fn has_ipv6() -> bool {
+    UdpSocket::bind("[::1]:0").is_ok()
+}
+
+#[test]
+fn a_datagram_of_any_size_comes_back_unchanged() {
+    let server = serve(&["udp:127.0.0.1:0"]);
+    let (address, client) = (udp_address(&server, 0), client("127.0.0.1:0"));
+    let sizes = [0, 1, 14, 1472, 1473, 9000, 65_506, LARGEST];
+    for (seed, size) in (0..).zip(sizes) {
+        exchange(&client, address, &pattern(seed, size));
+    }
+    let stats = server.drain();
+    let bytes = sizes.iter().sum::<usize>() as u64;
+    assert_eq!((stats.datagrams_received, stats.datagrams_sent), (8, 8));
+    assert_eq!((stats.datagram_bytes_received, stats.datagram_bytes_sent), (bytes, bytes));
+    assert_eq!((stats.datagrams_refused, stats.datagrams_unsent), (0, 0));
+    assert_eq!((stats.bytes_received, stats.closed_total(), stats.datagram_sockets), (0, 0, 1));
+}
+
+#[test]
+fn ipv6_is_like_ipv4() {
+    if !has_ipv6() {
+        return util::skip("there is no IPv6");
+    }
+    let server = serve(&["udp:[::1]:0"]);
+    let (address, client) = (udp_address(&server, 0), client("[::1]:0"));
+    for size in [0, 14, LARGEST] {
+        exchange(&client, address, &pattern(1, size));
+    }
+    assert_eq!(server.drain().datagrams_sent, 3);
+}
+
+/// Every address of 127.0.0.0/8 is one of this machine's on Linux.
+#[cfg(target_os = "linux")]
+#[test]
+fn on_every_interface_the_answer_comes_from_the_address_that_was_asked() {
+    let server = serve(&["udp:0.0.0.0:0"]);
+    let port = udp_address(&server, 0).port();
+    let client = client("127.0.0.1:0");
+    for host in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 9, 9, 9]] {
+        exchange(&client, (host, port).into(), b"this is a test");
+        exchange(&client, (host, port).into(), &pattern(1, LARGEST));
+    }
+    if has_ipv6() {
+        let server = serve(&["udp:[::]:0"]);
+        let address = (std::net::Ipv6Addr::LOCALHOST, udp_address(&server, 0).port()).into();
+        exchange(&self::client("[::1]:0"), address, b"this is a test");
+    }
+}
+
+/// To the broadcast address of the loopback network.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_sent_to_all_in_the_network_is_not_answered() {
+    let server = serve(&["udp:0.0.0.0:0"]);
+    let port = udp_address(&server, 0).port();
+    let client = client("127.0.0.1:0");
+    client.set_broadcast(true).unwrap();
+    client.send_to(b"to all", (Ipv4Addr::new(127, 255, 255, 255), port)).unwrap();
+    eventually("it is refused", || server.stats().datagrams_refused == 1);
+    // Nothing comes before the answer to this.
+    exchange(&client, (Ipv4Addr::LOCALHOST, port).into(), b"to one");
+}
+
+#[test]
+fn two_sockets_of_one_server_never_answer_each_other() {
+    let server = serve(&["udp:127.0.0.1:0", "udp:127.0.0.1:0"]);
+    let (one, other) = (udp_address(&server, 0), udp_address(&server, 1));
+    // With the source address that somebody would forge: the port of the other one, on another host.
+    let Ok(forger) = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), other.port())) else {
+        return util::skip("this system has one loopback address only");
+    };
+    forger.send_to(b"for ever and ever", one).unwrap();
+    eventually("it is refused", || server.stats().datagrams_refused == 1);
+    let (stats, client) = (server.stats(), client("127.0.0.1:0"));
+    assert_eq!((stats.datagrams_received, stats.datagrams_sent), (1, 0));
+    exchange(&client, one, b"this is a test");
+    exchange(&client, other, b"this is a test");
+}
+
+#[test]
+fn two_echo_servers_on_one_port_never_talk_to_each_other() {
+    let server = serve(&["udp:127.0.0.1:0"]);
+    let address = udp_address(&server, 0);
+    let (other_host, port) = (Ipv4Addr::new(127, 0, 0, 2), address.port());
+    let Ok(other) = UdpSocket::bind((other_host, port)) else {
+        return util::skip("this system has one loopback address only");
+    };
+    other.send_to(b"for ever and ever", address).unwrap();
+    eventually("it is refused", || server.stats().datagrams_refused == 1);
+    assert_eq!(server.drain().datagrams_sent, 0);
+}
+
+/// Some systems tell the server of the answer that was refused, when it receives the next time.
+#[test]
+fn a_client_that_is_gone_costs_nobody_else_an_answer() {
+    let server = serve(&["udp:127.0.0.1:0"]);
+    let (address, stays) = (udp_address(&server, 0), client("127.0.0.1:0"));
+    for round in 0..50 {
+        let goes = client("127.0.0.1:0");
+        goes.send_to(b"gone before it is answered", address).unwrap();
+        drop(goes);
+        exchange(&stays, address, &pattern(round, 100));
+    }
+}
+
+#[test]
+fn many_datagrams_at_once_hold_nobody_up_who_uses_tcp() {
+    const DATAGRAMS: u16 = 200;
+    let server = serve(&["127.0.0.1:0", "udp:127.0.0.1:0"]);
+    let address = udp_address(&server, 1);
+    let (over_tcp, over_udp) = (connect(server.address()), client("127.0.0.1:0"));
+    for round in 0..20 {
+        let mut missing = HashSet::new();
+        for n in 0..DATAGRAMS {
+            let bytes = [round, n].map(u16::to_be_bytes).concat();
+            over_udp.send_to(&bytes, address).unwrap();
+            missing.insert(bytes);
+        }
+        ping(&over_tcp, &pattern(round.into(), 10_000));
+        // Loopback loses datagrams only where a receive buffer is full, and so few small ones fit.
+        while !missing.is_empty() {
+            let (answer, _) = receive(&over_udp);
+            assert!(missing.remove(&answer), "{answer:?} was not sent, or came twice");
+        }
+    }
+    drop(over_tcp);
+    let stats = server.last_stats();
+    assert_eq!((stats.datagrams_received, stats.datagrams_sent), (4000, 4000));
+    assert_eq!(stats.closed_total(), 1);
+}
+
+#[test]
+fn a_server_with_nothing_but_udp_runs_until_it_drains_and_answers_what_has_come() {
+    const DATAGRAMS: u64 = 100;
+    let server = Server::<Echo>::builder().bind(["udp:127.0.0.1:0"]).unwrap();
+    let Address::Udp(address) = server.local_addrs()[0] else { panic!("an address of UDP") };
+    let client = client("127.0.0.1:0");
+    for n in 0..DATAGRAMS {
+        client.send_to(&n.to_be_bytes(), address).unwrap();
+    }
+    // All of them wait in the socket when the loop begins, and the drain with it.
+    server.handle().drain();
+    let stats = server.run(|_| Some(Echo)).unwrap();
+    assert_eq!((stats.datagrams_received, stats.datagrams_sent), (DATAGRAMS, DATAGRAMS));
+    for n in 0..DATAGRAMS {
+        assert_eq!(receive(&client).0, n.to_be_bytes());
+    }
+    assert!(UdpSocket::bind(address).is_ok(), "the port is free again");
+}
+
+#[test]
+fn an_abort_ends_it_at_once() {
+    let server = serve(&["udp:127.0.0.1:0"]);
+    exchange(&client("127.0.0.1:0"), udp_address(&server, 0), b"this is a test");
+    server.handle.abort();
+    assert_eq!(server.join().datagrams_sent, 1);
+}
+
+#[test]
+fn workers_share_a_port() {
+    let mut config = Config::default();
+    config.workers = 3;
+    let server = Running::start(config, &["udp:127.0.0.1:0"], |_| Some(Echo));
+    let address = udp_address(&server, 0);
+    for n in 0..50 {
+        // The kernel chooses a worker by the client's port.
+        exchange(&client("127.0.0.1:0"), address, &pattern(n, 500));
+    }
+    let stats = server.drain();
+    assert_eq!((stats.datagrams_sent, stats.datagram_sockets), (50, 3));
+}
+
+#[test]
+fn two_servers_never_share_a_port() {
+    for (first, second) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let with_workers = |workers, address: &str| {
+            Server::<Echo>::builder().workers(workers).bind([address]).map_err(|error| error.to_string())
+        };
+        let server = with_workers(first, "udp:127.0.0.1:0").unwrap();
+        let address = server.local_addrs()[0].to_string();
+        let error = with_workers(second, &address).unwrap_err();
+        assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    }
+}
+
+#[test]
+fn tcp_and_udp_may_have_the_same_port_and_keep_their_positions() {
+    let first = serve(&["udp:127.0.0.1:0"]);
+    let address = udp_address(&first, 0);
+    let both = [&format!("udp:127.0.0.2:{}", address.port()), &address.to_string()];
+    let Ok(server) = Server::<Echo>::builder().bind(both) else {
+        return util::skip("the port is taken, or this system has one loopback address only");
+    };
+    let handle = server.handle();
+    let running = std::thread::spawn(move || {
+        server.run(|peer| {
+            assert_eq!(peer.origin, echoloop::Origin::Listener(1));
+            Some(Echo)
+        })
+    });
+    ping(&connect(address), b"this is a test");
+    handle.drain();
+    assert_eq!(running.join().unwrap().unwrap().panics, 0);
+}
+
+#[test]
+fn a_limit_of_accepted_connections_needs_a_server_without_udp() {
+    let mut config = Config::default();
+    config.accept_limit = Some(1);
+    let error = Server::<Echo>::builder().config(config).bind(["udp:127.0.0.1:0"]).unwrap_err();
+    assert_eq!(error.to_string(), "configuration: accept_limit counts connections, and UDP has none");
+}
+
+#[test]
+fn a_socket_that_is_drained_is_closed_while_connections_go_on() {
+    let server = serve(&["udp:127.0.0.1:0", "127.0.0.1:0"]);
+    let address = udp_address(&server, 0);
+    let Address::Ip(over_tcp) = server.addresses[1] else { panic!("an address of TCP") };
+    let over_tcp = connect(over_tcp);
+    ping(&over_tcp, b"this is a test");
+    server.handle.drain();
+    eventually("the socket is closed", || UdpSocket::bind(address).is_ok());
+    assert_eq!(util::finish(&over_tcp), b"");
+    server.join();
+}
