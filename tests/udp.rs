@@ -281,3 +281,120 @@ fn a_socket_that_is_drained_is_closed_while_connections_go_on() {
     assert_eq!(util::finish(&over_tcp), b"");
     server.join();
 }
+
+/// `echoloop serve` and `echoloop client`.
+#[cfg(feature = "cli")]
+mod program {
+    use std::thread;
+
+    use super::*;
+    use util::{Ended, Program, echoloop};
+
+    /// The address of a `listening on udp:ADDR` line.
+    #[track_caller]
+    fn listening(server: &Program) -> SocketAddr {
+        let line = server.line();
+        let address = line.strip_prefix("listening on udp:").unwrap_or_else(|| panic!("unexpected: {line}"));
+        address.parse().expect("an IP address")
+    }
+
+    fn client_of(server: &str, arguments: &[&str]) -> Ended {
+        Ended::run(&mut echoloop(&[&["client", server], arguments].concat()))
+    }
+
+    /// A server that sends back what `answer` makes of each datagram, if anything.
+    fn fake_server(answer: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + 'static) -> String {
+        let socket = client("127.0.0.1:0");
+        let address = format!("udp:{}", socket.local_addr().unwrap());
+        thread::spawn(move || {
+            let (datagram, from) = receive(&socket);
+            if let Some(answer) = answer(datagram) {
+                socket.send_to(&answer, from).unwrap();
+            }
+            // Open until the client has given up.
+            let _ = socket.recv(&mut []);
+        });
+        address
+    }
+
+    #[test]
+    fn serve_listens_over_tcp_and_udp_and_the_client_speaks_both() {
+        let server = Program::start(&["serve", "127.0.0.1:0", "udp:127.0.0.1:0", "udp:127.0.0.1:0"]);
+        let tcp = server.listening().to_string();
+        let udp = [listening(&server), listening(&server)].map(|address| format!("udp:{address}"));
+        let over_udp = "Bytes sent: 14\nBytes received: 14\nDatagram came back unchanged\n";
+        for address in &udp {
+            let ended = client_of(address, &[]);
+            assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(0), over_udp), "{ended:?}");
+        }
+        assert!(client_of(&tcp, &[]).stdout.ends_with("Connection closed\n"));
+        let ended = client_of(&udp[0], &[""]);
+        assert!(ended.stdout.starts_with("Bytes sent: 0\nBytes received: 0\nDatagram"), "{ended:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_summary_counts_datagrams_where_there_is_a_socket_for_them() {
+        let mut server = Program::start(&["serve", "udp:127.0.0.1:0"]);
+        let address = listening(&server);
+        exchange(&client("127.0.0.1:0"), address, b"this is a test");
+        server.signal("TERM");
+        assert_eq!(server.wait(DEADLINE).code(), Some(0));
+        let summary = "0 connections, 0 bytes received, 0 bytes sent, 0 bytes undelivered; 1 datagrams received, 1 \
+                       sent back, 0 refused, 0 unsent, 14 bytes received, 14 bytes sent";
+        assert_eq!(server.line(), summary);
+    }
+
+    #[test]
+    fn the_client_finds_the_address_of_a_name_where_somebody_is() {
+        let server = Program::start(&["serve", "udp:127.0.0.1:0"]);
+        let name = format!("udp:localhost:{}", listening(&server).port());
+        let ended = client_of(&name, &["hello"]);
+        assert!(ended.status.success(), "{ended:?}");
+    }
+
+    #[test]
+    fn nobody_there_is_an_error_with_a_hint() {
+        let closed = client("127.0.0.1:0").local_addr().unwrap();
+        let ended = client_of(&format!("udp:{closed}"), &[]);
+        let error = ended.error(1);
+        assert!(error.starts_with(&format!("cannot reach udp:{closed}: ")), "{error}");
+        assert!(error.contains("no server listens there") && ended.stdout.is_empty(), "{ended:?}");
+    }
+
+    #[test]
+    fn a_server_that_is_silent_or_answers_something_else_is_an_error() {
+        let silent = fake_server(|_| None);
+        let ended = client_of(&silent, &["--timeout", "50ms"]);
+        assert!(ended.error(1).starts_with("timed out waiting for the server"), "{ended:?}");
+        assert_eq!(ended.stdout, "Bytes sent: 14\nBytes received: 0\n");
+        let shortened = fake_server(|mut datagram| {
+            datagram.pop();
+            Some(datagram)
+        });
+        let ended = client_of(&shortened, &["abc"]);
+        assert!(ended.error(1).ends_with("2 bytes instead of 3"), "{ended:?}");
+        assert_eq!(ended.stdout, "Bytes sent: 3\nBytes received: 2\n");
+    }
+
+    #[test]
+    fn what_makes_no_sense_over_udp_is_refused_in_a_line() {
+        let ended = client_of("udp:127.0.0.1:1", &["-"]);
+        assert!(ended.error(2).starts_with("- streams stdin, and UDP has no streams"), "{ended:?}");
+        let ended = Ended::run(&mut echoloop(&["serve", "--once", "udp:127.0.0.1:0"]));
+        assert!(ended.error(2).starts_with("--once serves one connection, and UDP has none"), "{ended:?}");
+        for bad in ["udp:", "udp:localhost:65536", "udp:a b:1"] {
+            let ended = Ended::run(&mut echoloop(&["serve", bad]));
+            assert!(ended.error(2).contains(&format!("'{bad}")), "{ended:?}");
+        }
+        let ended = Ended::run(&mut echoloop(&["serve", "udp:nowhere.invalid:1"]));
+        assert!(ended.error(1).starts_with("cannot resolve udp:nowhere.invalid:1"), "{ended:?}");
+        let server = Program::start(&["serve", "udp:127.0.0.1:0"]);
+        let (taken, long) = (format!("udp:{}", listening(&server)), "x".repeat(LARGEST + 1));
+        let ended = Ended::run(&mut echoloop(&["serve", &taken]));
+        assert!(ended.error(1).starts_with(&format!("cannot listen on {taken}: ")), "{ended:?}");
+        let error = client_of(&taken, &[&long]).error(1).to_owned();
+        assert!(error.contains("65508 bytes") && error.contains("at most 65,507"), "{error}");
+        assert!(client_of(&taken, &[&long[1..]]).status.success());
+    }
+}
