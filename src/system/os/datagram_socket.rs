@@ -33,6 +33,9 @@ pub(super) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAdd
     Ok((real, sockets.collect::<io::Result<_>>()?))
 }
 
+/// Where bursts wait while the loop serves others. Systems have limits of their own for it (net.core.rmem_max).
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
 /// Whether a port is for one socket or for those of all workers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PortUse {
@@ -49,6 +52,9 @@ fn bound(address: SocketAddr, port_use: PortUse) -> io::Result<Socket> {
     }
     if port_use == PortUse::Shared {
         share_port(&socket)?;
+    }
+    if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
+        log::debug!("cannot set SO_RCVBUF: {error}");
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
