@@ -1,6 +1,6 @@
 //! Echo over UDP (RFC 862), on real sockets.
 #![allow(missing_docs, reason = "a test")]
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 mod util;
 
@@ -396,5 +396,167 @@ mod program {
         let error = client_of(&taken, &[&long]).error(1).to_owned();
         assert!(error.contains("65508 bytes") && error.contains("at most 65,507"), "{error}");
         assert!(client_of(&taken, &[&long[1..]]).status.success());
+    }
+}
+
+/// `echoloop bench`.
+#[cfg(feature = "cli")]
+mod load {
+    use std::{
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use serde_json::Value;
+
+    use super::*;
+    use util::{Ended, echoloop};
+
+    fn bench(server: &str, arguments: &[&str]) -> Ended {
+        let common = ["bench", server, "--format", "json"];
+        Ended::run(&mut echoloop(&[&common[..], arguments].concat()))
+    }
+
+    #[track_caller]
+    fn figures(ended: &Ended) -> Value {
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
+    }
+
+    /// The counts of lost, late, duplicate and corrupt datagrams.
+    fn counts(figures: &Value) -> [u64; 4] {
+        ["lost", "late", "duplicate", "corrupt"].map(|kind| figures["datagrams"][kind].as_u64().unwrap())
+    }
+
+    /// A server that gives each datagram, by its place in line, to `answer`, which says what is sent to whoever sent it.
+    fn fake_server(mut answer: impl FnMut(u64, Vec<u8>) -> Vec<Vec<u8>> + Send + 'static) -> String {
+        let socket = client("127.0.0.1:0");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let address = format!("udp:{}", socket.local_addr().unwrap());
+        thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            let mut place = 0;
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                for datagram in answer(place, buffer[..length].to_vec()) {
+                    socket.send_to(&datagram, from).unwrap();
+                }
+                place += 1;
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn closed_and_open_loops_have_everything_back() {
+        let server = serve(&["udp:127.0.0.1:0"]);
+        let address = format!("udp:{}", udp_address(&server, 0));
+        // However long a busy machine takes.
+        let patience = ["--timeout", "30s"];
+        for (arguments, messages) in [
+            (&["-n", "200"][..], Some(200)),
+            // More of them at once than a receive buffer holds would be lost.
+            (&["-n", "200", "--size", "65507", "--connections", "1"], Some(200)),
+            (&["-n", "200", "--size", "8", "--pipeline", "3", "--threads", "2"], Some(200)),
+            (&["-n", "200", "--rate", "2k", "--threads", "2"], Some(200)),
+            (&["--duration", "200ms", "--warmup", "20ms"], None),
+            (&["--duration", "200ms", "--warmup", "20ms", "--rate", "1k"], Some(200)),
+        ] {
+            let ended = bench(&address, &[arguments, &patience].concat());
+            assert!(ended.status.success(), "{arguments:?}: {}", ended.stderr);
+            let figures = figures(&ended);
+            assert_eq!(counts(&figures), [0; 4], "{arguments:?}");
+            let returned = figures["messages"].as_u64().unwrap();
+            assert!(
+                messages.map_or(returned > 0, |messages| returned == messages),
+                "{arguments:?}: {returned}"
+            );
+            assert_eq!(figures["latency"]["count"].as_u64(), Some(returned));
+        }
+    }
+
+    #[test]
+    fn datagrams_that_are_lost_are_counted_and_the_load_goes_on() {
+        let lossy = fake_server(|place, datagram| if place % 10 == 3 { vec![] } else { vec![datagram] });
+        let ended = bench(&lossy, &["--connections", "4", "-n", "50", "--timeout", "200ms"]);
+        let error = ended.error(1);
+        let figures = figures(&ended);
+        let [lost, _, duplicate, corrupt] = counts(&figures);
+        assert!(lost >= 5 && (duplicate, corrupt) == (0, 0), "{figures}");
+        assert!(error.contains(" lost"), "{error}");
+        assert_eq!(
+            figures["messages"].as_u64().unwrap() + figures["messages_unanswered"].as_u64().unwrap(),
+            50
+        );
+        assert_eq!(
+            figures["latency"]["count"], 50,
+            "those that are lost count with the time they were waited for"
+        );
+    }
+
+    #[test]
+    fn datagrams_that_come_twice_are_counted_and_no_failure() {
+        let twice = fake_server(|_, datagram| vec![datagram.clone(), datagram]);
+        let ended = bench(&twice, &["--connections", "1", "-n", "50", "--timeout", "30s"]);
+        assert!(ended.status.success(), "{ended:?}");
+        let [lost, late, duplicate, corrupt] = counts(&figures(&ended));
+        // The last one may come when nobody waits any more.
+        assert!((49..=50).contains(&duplicate) && (lost, late, corrupt) == (0, 0, 0), "{ended:?}");
+    }
+
+    #[test]
+    fn datagrams_that_are_changed_are_corrupt() {
+        let changed = fake_server(|_, mut datagram| {
+            *datagram.last_mut().unwrap() ^= 1;
+            vec![datagram]
+        });
+        let ended = bench(&changed, &["--connections", "1", "-n", "3", "--timeout", "50ms"]);
+        assert!(ended.error(1).contains("3 corrupt, 3 lost"), "{ended:?}");
+    }
+
+    #[test]
+    fn datagrams_that_come_after_the_timeout_are_late() {
+        let mut kept = Vec::new();
+        let slow = fake_server(move |_, datagram| {
+            kept.push(datagram);
+            // The first is sent back when the load generator has given it up and sent the second.
+            if kept.len() == 2 { std::mem::take(&mut kept) } else { Vec::new() }
+        });
+        let ended = bench(&slow, &["--connections", "1", "-n", "6", "--timeout", "200ms"]);
+        let [lost, late, duplicate, corrupt] = counts(&figures(&ended));
+        assert!(lost >= 3 && late >= 3 && (duplicate, corrupt) == (0, 0), "{ended:?}");
+    }
+
+    #[test]
+    fn nobody_there_is_an_error() {
+        let closed = client("127.0.0.1:0").local_addr().unwrap();
+        let begin = Instant::now();
+        let ended = bench(&format!("udp:{closed}"), &["--duration", "10s", "--timeout", "100ms"]);
+        assert!(ended.error(1).starts_with(&format!("cannot reach udp:{closed}: ")), "{ended:?}");
+        assert!(begin.elapsed() < Duration::from_secs(9), "it does not wait for the end of the load");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_a_line() {
+        for (arguments, what) in [
+            (&["--churn"][..], "--churn makes connections"),
+            (&["--connect-rate", "5"], "--connect-rate is about connections"),
+            (&["--size", "7"], "--size must be 8 to 65507 bytes"),
+            (&["--size", "64KiB"], "--size must be 8 to 65507 bytes"),
+        ] {
+            assert!(bench("udp:127.0.0.1:1", arguments).error(2).starts_with(what), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_and_the_page_say_what_became_of_the_datagrams() {
+        let server = serve(&["udp:127.0.0.1:0"]);
+        let address = format!("udp:{}", udp_address(&server, 0));
+        let folder = tempfile::tempdir().unwrap();
+        let page = folder.path().join("page.html");
+        let arguments =
+            ["bench", &address, "-n", "50", "--timeout", "30s", "--report", page.to_str().unwrap()];
+        let ended = Ended::run(&mut echoloop(&arguments));
+        let all_well = "0 lost, 0 late, 0 duplicate, 0 corrupt";
+        assert!(ended.stdout.contains(&format!("datagrams     {all_well}\n")), "{ended:?}");
+        assert!(std::fs::read_to_string(&page).unwrap().contains(all_well));
     }
 }

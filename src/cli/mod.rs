@@ -12,6 +12,7 @@ mod report;
 mod serve;
 mod signals;
 mod stdio;
+mod udp;
 mod values;
 
 use std::{

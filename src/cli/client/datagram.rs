@@ -1,21 +1,19 @@
 //! Over UDP: one datagram to the server, and back.
 
 use std::{
-    io::{self, ErrorKind, Write},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    io::{self, Write},
+    net::UdpSocket,
     process::ExitCode,
     time::Duration,
 };
 
 use echoloop::Address;
 
-use crate::cli::{failure::Failure, stdio::Waiting};
-
-/// More than any datagram has.
-const BUFFER_BYTES: usize = 64 << 10;
-
-/// The most that IPv4 carries: 65,535 bytes less two headers.
-const PAYLOAD_MAX: usize = 65_507;
+use crate::cli::{
+    failure::Failure,
+    stdio::Waiting,
+    udp::{PAYLOAD_MAX, connect, receive},
+};
 
 /// Sends the message to the first of the server's addresses where somebody is, and has it back.
 pub(super) fn run(server: &Address, message: &[u8], timeout: Option<Duration>) -> Result<ExitCode, Failure> {
@@ -67,44 +65,6 @@ fn exchange(
     }
     let (address, error) = last.expect("a resolved server has at least one address");
     Err(Failure::reach(&address, &error))
-}
-
-/// A socket that sends to this address, and receives from it only.
-fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any_port = match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = UdpSocket::bind(any_port)?;
-    socket.connect(address)?;
-    if socket.local_addr()? == address {
-        // Nobody is there, and the system has chosen that port for our end: the datagram would come back by itself.
-        return Err(ErrorKind::ConnectionRefused.into());
-    }
-    Ok(socket)
-}
-
-/// The next datagram; `None` if none comes in time.
-fn receive(socket: &UdpSocket, timeout: Option<Duration>) -> io::Result<Option<Vec<u8>>> {
-    socket.set_read_timeout(timeout)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match socket.recv(&mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(Some(buffer));
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Ok(None);
-            }
-            // What Windows makes of a refusal.
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                return Err(ErrorKind::ConnectionRefused.into());
-            }
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 fn compare(sent: &[u8], received: &[u8]) -> Result<(), Failure> {
