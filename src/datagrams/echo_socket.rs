@@ -1,6 +1,9 @@
 //! One datagram socket, its turn and its drain.
 
-use std::{io::ErrorKind, time::Instant};
+use std::{
+    io::{self, ErrorKind},
+    time::Instant,
+};
 
 use super::refusal::is_refused;
 use crate::{
@@ -19,13 +22,15 @@ pub(super) struct EchoSocket<S> {
     left: u64,
     /// Times in a row that receiving failed.
     failures_in_row: usize,
+    /// Answers of which the system may still say that nobody was there.
+    unrefused: u64,
     complaints: Complaints,
 }
 
 /// Datagrams that a socket receives before others have their turn. Failures count as well.
 const TURN_MAX: usize = 64;
 
-/// Failures in a row that may each be about a datagram sent before; more look like a fault that stays.
+/// Failures in a row that may each be a moment's; more look like a fault that stays.
 const FAILURES_IN_ROW_MAX: usize = 64;
 
 /// Datagrams that may wait in a socket when a drain begins. More than that have come later.
@@ -34,7 +39,14 @@ const DRAIN_MAX: u64 = 65_536;
 impl<S: Datagrams> EchoSocket<S> {
     /// Datagrams may wait in the socket already.
     pub(super) const fn new(socket: S) -> Self {
-        Self { socket, gate: Gate::Ready, left: u64::MAX, failures_in_row: 0, complaints: Complaints::new() }
+        Self {
+            socket,
+            gate: Gate::Ready,
+            left: u64::MAX,
+            failures_in_row: 0,
+            unrefused: 0,
+            complaints: Complaints::new(),
+        }
     }
 
     pub(super) const fn set_ready(&mut self) {
@@ -88,8 +100,9 @@ impl<S: Datagrams> EchoSocket<S> {
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Whoever sends from a closed port must not make it look like a fault.
+                Err(error) if is_refusal(&error) && self.unrefused > 0 => self.unrefused -= 1,
                 Err(error) if self.failures_in_row < FAILURES_IN_ROW_MAX => {
-                    // An ICMP message about an answer, for example, which is nobody else's concern.
                     self.failures_in_row += 1;
                     log::trace!("cannot receive a datagram: {error}");
                 }
@@ -116,6 +129,7 @@ impl<S: Datagrams> EchoSocket<S> {
         }
         match self.socket.answer(bytes, arrival) {
             Ok(()) => {
+                self.unrefused += 1;
                 counters.datagrams_sent.add(1);
                 counters.datagram_bytes_sent.add(bytes.len());
             }
@@ -127,10 +141,15 @@ impl<S: Datagrams> EchoSocket<S> {
     }
 }
 
+/// Whether nobody was there for an answer: an ICMP message said so. Windows makes a reset of it.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)
+}
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 mod tests {
-    use std::{collections::VecDeque, io};
+    use std::collections::VecDeque;
 
     use super::*;
     use crate::{gate::RETRY_AFTER, system::datagrams::Destination};
@@ -189,6 +208,19 @@ mod tests {
         let arrivals = errors.into_iter().flat_map(|kind| [Err(kind.into()), Ok(7)]);
         let mut socket = socket(arrivals);
         assert_eq!(turn(&mut socket, Instant::now(), &Counters::default()), [7; 3]);
+    }
+
+    #[test]
+    fn refusals_of_answers_are_no_fault_however_many_come_in_a_row() {
+        let (now, many) = (Instant::now(), 3 * FAILURES_IN_ROW_MAX);
+        let refused = std::iter::repeat_with(|| Err(ErrorKind::ConnectionReset.into()));
+        let script = std::iter::repeat_with(|| Ok(1)).take(many).chain(refused.take(many)).chain([Ok(7)]);
+        let mut socket = socket(script);
+        while socket.is_ready(now) {
+            turn(&mut socket, now, &Counters::default());
+        }
+        assert_eq!(socket.socket.answered.last(), Some(&7));
+        assert_eq!(socket.retry_at(), None);
     }
 
     #[test]
