@@ -72,8 +72,8 @@ impl<P: Protocol> Builder<P> {
     /// turned off, are skipped with a warning, unless none is left. The same goes for `:PORT`, every interface.
     ///
     /// Datagrams that come to an address of UDP are echoed (RFC 862), whatever the protocol is: each goes back to where it
-    /// came from, unchanged, from the address that it was sent to, and is dropped if it cannot be sent at once. Not
-    /// answered, lest the echo takes part in an endless exchange or answers for many, are datagrams
+    /// came from, unchanged, from the address that it was sent to, and is dropped if it cannot be sent at once. So that an
+    /// echo never takes part in an endless exchange, and never answers for many, these datagrams are not answered:
     ///
     /// - from the port of one of the server's own UDP sockets, on any host: two echo servers would talk for ever. So two
     ///   servers on different ports must not be reachable for each other, or for whoever forges addresses;

@@ -2,9 +2,8 @@
 //!
 //! The source of a datagram is whatever its sender wrote there. An echo of the same size amplifies nothing by itself, but
 //! whoever writes another service's address as the source makes the two talk, for ever if that one answers anything
-//! (CVE-1999-0103, CVE-2024-2169), and whoever sends to a broadcast address makes many answer one (CVE-1999-0514). A
-//! datagram has nothing by which an echo could tell that it has seen it before (RFC 8085 has no remedy for it either), so
-//! the addresses have to do.
+//! (CVE-1999-0103, CVE-2024-2169), and whoever sends to a broadcast address makes many answer one (CVE-1999-0514). Nothing
+//! in a datagram tells an echo that it has seen it before, so the addresses have to do.
 
 use std::net::IpAddr;
 
@@ -12,9 +11,9 @@ use crate::system::datagrams::{Arrival, Destination};
 
 /// Services below port 1024 that answer what they did not ask for: no client has such a port.
 ///
-/// First those that answer anything (RFC 862 to 868), then those that answer an error with an error (CVE-2024-2169), and
-/// those that are made to answer many by a forged request (CISA alert TA14-017A).
-const ANSWERING_PORTS: [u16; 15] = [
+/// First those that answer anything (RFC 862 to 868), then those of which some implementations answer an error with an error
+/// (CVE-2024-2169), and those that answer forged requests with more than came (CISA alert TA14-017A).
+const ANSWERING_PORTS: [u16; 14] = [
     7,   // echo
     11,  // active users
     13,  // daytime
@@ -28,7 +27,6 @@ const ANSWERING_PORTS: [u16; 15] = [
     137, // NetBIOS names
     161, // SNMP
     389, // LDAP without connections
-    427, // SLP
     520, // RIP
 ];
 

@@ -33,8 +33,8 @@ Half-close: after the last byte the client shuts down its sending side, and rece
 UDP: the message is sent as one datagram, of 65,507 bytes at most. The third line of the output says whether it came back. \
 UDP may lose it.
 
-Exit status: 0 if every byte came back unchanged and the server closed the connection with a FIN, which UDP has not, 1 if not, 2 for wrong \
-arguments.
+Exit status: 0 if every byte came back unchanged and, except over UDP, the server closed the connection with a FIN, 1 if \
+not, 2 for wrong arguments.
 
 The server may close first: some echo one message and close. That is a success if everything is back and nothing is left \
 to send. When stdin is streamed, it must have ended by then, or end within a second. Otherwise the server has closed the \
