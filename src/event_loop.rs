@@ -60,7 +60,8 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     system: S,
     /// By position in the server's list of addresses; closed ones are gone, and where datagrams come there is none.
     listeners: Vec<Option<Listener<S::Listener>>>,
-    datagrams: DatagramEcho<S::DatagramSocket>,
+    /// Only where there is a socket for them: the others have nothing to ask it.
+    datagrams: Option<Box<DatagramEcho<S::DatagramSocket>>>,
     connections: Connections<P, S::Transport>,
     mailbox: Mailbox<P::Message>,
     factory: F,
@@ -94,7 +95,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let mut event_loop = Self {
             system,
             listeners: Vec::with_capacity(endpoints.len()),
-            datagrams: DatagramEcho::new(),
+            datagrams: None,
             connections,
             mailbox,
             factory,
@@ -139,11 +140,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     ///
     /// [`Error::Loop`] if it cannot be watched.
     pub fn echo_datagrams(&mut self, mut socket: S::DatagramSocket) -> Result<(), Error> {
-        let token = reserved_token(LAST_RESERVED - self.datagrams.added());
+        let datagrams = self.datagrams.get_or_insert_default();
+        let token = reserved_token(LAST_RESERVED - datagrams.added());
         self.system
             .watch_datagrams(&mut socket, token)
             .map_err(|source| Error::Loop { what: "cannot watch a datagram socket", source })?;
-        self.datagrams.add(socket);
+        datagrams.add(socket);
         self.counters.datagram_sockets.add(1);
         Ok(())
     }
@@ -180,8 +182,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         if self.has_mail() {
             self.read_mailbox();
         }
-        if self.datagrams.is_ready(self.now) {
-            self.datagrams.take_turns(self.now, &self.counters);
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.take_turns(self.now, &self.counters);
         }
         if wait.may_be_over(self.now) {
             self.connections.run_deadlines(&mut self.system);
@@ -199,7 +201,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// Whether nothing is left to do: no listener, no datagram socket, no connection and no request, nor any to come.
     pub fn is_finished(&self) -> bool {
         let has_connections = !self.connections.is_empty() || self.connections.has_work();
-        let has_sockets = self.listeners().next().is_some() || !self.datagrams.is_empty();
+        let has_datagrams = self.datagrams.as_ref().is_some_and(|datagrams| !datagrams.is_empty());
+        let has_sockets = has_datagrams || !self.listeners.iter().all(Option::is_none);
         let has_nothing = !has_sockets && !has_connections && !self.has_mail();
         has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
     }
@@ -220,10 +223,16 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             // Other workers may give a place back. What is seen from here on is no older.
             self.connections.wait_for_place();
         }
-        if self.connections.has_work() || self.has_mail() || self.datagrams.is_ready(self.now) {
+        if self.connections.has_work() || self.has_mail() {
             return Wait::No;
         }
-        let mut until = earliest(self.connections.next_deadline(), self.datagrams.retry_at());
+        let mut until = self.connections.next_deadline();
+        if let Some(datagrams) = &self.datagrams {
+            if datagrams.is_ready(self.now) {
+                return Wait::No;
+            }
+            until = earliest(until, datagrams.retry_at());
+        }
         if self.connections.is_draining() && self.listeners().next().is_some() {
             // Those in the backlogs are cut off too.
             until = earliest(until, self.connections.drain_deadline());
@@ -273,7 +282,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 Some(n) => match self.listeners.get_mut(n - WAKER - 1) {
                     Some(Some(listener)) => listener.set_ready(),
                     Some(None) => {}
-                    None => self.datagrams.set_ready(LAST_RESERVED - n),
+                    None => {
+                        if let Some(datagrams) = &mut self.datagrams {
+                            datagrams.set_ready(LAST_RESERVED - n);
+                        }
+                    }
                 },
             }
         }
@@ -357,7 +370,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         // The turn may have begun a while ago, and the drain deadline must not come early by it.
         self.read_clock();
         self.connections.begin_drain();
-        self.datagrams.begin_drain();
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.begin_drain();
+        }
         // Clients that are in the backlog now are served. Those that come later are not counted on, and must not take
         // the places of others.
         for listener in self.listeners.iter_mut().flatten() {
@@ -369,7 +384,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     fn abort(&mut self, reason: CloseReason) {
         self.listeners.fill_with(|| None);
-        self.datagrams.close();
+        self.datagrams = None;
         self.mailbox_has_more = false;
         self.connections.close_all(reason, &mut self.system);
         self.connections.refuse_mail();

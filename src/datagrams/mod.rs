@@ -17,7 +17,7 @@ pub(crate) struct DatagramEcho<S> {
     sockets: Vec<Option<EchoSocket<S>>>,
     /// Their ports, also of those that are closed.
     ports: Vec<u16>,
-    /// Room for the largest datagram. Allocated with the first socket.
+    /// Room for the largest datagram.
     buffer: Box<[u8]>,
     /// Sockets that are closed once they are empty.
     is_draining: bool,
@@ -26,17 +26,17 @@ pub(crate) struct DatagramEcho<S> {
 /// More than the payload of any datagram: 65,507 bytes over IPv4, 65,527 over IPv6.
 const BUFFER_BYTES: usize = 64 << 10;
 
-impl<S: Datagrams> DatagramEcho<S> {
-    /// Without a socket. It owns no memory.
-    pub(crate) fn new() -> Self {
-        Self { sockets: Vec::new(), ports: Vec::new(), buffer: Box::default(), is_draining: false }
+/// Without a socket.
+impl<S> Default for DatagramEcho<S> {
+    fn default() -> Self {
+        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        Self { sockets: Vec::new(), ports: Vec::new(), buffer, is_draining: false }
     }
+}
 
+impl<S: Datagrams> DatagramEcho<S> {
     /// Echoes on one more socket, in which datagrams may wait already.
     pub(crate) fn add(&mut self, socket: S) {
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        }
         self.ports.push(socket.port());
         self.sockets.push(Some(EchoSocket::new(socket)));
     }
@@ -85,11 +85,6 @@ impl<S: Datagrams> DatagramEcho<S> {
     pub(crate) fn begin_drain(&mut self) {
         self.is_draining = true;
         self.sockets.iter_mut().flatten().for_each(EchoSocket::begin_drain);
-    }
-
-    /// Closes every socket.
-    pub(crate) fn close(&mut self) {
-        self.sockets.fill_with(|| None);
     }
 
     fn sockets(&self) -> impl Iterator<Item = &EchoSocket<S>> {
