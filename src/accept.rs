@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, ErrorKind},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
     address::Address,
     complaints::Complaints,
+    gate::Gate,
     stats::Counters,
     system::{Accept, Accepted},
 };
@@ -27,16 +28,6 @@ pub(crate) struct Listener<A> {
     complaints: Complaints,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    /// The backlog was empty; an event will come.
-    Waiting,
-    /// There may be clients in the backlog.
-    Ready,
-    /// Accepting failed for want of something; try again then.
-    Retry(Instant),
-}
-
 /// What an attempt to accept came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Attempt<T> {
@@ -47,9 +38,6 @@ pub(crate) enum Attempt<T> {
     /// Not now: the backlog is empty, or accepting has to wait for descriptors.
     Pause,
 }
-
-/// How long to wait before accepting again when descriptors or memory ran out.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Losses in a row that are one client's bad luck each; more look like a fault that stays.
 const LOST_IN_ROW_MAX: usize = 64;
@@ -62,9 +50,7 @@ impl<A: Accept> Listener<A> {
 
     /// Notes an event, or another cause to look into the backlog.
     pub(crate) fn set_ready(&mut self) {
-        if self.gate == Gate::Waiting {
-            self.gate = Gate::Ready;
-        }
+        self.gate.set_ready();
     }
 
     /// Notes that something was closed, which may be what accepting waits for.
@@ -79,12 +65,7 @@ impl<A: Accept> Listener<A> {
 
     /// Whether an attempt is due.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
-        self.left > 0
-            && match self.gate {
-                Gate::Waiting => false,
-                Gate::Ready => true,
-                Gate::Retry(at) => at <= now,
-            }
+        self.left > 0 && self.gate.is_ready(now)
     }
 
     /// Whether there may be clients in the backlog, for whom it is early or late to try.
@@ -94,10 +75,7 @@ impl<A: Accept> Listener<A> {
 
     /// When to try again if no event comes before.
     pub(crate) const fn retry_at(&self) -> Option<Instant> {
-        match self.gate {
-            Gate::Retry(at) => Some(at),
-            Gate::Waiting | Gate::Ready => None,
-        }
+        self.gate.retry_at()
     }
 
     /// Whether the backlog was found empty, or as many were accepted as may be.
@@ -151,7 +129,7 @@ impl<A: Accept> Listener<A> {
             AcceptError::OneLost | AcceptError::Shortage => {
                 counters.accept_exhausted.add(1);
                 self.lost_in_row = 0;
-                self.gate = now.checked_add(RETRY_AFTER).map_or(Gate::Ready, Gate::Retry);
+                self.gate = Gate::retry_later(now);
                 if self.complaints.is_due(now) {
                     log::warn!("cannot accept: {error}; clients wait in the backlog");
                 }
@@ -225,6 +203,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::gate::RETRY_AFTER;
 
     /// Accepts what the script says, then has nothing more.
     struct Script(VecDeque<io::Result<u32>>);

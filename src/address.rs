@@ -12,7 +12,7 @@ use std::{
 /// Where to listen or connect to, and where a peer is.
 ///
 /// Written as `HOST:PORT`, `V4:PORT`, `[V6]:PORT`, `:PORT` or `unix:PATH`; `Display` writes the same forms, control
-/// characters escaped.
+/// characters escaped. `udp:` before any of the forms with a port means datagrams instead of a stream.
 ///
 /// A link-local IPv6 address needs its interface (a zone, RFC 4007): by index, as in `[fe80::1%2]:27015`, or, except on
 /// Windows, by name, as in `[fe80::1%eth0]:27015`.
@@ -40,6 +40,15 @@ pub enum Address {
     },
     /// The path of a Unix domain socket. Empty where the peer's socket has no name, as most have not.
     Unix(PathBuf),
+    /// An IPv4 or IPv6 address with a port, for datagrams. A server can listen on it; connections are not made to it.
+    Udp(SocketAddr),
+    /// A host name with a port, to be resolved, for datagrams.
+    UdpHost {
+        /// The name, as that of [`Host`](Self::Host).
+        name: String,
+        /// The port; 0 lets the system choose when listening.
+        port: u16,
+    },
 }
 
 impl Address {
@@ -56,17 +65,19 @@ impl Address {
     /// # Ok::<(), echoloop::Error>(())
     /// ```
     pub fn resolve(&self) -> Result<Vec<Self>, AddressError> {
-        let Self::Host { name, port } = self else {
-            return Ok(vec![self.clone()]);
+        let (name, port, form): (_, _, fn(SocketAddr) -> Self) = match self {
+            Self::Host { name, port } => (name, port, Self::Ip),
+            Self::UdpHost { name, port } => (name, port, Self::Udp),
+            Self::Ip(_) | Self::Udp(_) | Self::Unix(_) => return Ok(vec![self.clone()]),
         };
         if name.is_empty() {
             let every_interface = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-            return Ok(every_interface.map(|ip| Self::Ip(SocketAddr::new(ip, *port))).into());
+            return Ok(every_interface.map(|ip| form(SocketAddr::new(ip, *port))).into());
         }
         let failed = |source| AddressError::Resolve { address: self.clone(), source };
         let mut found = Vec::new();
         for address in (name.as_str(), *port).to_socket_addrs().map_err(failed)? {
-            let address = Self::Ip(address);
+            let address = form(address);
             if !found.contains(&address) {
                 found.push(address);
             }
@@ -76,41 +87,76 @@ impl Address {
         }
         Ok(found)
     }
+
+    /// Whether it is one for datagrams, to which no connection can be made.
+    ///
+    /// ```
+    /// let address: echoloop::Address = "udp:127.0.0.1:27015".parse()?;
+    /// assert!(address.is_udp());
+    /// # Ok::<(), echoloop::Error>(())
+    /// ```
+    #[must_use]
+    pub const fn is_udp(&self) -> bool {
+        match self {
+            Self::Udp(_) | Self::UdpHost { .. } => true,
+            Self::Ip(_) | Self::Host { .. } | Self::Unix(_) => false,
+        }
+    }
+
+    /// The same host and port, for datagrams.
+    fn over_udp(self) -> Self {
+        match self {
+            Self::Ip(address) => Self::Udp(address),
+            Self::Host { name, port } => Self::UdpHost { name, port },
+            Self::Udp(_) | Self::UdpHost { .. } | Self::Unix(_) => self,
+        }
+    }
 }
 
 impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let invalid = |why| AddressError::Syntax { text: text.to_owned(), why };
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err(invalid("the path after unix: is missing"));
-            }
-            return Ok(Self::Unix(PathBuf::from(path)));
-        }
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Ip(address));
-        }
-        let Some((host, port)) = text.rsplit_once(':') else {
-            return Err(invalid("expected HOST:PORT, [V6]:PORT or unix:PATH"));
+        let parsed = if let Some(path) = text.strip_prefix("unix:") {
+            parse_path(path)
+        } else if let Some(rest) = text.strip_prefix("udp:") {
+            parse_host_and_port(rest).map(Self::over_udp)
+        } else {
+            parse_host_and_port(text)
         };
-        let is_host_character = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-        let name = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(bracketed) if is_zoned(bracketed) => bracketed,
-            None if host.contains(':') => {
-                return Err(invalid("an IPv6 address is written in brackets, as in [::1]:27015"));
-            }
-            Some(_) | None if host.chars().all(is_host_character) => host,
-            Some(_) | None => return Err(invalid("expected a host before the last colon")),
-        };
-        if !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(invalid("the port is not a number from 0 to 65535"));
+        parsed.map_err(|why| AddressError::Syntax { text: text.to_owned(), why })
+    }
+}
+
+fn parse_path(path: &str) -> Result<Address, &'static str> {
+    if path.is_empty() {
+        return Err("the path after unix: is missing");
+    }
+    Ok(Address::Unix(PathBuf::from(path)))
+}
+
+fn parse_host_and_port(text: &str) -> Result<Address, &'static str> {
+    if let Ok(address) = text.parse() {
+        return Ok(Address::Ip(address));
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err("expected HOST:PORT, [V6]:PORT, udp:HOST:PORT or unix:PATH");
+    };
+    let is_host_character = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let name = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(bracketed) if is_zoned(bracketed) => bracketed,
+        None if host.contains(':') => {
+            return Err("an IPv6 address is written in brackets, as in [::1]:27015");
         }
-        match port.parse() {
-            Ok(port) => Ok(Self::Host { name: name.to_owned(), port }),
-            Err(_) => Err(invalid("the port is not a number from 0 to 65535")),
-        }
+        Some(_) | None if host.chars().all(is_host_character) => host,
+        Some(_) | None => return Err("expected a host before the last colon"),
+    };
+    if !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("the port is not a number from 0 to 65535");
+    }
+    match port.parse() {
+        Ok(port) => Ok(Address::Host { name: name.to_owned(), port }),
+        Err(_) => Err("the port is not a number from 0 to 65535"),
     }
 }
 
@@ -158,10 +204,15 @@ impl From<SocketAddr> for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_udp() {
+            f.write_str("udp:")?;
+        }
         match self {
-            Self::Ip(address) => address.fmt(f),
-            Self::Host { name, port } if name.contains(':') => write!(f, "[{name}]:{port}"),
-            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Ip(address) | Self::Udp(address) => address.fmt(f),
+            Self::Host { name, port } | Self::UdpHost { name, port } if name.contains(':') => {
+                write!(f, "[{name}]:{port}")
+            }
+            Self::Host { name, port } | Self::UdpHost { name, port } => write!(f, "{name}:{port}"),
             Self::Unix(path) => {
                 f.write_str("unix:")?;
                 // Peers choose theirs, and none may begin a new line of a log.
@@ -195,7 +246,8 @@ pub(crate) fn interleave(addresses: Vec<Address>) -> Vec<Address> {
 ///
 /// ```
 /// let error = "localhost".parse::<echoloop::Address>().unwrap_err();
-/// assert_eq!(error.to_string(), "address 'localhost': expected HOST:PORT, [V6]:PORT or unix:PATH");
+/// let expected = "address 'localhost': expected HOST:PORT, [V6]:PORT, udp:HOST:PORT or unix:PATH";
+/// assert_eq!(error.to_string(), expected);
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
@@ -245,7 +297,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_too_strange(
-            text in ".{0,40}|[0-9a-f:.%\\[\\]]{0,40}|\\[fe80::1%.{0,9}\\]:1|unix:.{0,9}|[a-z.-]{0,9}:[0-9]{1,6}"
+            text in ".{0,40}|[0-9a-f:.%\\[\\]]{0,40}|\\[fe80::1%.{0,9}\\]:1|unix:.{0,9}|udp:.{0,30}|[a-z.-]{0,9}:[0-9]{1,6}"
         ) {
             // Control characters are shown, and not read back.
             if !text.contains(char::is_control) && let Ok(address) = text.parse::<Address>() {
@@ -272,6 +324,11 @@ mod tests {
             "localhost:65535",
             ":27015",
             "unix:/run/echo.sock",
+            "udp:127.0.0.1:0",
+            "udp:[::1]:27015",
+            "udp:[fe80::1%eth0]:27015",
+            "udp:localhost:65535",
+            "udp::27015",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
@@ -302,6 +359,17 @@ mod tests {
     }
 
     #[test]
+    fn an_address_for_datagrams_resolves_to_such_addresses() {
+        let resolved = |text: &str| text.parse::<Address>().unwrap().resolve().unwrap();
+        let written = |text| resolved(text).iter().map(Address::to_string).collect::<Vec<_>>();
+        assert_eq!(written("udp::7"), ["udp:0.0.0.0:7", "udp:[::]:7"]);
+        assert_eq!(written("udp:127.0.0.1:7"), ["udp:127.0.0.1:7"]);
+        assert!(resolved("udp:localhost:7").iter().all(|address| matches!(address, Address::Udp(_))));
+        let error = "udp:nowhere.invalid:7".parse::<Address>().unwrap().resolve().unwrap_err().to_string();
+        assert!(error.starts_with("cannot resolve udp:nowhere.invalid:7: "), "{error}");
+    }
+
+    #[test]
     fn bad_addresses_are_refused_with_a_reason() {
         for text in [
             "",
@@ -324,6 +392,12 @@ mod tests {
             "a b:1",
             "unix:",
             "host:1x",
+            "udp:",
+            "udp:localhost",
+            "udp:localhost:65536",
+            "udp:::1:27015",
+            "udp:unix:/tmp/x",
+            "udp:udp:localhost:1",
             "http://host:80",
         ] {
             let error = text.parse::<Address>().expect_err(text).to_string();

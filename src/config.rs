@@ -28,7 +28,7 @@ pub struct Config {
     /// eighth of it, whichever is smaller, and two for each of the pipes. Elsewhere than on Unix `None` is 65,536.
     pub max_connections: Option<usize>,
     /// Connections to accept in all before the listeners are closed and the server ends with the last
-    /// of them. Only with a single worker. Default `None`: no end.
+    /// of them. Only with a single worker, and without UDP. Default `None`: no end.
     pub accept_limit: Option<u64>,
     /// Go on when nothing is left to do (no listener and no connection) until a
     /// [`Handle`](crate::Handle) drains or aborts: for loops whose outbound connections come and go. Default off.

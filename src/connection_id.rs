@@ -24,7 +24,7 @@ const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
 
 /// Slots from here up never hold connections: their tokens are for listeners and the waker.
-pub(crate) const RESERVED_INDEX: usize = INDEX_MASK - 0xffff;
+pub(crate) const RESERVED_INDEX: usize = INDEX_MASK - LAST_RESERVED;
 
 impl ConnectionId {
     /// The token to register the connection's socket with. Within one batch of events it
@@ -48,6 +48,9 @@ pub(crate) const fn slot(token: Token) -> usize {
 
 /// The event source that wakes the loop. The listeners follow it.
 pub(crate) const WAKER: usize = 0;
+
+/// The last event source that is not a connection: the first datagram socket. The others come before it.
+pub(crate) const LAST_RESERVED: usize = 0xffff;
 
 /// The token of the `n`th event source that is not a connection; at most 65,536 of them.
 pub(crate) const fn reserved_token(n: usize) -> Token {

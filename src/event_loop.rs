@@ -20,8 +20,9 @@ use crate::{
     complaints::Complaints,
     config::Config,
     connection::state::State,
-    connection_id::{WAKER, reserved, reserved_token},
+    connection_id::{LAST_RESERVED, WAKER, reserved, reserved_token},
     connections::Connections,
+    datagrams::DatagramEcho,
     deadlines::earliest,
     error::Error,
     handle::{Answer, Handle, Mailbox, Order, Request},
@@ -31,7 +32,7 @@ use crate::{
     protocol::Protocol,
     stats::Counters,
     status::{Accepting, WorkerStatus},
-    system::{Accepted, System, Wait, transport::Transport},
+    system::{Accepted, System, Wait, endpoint::Endpoint, transport::Transport},
 };
 
 /// What a loop is made of before it runs, while it can still go to another thread.
@@ -40,8 +41,8 @@ pub struct Parts<M, S: System> {
     pub worker: u32,
     /// The world around it.
     pub system: S,
-    /// Where its clients come from.
-    pub listeners: Vec<S::Listener>,
+    /// Where its clients come from, by position in the server's list of addresses.
+    pub endpoints: Vec<Endpoint<S::Listener, S::DatagramSocket>>,
     /// What it is asked for.
     pub mailbox: Mailbox<M>,
     /// How it is asked, for the protocols.
@@ -64,10 +65,12 @@ const LONG_TURN: u32 = 16;
 /// One thread's loop and all that is on it. `F` makes a protocol for each new connection, or refuses it.
 pub struct EventLoop<P: Protocol, F, S: System> {
     system: S,
-    /// By position in the server's list of addresses; closed ones are gone.
+    /// By position in the server's list of addresses; closed ones are gone, and where datagrams come there is none.
     listeners: Vec<Option<Listener<S::Listener>>>,
     /// Clients may have come to one of them since all were found to have none.
     may_have_clients: bool,
+    /// Only where there is a socket for them: the others have nothing to ask it.
+    datagrams: Option<Box<DatagramEcho<S::DatagramSocket>>>,
     connections: Connections<P, S::Transport>,
     mailbox: Mailbox<P::Message>,
     factory: F,
@@ -95,7 +98,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let Parts {
             worker,
             mut system,
-            listeners,
+            endpoints,
             mailbox,
             handle,
             blocking,
@@ -112,8 +115,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
         let mut event_loop = Self {
             system,
-            listeners: Vec::with_capacity(listeners.len()),
+            listeners: Vec::with_capacity(endpoints.len()),
             may_have_clients: true,
+            datagrams: None,
             connections,
             mailbox,
             factory,
@@ -127,7 +131,15 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             fullness: Fullness::default(),
             first_listener: 0,
         };
-        listeners.into_iter().try_for_each(|listener| event_loop.listen(listener))?;
+        for endpoint in endpoints {
+            match endpoint {
+                Endpoint::Listener(listener) => event_loop.listen(listener)?,
+                Endpoint::Datagrams(socket) => {
+                    event_loop.listeners.push(None);
+                    event_loop.echo_datagrams(socket)?;
+                }
+            }
+        }
         Ok(event_loop)
     }
 
@@ -151,7 +163,23 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         self.listener_limits.insert(position, Rc::new(limits));
     }
 
-    /// Serves until there is nothing left to do: no listener, no connection and no request, nor any to come.
+    /// Echoes the datagrams of one more socket.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if it cannot be watched.
+    pub fn echo_datagrams(&mut self, mut socket: S::DatagramSocket) -> Result<(), Error> {
+        let datagrams = self.datagrams.get_or_insert_default();
+        let token = reserved_token(LAST_RESERVED - datagrams.added());
+        self.system
+            .watch_datagrams(&mut socket, token)
+            .map_err(|source| Error::Loop { what: "cannot watch a datagram socket", source })?;
+        datagrams.add(socket);
+        self.counters.datagram_sockets.add(1);
+        Ok(())
+    }
+
+    /// Serves until there is nothing left to do; see [`is_finished`](Self::is_finished).
     ///
     /// # Errors
     ///
@@ -187,6 +215,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         if self.has_mail() {
             self.read_mailbox();
         }
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.take_turns(self.now, &self.counters);
+        }
         if wait.may_be_over(self.now) {
             self.connections.run_deadlines(&mut self.system);
         }
@@ -204,11 +235,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         Ok(())
     }
 
-    /// Whether nothing is left to do: no listener, no connection and no request, nor any to come.
+    /// Whether nothing is left to do: no listener, no datagram socket, no connection and no request, nor any to come.
     pub fn is_finished(&self) -> bool {
         let connections = &self.connections;
         let has_connections = !connections.is_empty() || connections.has_work() || connections.has_lookups();
-        let has_nothing = self.listeners.iter().all(Option::is_none) && !has_connections && !self.has_mail();
+        let has_datagrams = self.datagrams.as_ref().is_some_and(|datagrams| !datagrams.is_empty());
+        let has_sockets = has_datagrams || !self.listeners.iter().all(Option::is_none);
+        let has_nothing = !has_sockets && !has_connections && !self.has_mail();
         has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
     }
 
@@ -237,6 +270,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             return Wait::No;
         }
         let mut until = self.connections.next_deadline();
+        if let Some(datagrams) = &self.datagrams {
+            if datagrams.is_ready(self.now) {
+                return Wait::No;
+            }
+            until = earliest(until, datagrams.retry_at());
+        }
         if self.connections.is_draining() && self.listeners().next().is_some() {
             // Those in the backlogs are cut off too.
             until = earliest(until, self.connections.drain_deadline());
@@ -283,12 +322,18 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             match reserved(token) {
                 None => self.connections.notice(token, ready),
                 Some(WAKER) => {}
-                Some(n) => {
-                    if let Some(listener) = &mut self.listeners[n - WAKER - 1] {
+                Some(n) => match self.listeners.get_mut(n - WAKER - 1) {
+                    Some(Some(listener)) => {
                         listener.set_ready();
                         self.may_have_clients = true;
                     }
-                }
+                    Some(None) => {}
+                    None => {
+                        if let Some(datagrams) = &mut self.datagrams {
+                            datagrams.set_ready(LAST_RESERVED - n);
+                        }
+                    }
+                },
             }
         }
         Ok(())
@@ -403,6 +448,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         // The turn may have begun a while ago, and the drain deadline must not come early by it.
         self.read_clock();
         self.connections.begin_drain();
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.begin_drain();
+        }
         // Clients that are in the backlog now are served. Those that come later are not counted on, and must not take
         // the places of others.
         for listener in self.listeners.iter_mut().flatten() {
@@ -424,6 +472,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     fn abort(&mut self, reason: CloseReason) {
         self.listeners.fill_with(|| None);
+        self.datagrams = None;
         self.mailbox_has_more = false;
         self.connections.close_all(reason, &mut self.system);
         self.connections.refuse_mail();

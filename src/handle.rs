@@ -50,6 +50,8 @@ pub enum SendError<T> {
     Full(T),
     /// The loop has ended.
     Closed(T),
+    /// The address is one of UDP, which has no connections.
+    Connectionless(T),
 }
 
 /// Makes the protocol of an outbound connection that another thread asks for.
@@ -318,7 +320,7 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// As [`send`](Self::send), and [`SendError::Connectionless`] for an address of UDP.
     pub fn connect(&self, address: Address, label: u64) -> Result<(), SendError<Address>> {
         self.request_connection(address, label, None)
     }
@@ -328,7 +330,7 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// As `connect`.
     pub fn connect_with(
         &self,
         address: Address,
@@ -344,6 +346,7 @@ impl<M> Handle<M> {
         label: u64,
         factory: Option<SendFactory<M>>,
     ) -> Result<(), SendError<Address>> {
+        let address = connectable(address)?;
         self.workers[0].request(Request::Connect(address, label, factory)).map_err(|error| {
             error.map(|request| match request {
                 Request::Connect(address, ..) => address,
@@ -459,6 +462,14 @@ impl<M> Handle<M> {
     }
 }
 
+/// An address to which a connection can be made, or why not.
+fn connectable(address: Address) -> Result<Address, SendError<Address>> {
+    match address {
+        Address::Ip(_) | Address::Unix(_) | Address::Host { .. } => Ok(address),
+        Address::Udp(_) | Address::UdpHost { .. } => Err(SendError::Connectionless(address)),
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "it waits in real time, on whichever thread asks")]
 fn now() -> Instant {
     Instant::now()
@@ -539,6 +550,7 @@ impl<T> SendError<T> {
         match self {
             Self::Full(value) => SendError::Full(f(value)),
             Self::Closed(value) => SendError::Closed(f(value)),
+            Self::Connectionless(value) => SendError::Connectionless(f(value)),
         }
     }
 }
@@ -548,6 +560,7 @@ impl<T> fmt::Display for SendError<T> {
         f.write_str(match self {
             Self::Full(_) => "the loop has too much to do already",
             Self::Closed(_) => "the loop has ended",
+            Self::Connectionless(_) => "UDP has no connections",
         })
     }
 }
@@ -642,6 +655,17 @@ mod tests {
     }
 
     #[test]
+    fn no_connection_is_made_to_a_name_or_over_udp() {
+        let (handle, mailbox, _) = pair(1);
+        let connect = |text: &str| handle.connect(text.parse().unwrap(), 1).unwrap_err().to_string();
+        assert_eq!(connect("localhost:7"), "the host name is not resolved");
+        for address in ["udp:127.0.0.1:7", "udp:localhost:7"] {
+            assert_eq!(connect(address), "UDP has no connections");
+        }
+        assert!(mailbox.next().is_none());
+    }
+
+    #[test]
     fn the_loop_is_woken_once_until_it_looks() {
         let (handle, mailbox, wakes) = pair(9);
         handle.send(ID, 1).unwrap();
@@ -666,8 +690,14 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_is_said_in_a_line_each() {
-        let lines = [SendError::Full(()), SendError::Closed(())].map(|error| error.to_string());
-        assert_eq!(lines, ["the loop has too much to do already", "the loop has ended"]);
+        let errors = [
+            (SendError::Full(()), "the loop has too much to do already"),
+            (SendError::Closed(()), "the loop has ended"),
+            (SendError::Connectionless(()), "UDP has no connections"),
+        ];
+        for (error, line) in errors {
+            assert_eq!(error.to_string(), line);
+        }
     }
 
     #[test]

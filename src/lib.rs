@@ -74,6 +74,7 @@
 //! | messages to other connections, or from other threads | [`Context::send`], [`Context::send_all`], [`Handle::send`] |
 //! | outbound connections | [`Context::connect`], [`Handle::connect`] |
 //! | a proxy | [`Context::relay`] |
+//! | datagrams: echo over UDP | [`Builder::bind`] |
 //! | tests without sockets | [`testing`] |
 //! | limits and what was counted | [`Config`], [`Stats`] |
 //! | several loops | [`Builder::workers`] |
@@ -104,7 +105,7 @@
 //! # Features
 //!
 //! `cli` (default): what only the program `echoloop` needs. Without it the library depends on mio, slab, log,
-//! socket2, memmap2 and, on Unix, rustix and libc.
+//! socket2, memmap2 and, on Unix, rustix and libc; where UDP needs it, nix.
 
 mod accept;
 mod address;
@@ -118,10 +119,12 @@ mod connection;
 mod connection_id;
 mod connection_status;
 mod connections;
+mod datagrams;
 mod deadlines;
 mod error;
 mod event_loop;
 pub mod framing;
+mod gate;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
@@ -181,6 +184,8 @@ pub mod internals {
         stats::{Counter, Counters},
         system::{
             Accept, Poller, System, Wait, Wake,
+            datagrams::{Arrival, Datagrams, Destination},
+            endpoint::Endpoint,
             readiness::Readiness,
             transport::{Addresses, Transport},
         },

@@ -150,6 +150,7 @@ impl<M> Outbox<M> {
         match dial.address {
             Address::Host { .. } => self.unresolved.push_back(dial),
             Address::Ip(_) | Address::Unix(_) => self.dials.push_back(dial),
+            Address::Udp(_) | Address::UdpHost { .. } => return Err(SendError::Connectionless(dial.address)),
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
     stats::{Counters, Stats},
     system::{
         descriptors,
-        os::{ListenSocket, Os, bind, is_unavailable, threads::Threads},
+        os::{Os, OsEndpoint, bind, is_unavailable, threads::Threads},
     },
 };
 
@@ -132,6 +132,18 @@ impl<P: Protocol> Builder<P> {
     /// Of a host name it listens on every address that this machine has. Those that it has not, as `::1` where IPv6 is
     /// turned off, are skipped with a warning, unless none is left. The same goes for `:PORT`, every interface.
     ///
+    /// Datagrams that come to an address of UDP are echoed (RFC 862), whatever the protocol is: each goes back to where it
+    /// came from, unchanged, from the address that it was sent to, and is dropped if it cannot be sent at once. So that an
+    /// echo never takes part in an endless exchange, and never answers for many, these datagrams are not answered:
+    ///
+    /// - from the port of one of the server's own UDP sockets, on any host: two echo servers would talk for ever. So two
+    ///   servers on different ports must not be reachable for each other, or for whoever forges addresses;
+    /// - from ports of services that answer anything, or an error with an error, such as echo, chargen, DNS and NTP;
+    /// - from port 0, and from unspecified, multicast and broadcast addresses;
+    /// - to multicast and broadcast addresses, where the system tells (Linux, Android and Apple's).
+    ///
+    /// [`Stats`] counts what was received, sent back and dropped.
+    ///
     /// # Errors
     ///
     /// One that says which address or limit is wrong and why. Nothing is left listening then.
@@ -155,7 +167,11 @@ impl<P: Protocol> Builder<P> {
             let limits = own.limits.as_ref().unwrap_or(&config);
             limits.validate()?;
             let socket_limits = Config { workers: config.workers, ..limits.clone() };
-            for position in listening.bind(&address?, &socket_limits)? {
+            let address = address?;
+            if address.is_udp() {
+                return Err(Error::Config("UDP has no connections that a factory could make protocols for"));
+            }
+            for position in listening.bind(&address, &socket_limits)? {
                 let own = Own { limits: own.limits.clone(), factory: Arc::clone(&own.factory) };
                 listeners.insert(position, own);
             }
@@ -171,7 +187,7 @@ impl<P: Protocol> Builder<P> {
 struct Listeners {
     addresses: Vec<Address>,
     /// Those of each worker.
-    sockets: Vec<Vec<ListenSocket>>,
+    sockets: Vec<Vec<OsEndpoint>>,
 }
 
 impl Listeners {
@@ -181,6 +197,9 @@ impl Listeners {
 
     /// Listens on what the address stands for: at these positions.
     fn bind(&mut self, address: &Address, config: &Config) -> Result<Range<usize>, Error> {
+        if address.is_udp() && config.accept_limit.is_some() {
+            return Err(Error::Config("accept_limit counts connections, and UDP has none"));
+        }
         let first = self.addresses.len();
         for (real, per_worker) in bind_each(address, &address.resolve()?, config)? {
             self.addresses.push(real);
@@ -320,10 +339,10 @@ impl<P: Protocol> Server<P> {
         let table_bytes =
             descriptors::address_space_limit().map(|limit| limit / TABLES_SHARE / config.workers);
         let parts = systems.into_iter().zip(sockets).zip(mailboxes).zip(&counters).enumerate().map(
-            |(worker, (((system, listeners), mailbox), counters))| Parts {
+            |(worker, (((system, endpoints), mailbox), counters))| Parts {
                 worker: u32::try_from(worker).expect("there are at most 1024 workers"),
                 system,
-                listeners,
+                endpoints,
                 mailbox,
                 handle: handle.clone(),
                 blocking: Arc::new(blocking.clone()),
@@ -345,7 +364,7 @@ impl<P: Protocol> Server<P> {
 }
 
 /// Where it listens, with the real port, and a socket for each worker.
-type Listening = (Address, Vec<ListenSocket>);
+type Listening = (Address, Vec<OsEndpoint>);
 
 /// Listens on what `address` stands for. What this machine lacks is skipped, unless nothing else is left.
 fn bind_each(address: &Address, resolved: &[Address], config: &Config) -> Result<Vec<Listening>, Error> {

@@ -97,6 +97,21 @@ counters! {
     panics,
     /// Messages for connections that were gone when the loop came to deliver them.
     messages_undeliverable,
+    /// Datagram sockets that were bound, each worker's counted.
+    datagram_sockets,
+    /// Datagrams received.
+    datagrams_received,
+    /// Datagrams sent back.
+    datagrams_sent,
+    /// Datagrams received and dropped, as an answer might begin an endless exchange or reach many: see
+    /// [`Builder::bind`](crate::Builder::bind).
+    datagrams_refused,
+    /// Datagrams received whose answer the operating system did not take.
+    datagrams_unsent,
+    /// Bytes of the datagrams received.
+    datagram_bytes_received,
+    /// Bytes of the datagrams sent back.
+    datagram_bytes_sent,
 }
 
 impl Stats {
@@ -121,6 +136,19 @@ impl Stats {
         let causes = self.causes.iter().map(|(&cause, &count)| (CloseReason::AbortedBecause(cause), count));
         CloseReason::ALL.into_iter().zip(self.closed).filter(|&(_, count)| count > 0).chain(causes)
     }
+
+    fn fmt_datagrams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} datagrams received, {} sent back, {} refused, {} unsent, {} bytes received, {} bytes sent",
+            self.datagrams_received,
+            self.datagrams_sent,
+            self.datagrams_refused,
+            self.datagrams_unsent,
+            self.datagram_bytes_received,
+            self.datagram_bytes_sent,
+        )
+    }
 }
 
 impl fmt::Display for Stats {
@@ -140,6 +168,10 @@ impl fmt::Display for Stats {
         for (position, (name, count)) in all.enumerate() {
             let separator = if position == 0 { "; " } else { ", " };
             write!(f, "{separator}{name} {count}")?;
+        }
+        if self.datagram_sockets > 0 {
+            f.write_str("; ")?;
+            self.fmt_datagrams(f)?;
         }
         Ok(())
     }
@@ -212,6 +244,23 @@ mod tests {
         assert_eq!(
             sum.to_string(),
             "4 connections, 0 bytes received, 0 bytes sent, 0 bytes undelivered; idle 2, failed 2"
+        );
+    }
+
+    #[test]
+    fn datagrams_are_shown_where_there_is_a_socket_for_them() {
+        let counters = Counters::default();
+        counters.datagram_sockets.add(1);
+        counters.datagrams_received.add(5);
+        counters.datagram_bytes_received.add(70);
+        counters.datagrams_sent.add(2);
+        counters.datagram_bytes_sent.add(28);
+        counters.datagrams_refused.add(2);
+        counters.datagrams_unsent.add(1);
+        assert_eq!(
+            counters.snapshot().to_string(),
+            "0 connections, 0 bytes received, 0 bytes sent, 0 bytes undelivered; 5 datagrams received, 2 sent back, \
+             2 refused, 1 unsent, 70 bytes received, 28 bytes sent"
         );
     }
 }

@@ -45,6 +45,12 @@ impl Failure {
         Self::new(format!("cannot connect to {address}: {error}")).hint(hint)
     }
 
+    /// No datagram gets to `address`, or nobody is there.
+    pub(crate) fn reach(address: &Address, error: &io::Error) -> Self {
+        let hint = if lacks_interface(address) { Some(INTERFACE_HINT) } else { connect_hint(error) };
+        Self::new(format!("cannot reach {address}: {error}")).hint(hint)
+    }
+
     /// Stdout cannot be written to.
     pub(crate) fn stdout(error: &io::Error) -> Self {
         Self::new(format!("cannot write to stdout: {error}"))
@@ -95,7 +101,9 @@ fn forget_double_dash(error: &mut clap::Error) {
 
 /// What to do about a host that is not found.
 fn resolve_hint(address: &Address) -> &'static str {
-    if matches!(address, Address::Host { name, .. } if name.contains('%')) {
+    let is_zoned =
+        matches!(address, Address::Host { name, .. } | Address::UdpHost { name, .. } if name.contains('%'));
+    if is_zoned {
         "check the name of the interface; only link-local addresses, fe80::, have one"
     } else {
         "check the spelling of the host"
@@ -106,7 +114,7 @@ const INTERFACE_HINT: &str = "a link-local address needs its interface, as in [f
 
 /// Whether this is a link-local IPv6 address without an interface. Most systems can do nothing with it.
 fn lacks_interface(address: &Address) -> bool {
-    matches!(address, Address::Ip(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+    matches!(address, Address::Ip(SocketAddr::V6(v6)) | Address::Udp(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
 }
 
 /// On Windows this error means that the system or another program has reserved the port.

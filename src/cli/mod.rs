@@ -12,6 +12,7 @@ mod report;
 mod serve;
 mod signals;
 mod stdio;
+mod udp;
 mod values;
 
 use std::{
@@ -32,7 +33,7 @@ use self::{
     serve::ServeArgs,
 };
 
-/// A TCP echo server, an echo client and a load generator
+/// A TCP and UDP echo server, an echo client and a load generator
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true, after_help = MORE)]
 struct Args {

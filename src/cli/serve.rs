@@ -21,6 +21,11 @@ const HELP: &str = "\
 Output: each listener prints one line on stdout, `listening on ADDR`, with the real port. A summary line follows at the \
 end. Logs go to stderr. RUST_LOG=debug shows every connection, RUST_LOG=off nothing.
 
+UDP: not answered are datagrams from ports of services that answer anything (echo, chargen, DNS, NTP and others below 1024), \
+from the server's own UDP ports on any host, and from or to multicast and broadcast addresses. Two echo servers on \
+different ports echo each other for ever once somebody has forged one datagram: keep UDP echo servers on one port, or on \
+loopback. A datagram that cannot be sent back at once is dropped. A drain answers what has arrived.
+
 Signals: SIGINT, SIGTERM and SIGQUIT start a graceful shutdown (a drain). Clients in the backlog are still accepted. \
 Everything that has arrived is echoed. Then each connection is shut down and closed. A second signal, \
 at least a second later, ends the program at once. SIGHUP drains if the terminal is gone. SIGUSR1 prints a status line \
@@ -34,15 +39,18 @@ or like 64KiB or 1MB. A number (N) is written like 1000, 10k or 1M.";
 
 /// Run an echo server
 ///
-/// Every client gets back what it sends.
+/// Every client gets back what it sends, over TCP, Unix sockets and UDP.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH
+    /// Where to listen: HOST:PORT, [V6]:PORT, udp:HOST:PORT or unix:PATH
     ///
     /// :PORT is every interface, over IPv4 and IPv6. [::]:PORT is every interface, over IPv6 only. A host name is all of
     /// its addresses that this machine has. Without a port it is 27015. With port 0 the system chooses a port for each
     /// address.
+    ///
+    /// Over UDP (udp: before any of these) each datagram goes back to its sender, unless that could begin an endless
+    /// exchange: see the section on UDP below.
     #[arg(value_name = "ADDR", default_values_t = [default_address()], value_parser = listen_address)]
     addresses: Vec<Address>,
 
@@ -134,6 +142,9 @@ fn default_address() -> Address {
 }
 
 pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure> {
+    if args.once && args.addresses.iter().any(Address::is_udp) {
+        return Err(Failure::arguments("--once serves one connection, and UDP has none"));
+    }
     match echoloop::raise_descriptor_limit() {
         Ok(limit) => log::debug!("open files: at most {limit:?}"),
         Err(error) => log::warn!("cannot raise the limit on open files: {error}"),

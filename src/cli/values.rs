@@ -12,18 +12,26 @@ const SIZE_MAX: usize = 1 << 30;
 
 /// Where to listen: an address whose port may be left out. Without a host, as in `:7000`, it is every interface.
 pub(crate) fn listen_address(text: &str) -> Result<Address, AddressError> {
+    match text.strip_prefix("udp:") {
+        Some(text) => format!("udp:{}", with_port(text)).parse(),
+        None => with_port(text).parse(),
+    }
+}
+
+/// The same with the default port, if it has none.
+fn with_port(text: &str) -> String {
     let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = unbracketed.parse() {
-        return Ok(Address::Ip(SocketAddr::new(ip, DEFAULT_PORT)));
+        return SocketAddr::new(ip, DEFAULT_PORT).to_string();
     }
     let has_port = text.contains(':') && !text.ends_with(']');
-    if text.is_empty() || has_port { text.parse() } else { format!("{text}:{DEFAULT_PORT}").parse() }
+    if text.is_empty() || has_port { text.to_owned() } else { format!("{text}:{DEFAULT_PORT}") }
 }
 
 /// Where a server is: an address whose port may be left out, and its host if that is this machine.
 pub(crate) fn server_address(text: &str) -> Result<Address, AddressError> {
     let mut address = listen_address(text)?;
-    if let Address::Host { name, .. } = &mut address
+    if let Address::Host { name, .. } | Address::UdpHost { name, .. } = &mut address
         && name.is_empty()
     {
         "localhost".clone_into(name);
@@ -165,13 +173,19 @@ mod tests {
             ("[fe80::1%eth0]:7", "[fe80::1%eth0]:7"),
             ("[fe80::1%2]", "[fe80::1%2]:27015"),
             ("unix:/tmp/x", "unix:/tmp/x"),
+            ("udp:localhost", "udp:localhost:27015"),
+            ("udp:127.0.0.1", "udp:127.0.0.1:27015"),
+            ("udp:::1", "udp:[::1]:27015"),
+            ("udp:[::1]:7", "udp:[::1]:7"),
         ] {
             assert_eq!(listen_address(text).unwrap().to_string(), address);
             assert_eq!(server_address(text).unwrap().to_string(), address);
         }
         assert_eq!(listen_address(":7").unwrap().to_string(), ":7");
         assert_eq!(server_address(":7").unwrap().to_string(), "localhost:7");
-        for bad in ["", ":", "localhost:", "a b", "[::1", "::1]", "[[::1]]", "unix:"] {
+        assert_eq!(listen_address("udp::7").unwrap().to_string(), "udp::7");
+        assert_eq!(server_address("udp::7").unwrap().to_string(), "udp:localhost:7");
+        for bad in ["", ":", "localhost:", "a b", "[::1", "::1]", "[[::1]]", "unix:", "udp:", "udp:a b"] {
             assert!(listen_address(bad).is_err() && server_address(bad).is_err(), "{bad}");
         }
     }

@@ -453,8 +453,8 @@ impl<M> Context<'_, M> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already. It gives the address
-    /// back.
+    /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already, and
+    /// [`SendError::Connectionless`] for an address of UDP. Both give the address back.
     pub fn connect(&mut self, address: Address, label: u64) -> Result<(), SendError<Address>> {
         self.dial(address, label, None)
     }

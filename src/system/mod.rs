@@ -2,7 +2,9 @@
 //!
 //! [`os`] is the real one, on mio. The test kit and the simulator have their own.
 
+pub(crate) mod datagrams;
 pub(crate) mod descriptors;
+pub(crate) mod endpoint;
 pub(crate) mod os;
 pub(crate) mod readiness;
 pub(crate) mod transport;
@@ -11,7 +13,7 @@ use std::{io, time::Instant};
 
 use mio::{Interest, Token};
 
-use self::{readiness::Readiness, transport::Transport};
+use self::{datagrams::Datagrams, readiness::Readiness, transport::Transport};
 use crate::{address::Address, close_reason::CloseReason, connection_id::ConnectionId, peer::Peer};
 
 /// Everything outside of a loop that the loop depends on.
@@ -24,6 +26,9 @@ pub trait System: Poller<<Self as System>::Transport> {
 
     /// Where connections come from.
     type Listener: Accept<Transport = Self::Transport>;
+
+    /// Where datagrams come from.
+    type DatagramSocket: Datagrams;
 
     /// What time it is. Never earlier than at the last call.
     fn now(&mut self) -> Instant;
@@ -44,6 +49,13 @@ pub trait System: Poller<<Self as System>::Transport> {
     ///
     /// What the system says.
     fn watch_listener(&mut self, listener: &mut Self::Listener, token: Token) -> io::Result<()>;
+
+    /// Begins to watch a datagram socket for datagrams that come.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn watch_datagrams(&mut self, socket: &mut Self::DatagramSocket, token: Token) -> io::Result<()>;
 
     /// Begins an outbound connection to a peer whose address is resolved. It is made once it is writable and no error is
     /// pending.

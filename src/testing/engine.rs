@@ -4,13 +4,14 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     mem,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
+    datagrams::{DatagramClients, KitDatagramSocket},
     jobs::Jobs,
     kernel::{Kernel, Outgoing},
     server_end::ServerEnd,
@@ -41,6 +42,8 @@ pub(super) struct Engine<'f, P: Protocol + 'f> {
     backlogs: Vec<Weak<Backlog>>,
     /// The factories of listeners that have their own.
     own: Rc<RefCell<Factories<'f, P>>>,
+    /// The clients' side of the datagram socket, if a test has sent to it.
+    datagrams: Option<Weak<DatagramClients>>,
     handle: Handle<P::Message>,
     jobs: Jobs,
     counters: Arc<Counters>,
@@ -90,7 +93,7 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
         let parts = Parts {
             worker: 0,
             system: KitSystem::new(&kernel),
-            listeners: Vec::new(),
+            endpoints: Vec::new(),
             mailbox: mailboxes.pop().expect("there is one loop"),
             handle: handle.clone(),
             blocking: Arc::new(jobs.clone()),
@@ -107,6 +110,7 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
             event_loop: Some(event_loop),
             backlogs: Vec::new(),
             own,
+            datagrams: None,
             handle,
             jobs,
             counters,
@@ -159,7 +163,7 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
     /// A client that comes to the listener of this position.
     pub(super) fn connect(&mut self, position: usize, from: Option<Address>, buffer: Buffer) -> SharedSocket {
         self.listen(position);
-        let address = from.unwrap_or_else(|| self.next_client_address());
+        let address = from.unwrap_or_else(|| Address::Ip(self.next_client_address()));
         let mut socket = Socket::inbound(self.kernel.events(), address.clone(), listener_address(position));
         buffer.apply(&mut socket);
         let socket = Rc::new(RefCell::new(socket));
@@ -194,13 +198,37 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
     }
 
     /// Those of RFC 5737, so that nobody takes them for real ones.
-    fn next_client_address(&mut self) -> Address {
+    fn next_client_address(&mut self) -> SocketAddr {
         let n = self.clients_made;
         self.clients_made += 1;
         let [.., high, low] = (n % PORTS).to_be_bytes();
         let port = FIRST_PORT + u16::from_be_bytes([high, low]);
         let [.., host] = (n / PORTS).to_be_bytes();
-        Address::Ip((Ipv4Addr::new(198, 51, 100, host), port).into())
+        (Ipv4Addr::new(198, 51, 100, host), port).into()
+    }
+
+    /// Sends a datagram, lets the loop run, and returns what came back to its sender.
+    pub(super) fn datagram(&mut self, from: Option<SocketAddr>, bytes: &[u8]) -> Option<Vec<u8>> {
+        let from = from.unwrap_or_else(|| self.next_client_address());
+        if self.datagrams.is_none() {
+            self.datagrams = Some(self.echo_datagrams());
+        }
+        let clients = self.datagrams.as_ref().and_then(Weak::upgrade)?;
+        clients.send(from, bytes);
+        self.run();
+        let (to, bytes) = clients.take_returned()?;
+        assert_eq!(to, from, "a datagram went back to another client");
+        Some(bytes)
+    }
+
+    /// Makes the datagram socket, unless the server has ended or begun to.
+    fn echo_datagrams(&mut self) -> Weak<DatagramClients> {
+        let socket = KitDatagramSocket::new(&self.kernel, DATAGRAM_PORT);
+        let clients = socket.clients();
+        if let Some(event_loop) = self.event_loop.as_mut().filter(|event_loop| event_loop.takes_clients()) {
+            event_loop.echo_datagrams(socket).expect("a socket that is none can always be watched");
+        }
+        clients
     }
 
     pub(super) fn next_outbound(&self) -> Option<Outgoing> {
@@ -294,6 +322,9 @@ impl Buffer {
         }
     }
 }
+
+/// The port of the datagram socket.
+const DATAGRAM_PORT: u16 = 27_015;
 
 /// How many dynamic ports there are.
 const PORTS: u32 = 16_384;

@@ -171,6 +171,7 @@
 //! - There is one worker, whatever [`Config::workers`] says, and no limit of descriptors.
 
 mod client;
+mod datagrams;
 mod engine;
 mod events;
 mod jobs;
@@ -185,6 +186,7 @@ mod tests;
 use std::{
     cell::RefCell,
     fmt,
+    net::SocketAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -316,6 +318,49 @@ impl<'f, P: Protocol + 'f> Loop<'f, P> {
     pub fn next_lookup(&self) -> Option<Lookup<'f, P>> {
         let lookup = self.engine.borrow().jobs().next_lookup()?;
         Some(Lookup::new(Rc::clone(&self.engine), lookup))
+    }
+
+    /// Sends a datagram to the server, as over UDP, and returns what comes back. The server echoes datagrams on port 27015,
+    /// whatever the protocol is; see [`Builder::bind`](crate::Builder::bind). A finished one returns nothing.
+    ///
+    /// ```
+    /// use echoloop::{Echo, testing::Loop};
+    ///
+    /// let net = Loop::new(|_| Some(Echo));
+    /// assert_eq!(net.datagram("this is a test").as_deref(), Some(&b"this is a test"[..]));
+    /// assert_eq!(net.stats().datagrams_sent, 1);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it has more than 65,507 bytes, which UDP over IPv4 does not carry.
+    #[must_use]
+    pub fn datagram(&self, bytes: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        self.exchange_datagram(None, bytes.as_ref())
+    }
+
+    /// The same from this address, which the server may refuse to answer.
+    ///
+    /// ```
+    /// use echoloop::{Echo, testing::Loop};
+    ///
+    /// let net = Loop::new(|_| Some(Echo));
+    /// let chargen = "198.51.100.1:19".parse().unwrap();
+    /// assert_eq!(net.datagram_from(chargen, "this is a test"), None);
+    /// assert_eq!(net.stats().datagrams_refused, 1);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`datagram`](Self::datagram).
+    #[must_use]
+    pub fn datagram_from(&self, from: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        self.exchange_datagram(Some(from), bytes.as_ref())
+    }
+
+    fn exchange_datagram(&self, from: Option<SocketAddr>, bytes: &[u8]) -> Option<Vec<u8>> {
+        assert!(bytes.len() <= 65_507, "a datagram of {} bytes", bytes.len());
+        self.engine.borrow_mut().datagram(from, bytes)
     }
 
     /// Lets time pass, from deadline to deadline: timers fire in their order, each at its time.

@@ -12,6 +12,7 @@ use std::{
 use mio::{Interest, Token};
 
 use super::{
+    datagrams::KitDatagramSocket,
     kernel::{Kernel, Outgoing},
     server_end::ServerEnd,
     socket::{SharedSocket, Socket},
@@ -95,6 +96,7 @@ impl KitSystem {
 impl System for KitSystem {
     type Transport = ServerEnd;
     type Listener = KitListener;
+    type DatagramSocket = KitDatagramSocket;
 
     fn now(&mut self) -> Instant {
         self.kernel.now()
@@ -112,6 +114,11 @@ impl System for KitSystem {
 
     fn watch_listener(&mut self, listener: &mut KitListener, token: Token) -> io::Result<()> {
         listener.0.token.set(Some(token));
+        Ok(())
+    }
+
+    fn watch_datagrams(&mut self, socket: &mut KitDatagramSocket, token: Token) -> io::Result<()> {
+        socket.watch(token);
         Ok(())
     }
 

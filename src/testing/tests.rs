@@ -960,3 +960,40 @@ fn latecomers_in_a_drain_take_no_place_from_those_who_waited() {
     }
     assert!(late.was_reset());
 }
+
+#[test]
+fn datagrams_are_echoed_beside_clients_and_whatever_the_protocol_is() {
+    let net = Loop::new(|_| None::<Echo>);
+    assert!(net.connect().was_reset(), "the factory refuses it");
+    let largest = vec![b'x'; 65_507];
+    for datagram in [&b""[..], b"hello", &largest] {
+        assert_eq!(net.datagram(datagram).as_deref(), Some(datagram));
+    }
+    let stats = net.stats();
+    assert_eq!((stats.datagrams_received, stats.datagram_bytes_sent), (3, 65_512));
+    assert_eq!((stats.bytes_received, stats.refused), (0, 1));
+}
+
+#[test]
+fn datagrams_from_where_an_exchange_could_be_endless_are_refused() {
+    let net = Loop::new(|_| Some(Echo));
+    for from in ["198.51.100.1:7", "198.51.100.1:27015", "198.51.100.1:0", "[ff02::1]:40000"] {
+        assert_eq!(net.datagram_from(from.parse().unwrap(), "x"), None, "{from}");
+    }
+    assert_eq!(net.datagram_from("198.51.100.1:40000".parse().unwrap(), "x").as_deref(), Some(&b"x"[..]));
+    assert_eq!((net.stats().datagrams_refused, net.stats().datagrams_sent), (4, 1));
+}
+
+#[test]
+fn a_drain_closes_the_datagram_socket_and_waits_for_connections_only() {
+    let net = Loop::new(|_| Some(Echo));
+    assert!(net.datagram("before").is_some());
+    let client = net.connect();
+    net.drain();
+    assert_eq!(net.datagram("after"), None);
+    assert!(!net.is_finished(), "the client is still there");
+    client.end();
+    net.advance(Duration::from_millis(250));
+    assert!(net.is_finished());
+    assert_eq!(net.stats().datagrams_received, 1);
+}

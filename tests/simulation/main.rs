@@ -14,6 +14,7 @@
 
 mod choices;
 mod client;
+mod datagrams;
 mod dials;
 mod exhaustive;
 mod kernel;
@@ -123,6 +124,18 @@ fn random_relays_break_no_invariant() {
     }
     println!("{schedules} schedules, {passed_on} bytes passed on, {moved} moved in the kernel");
     assert!(passed_on > 0 && moved > 0);
+}
+
+#[test]
+fn random_datagrams_break_no_invariant() {
+    let schedules = number("ECHOLOOP_SCHEDULES").unwrap_or(SCHEDULES);
+    let seeds = match number("ECHOLOOP_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..schedules,
+    };
+    let answered: u64 = seeds.map(|seed| of_seed(seed, || datagrams::run_seed(seed))).sum();
+    println!("{schedules} schedules, {answered} datagrams answered");
+    assert!(answered > 0);
 }
 
 #[test]

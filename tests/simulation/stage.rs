@@ -8,12 +8,13 @@ use std::{
 
 use echoloop::{
     Config, Handle, Peer, Protocol,
-    internals::{Connections, Counters, EventLoop, Parts, Places, Wait, Wake, channel},
+    internals::{Connections, Counters, Endpoint, EventLoop, Parts, Places, Wait, Wake, channel},
 };
 
 use super::{
     kernel::{
         Kernel, SharedKernel,
+        datagrams::FakeDatagramSocket,
         other_worker::{LOOP, OtherWorker, Woken},
         system::{FakeListener, SimSystem},
         transport::FakeTransport,
@@ -46,18 +47,21 @@ impl<P: Protocol> Stage<P> {
         let woken = Arc::new(Woken::default());
         let waker: Arc<dyn Wake> = Arc::clone(&woken) as _;
         let (handle, mut mailboxes) = channel(limits.mailbox_capacity, vec![(waker, Arc::clone(&counters))]);
-        let listeners = {
+        let (listeners, has_datagrams) = {
             let mut kernel = kernel.borrow_mut();
             (kernel.capacity, kernel.dials_most) = (capacity, limits.accept_burst);
-            kernel.listeners.len()
+            (kernel.listeners.len(), kernel.datagrams.is_some())
         };
+        let listeners =
+            (0..listeners).map(|position| Endpoint::Listener(FakeListener::new(kernel, position)));
+        let datagrams = has_datagrams.then(|| Endpoint::Datagrams(FakeDatagramSocket::new(kernel)));
         let mailbox = mailboxes.pop().expect("there is one loop");
         let places = places(kernel, capacity, mailbox.waker());
         let lookups = Lookups::default();
         let parts = Parts {
             worker: LOOP,
             system: SimSystem::new(kernel),
-            listeners: (0..listeners).map(|position| FakeListener::new(kernel, position)).collect(),
+            endpoints: listeners.chain(datagrams).collect(),
             mailbox,
             handle: handle.clone(),
             blocking: Arc::new(lookups.clone()),

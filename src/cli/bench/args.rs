@@ -10,12 +10,16 @@ use echoloop::Address;
 
 use super::{
     condition::ConditionArgs,
-    plan::{Extent, Plan},
+    plan::{Extent, NUMBER_BYTES, Plan},
     rate::Rate,
     report::output::OutputArgs,
     start_time::start_time,
 };
-use crate::cli::values::{OptionalTimeout, count, count_up_to, duration, server_address, size, timeout};
+use crate::cli::{
+    failure::Failure,
+    udp::PAYLOAD_MAX,
+    values::{OptionalTimeout, count, count_up_to, duration, server_address, size, timeout},
+};
 
 const HELP: &str = "\
 Closed loop (the default): each connection keeps --pipeline messages in flight, and sends the next one when one comes \
@@ -32,6 +36,9 @@ Measuring: every connection is made first. Then the load begins, and after the w
 if it was due in the measured time, even if its answer comes later. --timeout limits the wait for all answers together. \
 A message without an answer by then counts as unanswered, with the time that it was waited for. With --requests there \
 is no such limit while answers keep coming.
+
+UDP: each connection is a connected socket, and each message is a datagram with a number. Datagrams that do not come back \
+within --timeout, or changed, are lost or corrupt, and failures. Those that come back later or twice are counted too.
 
 Failures: every byte that comes back is checked. Connections that are corrupt, truncated, closed early, reset, \
 unanswered, refused or failed otherwise are counted separately. If the requested rate is not reached, a warning says \
@@ -50,7 +57,7 @@ Units: a SIZE is in bytes, or like 64KiB or 1MB. A rate (N/s) is written like 50
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct BenchArgs {
-    /// The server: HOST:PORT, [V6]:PORT or unix:PATH
+    /// The server: HOST:PORT, [V6]:PORT, udp:HOST:PORT or unix:PATH
     ///
     /// Any echo server will do. Without a port it is 27015, without a host localhost.
     #[arg(value_name = "ADDR", value_parser = server_address)]
@@ -117,11 +124,12 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
 
-    /// Give up on connecting, or on an answer, after this long
+    /// Give up on connecting, or an answer, after this long [default: 10s, UDP 1s]
     ///
-    /// Once the measured time is over it limits the wait for all answers together.
-    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
-    pub(super) timeout: Duration,
+    /// Once the measured time is over it limits the wait for all answers together. Over UDP a datagram that does not come
+    /// back within this time is lost.
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    timeout: Option<Duration>,
 
     /// Write latencies to this HdrHistogram log
     ///
@@ -136,7 +144,31 @@ pub(crate) struct BenchArgs {
     pub(super) output: OutputArgs,
 }
 
+/// How long an answer is waited for, over streams and over UDP.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl BenchArgs {
+    /// Says which option makes no sense over UDP.
+    pub(super) fn check_udp(&self) -> Result<(), Failure> {
+        let why = if self.churn {
+            "--churn makes connections, and UDP has none"
+        } else if self.connect_rate.is_some() {
+            "--connect-rate is about connections, and UDP has none"
+        } else if !(NUMBER_BYTES..=PAYLOAD_MAX).contains(&self.size) {
+            "--size must be 8 to 65507 bytes over UDP: each datagram carries its number"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::arguments(why))
+    }
+
+    /// How long a connection, or an answer, is waited for.
+    pub(super) fn timeout(&self) -> Duration {
+        let default = if self.address.is_udp() { DATAGRAM_TIMEOUT } else { TIMEOUT };
+        self.timeout.unwrap_or(default)
+    }
+
     /// The load that the arguments ask for, on the server at this address.
     pub(super) fn plan(&self, address: Address) -> Plan {
         Plan {
@@ -150,7 +182,7 @@ impl BenchArgs {
             connect_rate: self.connect_rate,
             start_at: self.start_at,
             extent: self.extent(),
-            timeout: self.timeout,
+            timeout: self.timeout(),
             seed: self.seed,
         }
     }
@@ -187,6 +219,23 @@ mod tests {
         assert_eq!((args.connections, args.size), (10_000, 65_536));
         assert_eq!(args.rate, Some("1500".parse().unwrap()));
         assert_eq!(args.extent(), Extent::Messages(1_000_000));
+    }
+
+    #[test]
+    fn over_udp_an_answer_is_waited_for_less_long_and_some_options_make_no_sense() {
+        let over_udp = |args: &[&str]| {
+            BenchArgs::try_parse_from([&["bench", "udp:127.0.0.1:7"], args].concat()).unwrap()
+        };
+        assert_eq!(parse(&[]).unwrap().timeout(), TIMEOUT);
+        assert_eq!(over_udp(&[]).timeout(), DATAGRAM_TIMEOUT);
+        assert_eq!(over_udp(&["--timeout", "5s"]).timeout(), Duration::from_secs(5));
+        for good in [&["--size", "8"][..], &["--size", "65507"], &["--pipeline", "4"], &["--rate", "5"]] {
+            assert!(over_udp(good).check_udp().is_ok(), "{good:?}");
+        }
+        for bad in [&["--size", "7"][..], &["--size", "65508"], &["--churn"], &["--connect-rate", "5"]] {
+            let error = over_udp(bad).check_udp().unwrap_err().to_string();
+            assert!(error.starts_with(bad[0]), "{error}");
+        }
     }
 
     #[test]

@@ -30,14 +30,18 @@ use std::{
     io::{self, IsTerminal},
     net::TcpStream,
     process::ExitCode,
+    time::Duration,
 };
 
 use echoloop::Address;
 
 use self::{
     args::BenchArgs,
-    load::phases::Load,
-    measure::hdr_writer::LatencyLogFile,
+    load::{datagrams::DatagramLoad, generator::Generator, phases::Load},
+    measure::{
+        hdr_writer::{LatencyLog, LatencyLogFile},
+        outcome::Outcome,
+    },
     report::{
         description, json,
         output::{self, Format},
@@ -50,6 +54,7 @@ use super::{
     failure::Failure,
     output_file::{OutputFile, is_same_file},
     signals::{Actions, Signals},
+    udp,
 };
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
@@ -57,16 +62,21 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     if args.threads > args.connections {
         return Err(Failure::arguments("--threads must be at most --connections: each has one at least"));
     }
+    if args.address.is_udp() {
+        args.check_udp()?;
+    }
     need_descriptors(args.connections, args.threads)?;
     let address = choose_address(args)?;
     let mut files = Files::create(args)?;
     let log = files.log.as_mut().map(|file| file.begin(&address)).transpose()?;
 
-    let load = Load::start(args.plan(address))?;
-    let signals = Signals::install(Actions::new(load.interrupter(), load.aborter()))
-        .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
-    let outcome = load.run(log);
-    if let Some(status) = signals.aborted() {
+    let plan = args.plan(address);
+    let (outcome, aborted) = if plan.address.is_udp() {
+        generate(DatagramLoad::start(plan)?, log)?
+    } else {
+        generate(Load::start(plan)?, log)?
+    };
+    if let Some(status) = aborted {
         files.give_up();
         return Ok(ExitCode::from(status));
     }
@@ -93,10 +103,21 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     }
     // A run that was ended before anything was measured replaces no file.
     if !outcome.elapsed.is_zero() {
-        files.finish(&page::outcome(&outcome, &run_info), outcome.ends.failures.total())?;
+        files.finish(&page::outcome(&outcome, &run_info), outcome.failures())?;
     }
     printed?;
     verdict::verdict(&outcome, &args.conditions.fail_if)
+}
+
+/// Runs a load, which signals end early. Returns its figures, and the exit status if a signal has ended it at once.
+fn generate(
+    load: impl Generator,
+    log: Option<LatencyLog<'_>>,
+) -> Result<(Result<Outcome, Failure>, Option<u8>), Failure> {
+    let signals = Signals::install(Actions::new(load.interrupter(), load.aborter()))
+        .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
+    let outcome = load.run(log);
+    Ok((outcome, signals.aborted()))
 }
 
 /// The files that a run writes.
@@ -164,16 +185,30 @@ fn choose_address(args: &BenchArgs) -> Result<Address, Failure> {
     }
     let mut last = None;
     for address in addresses {
-        let Address::Ip(ip) = &address else { return Ok(address) };
-        match TcpStream::connect_timeout(ip, args.timeout) {
-            // Nobody listens where a connection is one to itself.
-            Ok(stream) if stream.local_addr().is_ok_and(|own| own == *ip) => {
-                last = Some((address, io::ErrorKind::ConnectionRefused.into()));
-            }
-            Ok(_) => return Ok(address),
+        match probe(&address, args.timeout()) {
+            Ok(()) => return Ok(address),
             Err(error) => last = Some((address, error)),
         }
     }
     let (address, error) = last.expect("a resolved server has at least one address");
     Err(verdict::cannot_connect(&address, &error))
+}
+
+/// Whether somebody answers at one of the addresses of a name.
+fn probe(address: &Address, timeout: Duration) -> io::Result<()> {
+    match address {
+        Address::Ip(ip) => {
+            let stream = TcpStream::connect_timeout(ip, timeout)?;
+            // Nobody listens where a connection is one to itself.
+            let is_own_peer = stream.local_addr().is_ok_and(|own| own == *ip);
+            if is_own_peer { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
+        }
+        Address::Udp(ip) => {
+            let socket = udp::connect(*ip)?;
+            socket.send(b"is anybody there?")?;
+            let answer = udp::receive(&socket, Some(timeout))?;
+            answer.map(drop).ok_or_else(|| io::ErrorKind::TimedOut.into())
+        }
+        Address::Host { .. } | Address::UdpHost { .. } | Address::Unix(_) | _ => Ok(()),
+    }
 }

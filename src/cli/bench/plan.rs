@@ -33,6 +33,9 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
 }
 
+/// How many bytes of a datagram are its number.
+pub(crate) const NUMBER_BYTES: usize = size_of::<u64>();
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {

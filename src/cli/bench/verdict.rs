@@ -11,21 +11,25 @@ use super::{
 };
 use crate::cli::failure::{Failure, connect_hint};
 
-/// Success if no connection failed and none of the conditions holds.
+/// Success if nothing failed and none of the conditions holds.
 pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<ExitCode, Failure> {
-    let failures = &outcome.ends.failures;
-    let figures =
-        Figures { latency: &outcome.total.latency, rate: outcome.rate(), failures: Some(failures.total()) };
+    let failures = outcome.failures();
+    let figures = Figures { latency: &outcome.total.latency, rate: outcome.rate(), failures: Some(failures) };
     let mut reasons = condition::reasons(conditions, &figures);
     if outcome.is_good() {
         return condition::verdict(reasons);
     }
-    let ended = HumanCount(outcome.ends.fin + failures.total());
-    let failed = HumanCount(failures.total());
-    reasons.insert(0, format!("{failed} of {ended} connections failed: {}", failures.summary()));
+    let summary = outcome.failure_summary();
+    let first = if outcome.datagrams.is_some() {
+        format!("datagrams or sockets failed: {summary}")
+    } else {
+        let (failed, ended) = (HumanCount(failures), HumanCount(outcome.ends.fin + failures));
+        format!("{failed} of {ended} connections failed: {summary}")
+    };
+    reasons.insert(0, first);
     let failure = Failure::new(reasons.join("; "));
     Err(match outcome.ends.first_connect_error {
-        Some(kind) if failures.connect_failed > 0 => failure.hint(connect_hint(&kind.into())),
+        Some(kind) if outcome.ends.failures.connect_failed > 0 => failure.hint(connect_hint(&kind.into())),
         Some(_) | None => failure,
     })
 }
@@ -37,5 +41,5 @@ pub(super) fn unreachable_server(outcome: &Outcome) -> Failure {
 }
 
 pub(super) fn cannot_connect(address: &Address, error: &io::Error) -> Failure {
-    Failure::connect(address, error)
+    if address.is_udp() { Failure::reach(address, error) } else { Failure::connect(address, error) }
 }

@@ -5,6 +5,7 @@
 
 mod comparison;
 mod connect;
+mod datagram;
 mod receiver;
 mod sender;
 
@@ -29,8 +30,11 @@ use super::{
 const HELP: &str = "\
 Half-close: after the last byte the client shuts down its sending side, and receives until the server closes too.
 
-Exit status: 0 if every byte came back unchanged and the server closed the connection with a FIN, 1 if not, 2 for wrong \
-arguments.
+UDP: the message is sent as one datagram, of 65,507 bytes at most. The third line of the output says whether it came back. \
+UDP may lose it.
+
+Exit status: 0 if every byte came back unchanged and, except over UDP, the server closed the connection with a FIN, 1 if \
+not, 2 for wrong arguments.
 
 The server may close first: some echo one message and close. That is a success if everything is back and nothing is left \
 to send. When stdin is streamed, it must have ended by then, or end within a second. Otherwise the server has closed the \
@@ -48,7 +52,7 @@ const STDIN_END_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ClientArgs {
-    /// The server: HOST:PORT, [V6]:PORT or unix:PATH
+    /// The server: HOST:PORT, [V6]:PORT, udp:HOST:PORT or unix:PATH
     ///
     /// Without a port it is 27015, without a host localhost. The addresses of a host name are tried in turn.
     #[arg(value_name = "HOST[:PORT]", default_value = "localhost", value_parser = server_address)]
@@ -56,13 +60,13 @@ pub(crate) struct ClientArgs {
 
     /// What to send; - streams stdin
     ///
-    /// Stdin may be of any size. Its echo goes to stdout, and the byte counts go to stderr.
+    /// Stdin may be of any size, and needs a connection. Its echo goes to stdout, and the byte counts go to stderr.
     #[arg(value_name = "MESSAGE", default_value = "this is a test", allow_hyphen_values = true)]
     message: String,
 
     /// Give up on an address after this long
     ///
-    /// Each address of a host name has this long to accept the connection.
+    /// Each address of a host name has this long to accept the connection. Over UDP there is none to wait for.
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = timeout)]
     connect_timeout: OptionalTimeout,
 
@@ -75,6 +79,12 @@ pub(crate) struct ClientArgs {
 
 pub(crate) fn run(args: &ClientArgs, stderr: &Lines) -> Result<ExitCode, Failure> {
     let streams_stdin = args.message == "-";
+    if args.server.is_udp() {
+        if streams_stdin {
+            return Err(Failure::arguments("- streams stdin, and UDP has no streams: give a MESSAGE"));
+        }
+        return datagram::run(&args.server, args.message.as_bytes(), args.timeout.0);
+    }
     let socket = Arc::new(connect::connect(&args.server, args.connect_timeout.0)?);
     let comparison = Arc::new(Comparison::new());
     let source: Box<dyn Read + Send> = if streams_stdin {

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     address::Address,
     config::Config,
-    error::Error,
     system::{Accept, Accepted},
 };
 
@@ -35,19 +34,23 @@ enum FamilySocket {
 
 /// Listens on `address`, which is resolved, once per worker. Returns the sockets with the address that they
 /// really have.
-pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<ListenSocket>), Error> {
-    let result: io::Result<(Address, Vec<FamilySocket>)> = match address {
-        Address::Ip(ip) => bind_tcp(*ip, config),
+pub(super) fn bind(address: &Address, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
+    let (real, sockets): (Address, Vec<FamilySocket>) = match address {
+        Address::Ip(ip) => bind_tcp(*ip, config)?,
         #[cfg(unix)]
-        Address::Unix(path) => unix_listener::bind(path, config)
-            .map(|listening| (address.clone(), listening.into_iter().map(FamilySocket::Unix).collect())),
+        Address::Unix(path) => {
+            let sockets = unix_listener::bind(path, config)?;
+            (address.clone(), sockets.into_iter().map(FamilySocket::Unix).collect())
+        }
         #[cfg(not(unix))]
         Address::Unix(_) => {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets are not available on this system"))
+            let why = "Unix sockets are not available on this system";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
-        Address::Host { .. } => Err(io::ErrorKind::InvalidInput.into()),
+        Address::Host { .. } | Address::Udp(_) | Address::UdpHost { .. } => {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
     };
-    let (real, sockets) = result.map_err(|source| Error::Bind { address: address.clone(), source })?;
     let shared = sockets.into_iter().zip(HandOver::among(config.workers));
     Ok((real, shared.map(|(socket, hand_over)| ListenSocket { socket, hand_over }).collect()))
 }
@@ -105,8 +108,8 @@ enum PortUse {
     Shared,
 }
 
-/// Whether the kernel spreads connections over the sockets that share a port.
-const SHARES_PORTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// Whether the kernel spreads connections, and datagrams, over the sockets that share a port.
+pub(super) const SHARES_PORTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// A bound socket, with the options that Linux hands on to the connections it accepts.
 fn tcp_socket(address: SocketAddr, config: &Config, port_use: PortUse) -> io::Result<Socket> {

@@ -1,7 +1,13 @@
 //! The operating system, through mio.
 
+mod datagram_socket;
 mod hand_over;
 mod listener;
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+mod packet_info;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+#[path = "no_packet_info.rs"]
+mod packet_info;
 #[cfg(target_os = "linux")]
 mod pipe;
 pub(crate) mod stream;
@@ -23,17 +29,39 @@ use std::{
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, event::Source};
 
-pub(crate) use self::listener::{ListenSocket, bind, is_unavailable};
+pub(crate) use self::listener::is_unavailable;
 use self::{
+    datagram_socket::DatagramSocket,
+    listener::ListenSocket,
     stream::{SocketOptions, Stream},
     timer::Timer,
 };
-use super::{Poller, System, Wait, Wake, readiness::Readiness};
+use super::{Poller, System, Wait, Wake, endpoint::Endpoint, readiness::Readiness};
 use crate::{
+    address::Address,
     config::Config,
     connection_id::{ConnectionId, WAKER, reserved_token},
+    error::Error,
     peer::Peer,
 };
+
+/// A worker's socket on an address.
+pub(crate) type OsEndpoint = Endpoint<ListenSocket, DatagramSocket>;
+
+/// Binds `address`, which is resolved, once per worker. Returns the sockets with the address that they really have.
+pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<OsEndpoint>), Error> {
+    let failed = |source| Error::Bind { address: address.clone(), source };
+    match address {
+        Address::Udp(ip) => {
+            let (real, sockets) = datagram_socket::bind(*ip, config.workers).map_err(failed)?;
+            Ok((Address::Udp(real), sockets.into_iter().map(Endpoint::Datagrams).collect()))
+        }
+        Address::Ip(_) | Address::Unix(_) | Address::Host { .. } | Address::UdpHost { .. } => {
+            let (real, sockets) = listener::bind(address, config).map_err(failed)?;
+            Ok((real, sockets.into_iter().map(Endpoint::Listener).collect()))
+        }
+    }
+}
 
 /// Sockets, a poller and the clock.
 #[derive(Debug)]
@@ -79,6 +107,7 @@ impl Wake for Waker {
 impl System for Os {
     type Transport = Stream;
     type Listener = ListenSocket;
+    type DatagramSocket = DatagramSocket;
 
     fn now(&mut self) -> Instant {
         let now = clock();
@@ -106,6 +135,10 @@ impl System for Os {
 
     fn watch_listener(&mut self, listener: &mut ListenSocket, token: Token) -> io::Result<()> {
         self.poll.registry().register(listener, token, Interest::READABLE)
+    }
+
+    fn watch_datagrams(&mut self, socket: &mut DatagramSocket, token: Token) -> io::Result<()> {
+        self.poll.registry().register(socket, token, Interest::READABLE)
     }
 
     fn connect(&mut self, peer: &Peer<'_>) -> io::Result<Stream> {

@@ -59,7 +59,9 @@ impl Stream {
             Address::Unix(path) => connect_to_path(path),
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
-            Address::Host { .. } => Err(io::ErrorKind::InvalidInput.into()),
+            Address::Host { .. } | Address::Udp(_) | Address::UdpHost { .. } => {
+                Err(io::ErrorKind::InvalidInput.into())
+            }
         }
     }
 

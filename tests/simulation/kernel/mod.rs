@@ -4,6 +4,7 @@
 //! the real kernel promises holds here too, and nothing more: an event comes for every change from
 //! blocked to ready, sooner or later, perhaps merged with others, perhaps also without cause.
 
+pub mod datagrams;
 pub mod other_worker;
 pub mod socket;
 pub mod system;
@@ -21,6 +22,7 @@ use echoloop::{ConnectionId, internals::Readiness};
 use mio::Token;
 
 use self::{
+    datagrams::DatagramQueue,
     other_worker::OtherWorker,
     socket::{Attempt, SharedSocket, Socket},
 };
@@ -108,6 +110,8 @@ pub struct Kernel {
     /// By number; the clients have the other ends.
     pub sockets: Vec<SharedSocket>,
     pub listeners: Vec<Backlog>,
+    /// Where datagrams come, if the server has a socket for them.
+    pub datagrams: Option<DatagramQueue>,
     pub other_worker: Option<OtherWorker>,
     /// Connections that went from one worker to the other, in either direction.
     pub changed_worker: u64,
@@ -268,6 +272,7 @@ impl Kernel {
             bytes_in: 0,
             bytes_out: 0,
             sockets: Vec::new(),
+            datagrams: None,
             other_worker: None,
             changed_worker: 0,
             may_drop_clients: false,
@@ -369,6 +374,9 @@ impl Kernel {
         for backlog in &mut self.listeners {
             backlog.owed_a_place.extend(backlog.waiting.iter());
         }
+        if let Some(queue) = &mut self.datagrams {
+            queue.note_drain();
+        }
     }
 
     /// From here on the server may leave those who wait unserved.
@@ -403,6 +411,7 @@ impl Kernel {
     pub fn has_events(&self) -> bool {
         let of_listeners = self.listeners.iter().any(|backlog| backlog.has_event && !backlog.is_closed);
         of_listeners
+            || self.datagrams.as_ref().is_some_and(DatagramQueue::has_event)
             || self.sockets.iter().any(|socket| {
                 let socket = socket.borrow();
                 !socket.closed && socket.has_events_to_come()
@@ -420,6 +429,11 @@ impl Kernel {
                 backlog.has_event = false;
                 events.push((token, Readiness::READ));
             }
+        }
+        if let Some(queue) = self.datagrams.as_mut().filter(|queue| queue.has_event())
+            && (self.is_calm || !self.choices.happens(1, 2))
+        {
+            events.extend(queue.take_event());
         }
         let has_events = |number: &usize| {
             let socket = self.sockets[*number].borrow();

@@ -14,7 +14,8 @@ use echoloop::{
 use mio::{Interest, Token};
 
 use super::{
-    Call, Kernel, SharedKernel, other_worker::OTHER, socket::SharedSocket, transport::FakeTransport,
+    Call, Kernel, SharedKernel, datagrams::FakeDatagramSocket, other_worker::OTHER, socket::SharedSocket,
+    transport::FakeTransport,
 };
 
 /// The fake kernel, as the loop sees it.
@@ -43,6 +44,7 @@ impl SimSystem {
 impl System for SimSystem {
     type Transport = FakeTransport;
     type Listener = FakeListener;
+    type DatagramSocket = FakeDatagramSocket;
 
     fn now(&mut self) -> Instant {
         self.kernel.borrow_mut().read_clock()
@@ -90,6 +92,12 @@ impl System for SimSystem {
 
     fn watch_listener(&mut self, listener: &mut FakeListener, token: Token) -> io::Result<()> {
         self.kernel.borrow_mut().listeners[listener.position].token = Some(token);
+        Ok(())
+    }
+
+    fn watch_datagrams(&mut self, _: &mut FakeDatagramSocket, token: Token) -> io::Result<()> {
+        let kernel = &mut *self.kernel.borrow_mut();
+        kernel.datagrams.as_mut().expect("there is a socket").token = Some(token);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use echoloop::Handle;
 
-use super::{event::LoadEvent, loops::Loops, schedule::Schedule};
+use super::{event::LoadEvent, generator::Generator, loops::Loops, schedule::Schedule, teller};
 use crate::cli::{
     bench::{
         clock,
@@ -38,7 +38,7 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 /// How long answers are waited for after Ctrl-C, unless the timeout is shorter.
-const INTERRUPTED_MAX: Duration = Duration::from_secs(1);
+pub(super) const INTERRUPTED_MAX: Duration = Duration::from_secs(1);
 
 /// A thread that is woken up so much too late was stopped, and its connections could not answer either.
 const STOPPED_MIN: Duration = Duration::from_secs(1);
@@ -76,10 +76,7 @@ impl Load {
     pub(crate) fn start(plan: Plan) -> Result<Self, Failure> {
         let plan = Arc::new(plan);
         let (sender, events) = channel();
-        let interval = match plan.extent {
-            Extent::Time { measured, .. } => (measured / INTERVALS).clamp(INTERVAL_MIN, INTERVAL_MAX),
-            Extent::Messages(_) => INTERVAL_MIN,
-        };
+        let interval = interval(plan.extent);
         let loops = Loops::start(&plan, &sender)?;
         let next_sample = clock::now() + interval;
         Ok(Self {
@@ -93,52 +90,6 @@ impl Load {
             late: Duration::ZERO,
             measured_time: None,
             cpu: None,
-        })
-    }
-
-    /// A function that ends the load early, in the documented way.
-    pub(crate) fn interrupter(&self) -> impl Fn() + Send + 'static + use<> {
-        let events = self.sender.clone();
-        move || {
-            // Nobody listens when the program is about to end.
-            let _ = events.send(LoadEvent::Interrupted);
-        }
-    }
-
-    /// A function that ends the load at once.
-    pub(crate) fn aborter(&self) -> impl Fn() + Send + 'static + use<> {
-        let (events, handles) = (self.sender.clone(), self.loops.handles());
-        move || {
-            handles.iter().for_each(Handle::abort);
-            // Nobody listens when the program is about to end.
-            let _ = events.send(LoadEvent::Aborted);
-        }
-    }
-
-    /// Runs the load from beginning to end. If it is aborted, its figures mean nothing.
-    pub(crate) fn run(mut self, log: Option<LatencyLog<'_>>) -> Result<Outcome, Failure> {
-        let mut recorder = Recorder::new(&self.plan, log);
-        let result = self.run_phases(&mut recorder);
-        recorder.hide_progress();
-        let interrupted = match result? {
-            Woken::Done => false,
-            Woken::Interrupted | Woken::Aborted => true,
-        };
-        // Now all is counted: what is still in flight is given up.
-        self.loops.end()?;
-        let (mut total, series) = recorder.finish(&self.loops)?;
-        let elapsed = self.elapsed(&total);
-        let limited_by = outcome::limit(&self.plan, &total, elapsed, self.cpu);
-        latencies::merge(&mut total.latency, &total.unanswered);
-        Ok(Outcome {
-            elapsed,
-            interrupted,
-            connections: self.loops.connections(),
-            ends: self.loops.ends(),
-            total,
-            series,
-            limited_by,
-            plan: self.plan,
         })
     }
 
@@ -335,8 +286,57 @@ impl Load {
     }
 }
 
+impl Generator for Load {
+    fn interrupter(&self) -> impl Fn() + Send + 'static {
+        teller(&self.sender, LoadEvent::Interrupted)
+    }
+
+    fn aborter(&self) -> impl Fn() + Send + 'static {
+        let (tell, handles) = (teller(&self.sender, LoadEvent::Aborted), self.loops.handles());
+        move || {
+            handles.iter().for_each(Handle::abort);
+            tell();
+        }
+    }
+
+    fn run(mut self, log: Option<LatencyLog<'_>>) -> Result<Outcome, Failure> {
+        let mut recorder = Recorder::new(&self.plan, log);
+        let result = self.run_phases(&mut recorder);
+        recorder.hide_progress();
+        let interrupted = match result? {
+            Woken::Done => false,
+            Woken::Interrupted | Woken::Aborted => true,
+        };
+        // Now all is counted: what is still in flight is given up.
+        self.loops.end()?;
+        let (mut total, series) = recorder.finish(&self.loops)?;
+        let elapsed = self.elapsed(&total);
+        let limited_by = outcome::limit(&self.plan, &total, elapsed, self.cpu);
+        latencies::merge(&mut total.latency, &total.unanswered);
+        Ok(Outcome {
+            elapsed,
+            interrupted,
+            connections: self.loops.connections(),
+            ends: self.loops.ends(),
+            datagrams: None,
+            total,
+            series,
+            limited_by,
+            plan: self.plan,
+        })
+    }
+}
+
+/// How long the intervals are in which a load is measured.
+pub(super) fn interval(extent: Extent) -> Duration {
+    match extent {
+        Extent::Time { measured, .. } => (measured / INTERVALS).clamp(INTERVAL_MIN, INTERVAL_MAX),
+        Extent::Messages(_) => INTERVAL_MIN,
+    }
+}
+
 /// When this time of day will be.
-fn start_at(time: SystemTime) -> Result<Instant, Failure> {
+pub(super) fn start_at(time: SystemTime) -> Result<Instant, Failure> {
     let now = clock::now();
     let wait = time.duration_since(clock::time_of_day()).map_err(|late| {
         let late = units::duration(late.duration());

@@ -14,10 +14,12 @@
 //! tally         messages, bytes and latencies of a period
 //! latencies     histograms
 //! ends          how connections ended
+//! datagram_counts    datagrams that were lost, or came late, twice or changed
 //! ```
 //!
 //! Nothing here knows what makes the load, which implements `Source`, or how figures are presented.
 
+pub(crate) mod datagram_counts;
 pub(crate) mod ends;
 mod hdr_decoder;
 mod hdr_line;

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    ends::Ends,
+    datagram_counts::DatagramCounts,
+    ends::{Ends, summary},
     interval::{Interval, per_second},
     tally::Tally,
 };
@@ -19,6 +20,8 @@ pub(crate) struct Outcome {
     pub(crate) interrupted: bool,
     pub(crate) connections: ConnectionCounts,
     pub(crate) ends: Ends,
+    /// Of a load of datagrams.
+    pub(crate) datagrams: Option<DatagramCounts>,
     /// Its latencies are those of all messages that were due: of those that nobody answered, how long they were waited
     /// for.
     pub(crate) total: Tally,
@@ -74,9 +77,24 @@ impl Outcome {
         self.plan.is_open_loop().then_some(self.limited_by.is_none())
     }
 
-    /// Whether no connection failed.
+    /// How many connections failed; over UDP datagrams too.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures_by_kind().map(|(_, count)| count).sum()
+    }
+
+    /// The kinds of failures that occurred, as `2 corrupt, 1 reset`; `none` if there were none.
+    pub(crate) fn failure_summary(&self) -> String {
+        summary(self.failures_by_kind())
+    }
+
+    /// Whether nothing failed.
     pub(crate) fn is_good(&self) -> bool {
-        self.ends.failures.total() == 0
+        self.failures() == 0
+    }
+
+    fn failures_by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let of_datagrams = self.datagrams.iter().flat_map(DatagramCounts::failures);
+        of_datagrams.chain(self.ends.failures.all())
     }
 }
 

@@ -12,10 +12,11 @@ use crate::cli::bench::{
 pub(super) fn load(plan: &Plan) -> String {
     let kind = if plan.is_open_loop() { "open loop" } else { "closed loop" };
     let size = units::size(plan.size);
+    let unit = if plan.address.is_udp() { "datagrams" } else { "messages" };
     let messages = match (plan.churn, plan.pipeline) {
         (true, _) => format!("a connection for each message of {size}"),
-        (false, 1) => format!("messages of {size}"),
-        (false, depth) => format!("messages of {size}, {depth} in flight"),
+        (false, 1) => format!("{unit} of {size}"),
+        (false, depth) => format!("{unit} of {size}, {depth} in flight"),
     };
     let threads = if plan.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", plan.threads) };
     format!("{kind}, {messages}, {threads}, seed {}", plan.seed)

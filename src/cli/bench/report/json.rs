@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cli::{
     bench::{
         measure::{
+            datagram_counts::DatagramCounts,
             ends::Failures,
             hdr_reader::Merged,
             interval::Interval,
@@ -47,6 +48,8 @@ struct LoadFigures {
     connect_latency: LatencyFigures,
     fin: u64,
     failures: Failures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams: Option<DatagramCounts>,
     intervals: Vec<IntervalFigures>,
 }
 
@@ -142,6 +145,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
         connect_latency: LatencyFigures::of(&total.connect),
         fin: outcome.ends.fin,
         failures: outcome.ends.failures,
+        datagrams: outcome.datagrams,
         intervals: outcome.series.iter().map(IntervalFigures::of).collect(),
     })
 }

@@ -32,9 +32,8 @@ const STYLE: &str = include_str!("page.css");
 /// The page of a load.
 pub(crate) fn outcome(outcome: &Outcome, run_info: &RunInfo) -> String {
     let (plan, total) = (&outcome.plan, &outcome.total);
-    let failures = outcome.ends.failures;
     let early = outcome.interrupted.then(|| "It was ended early: these are the figures so far.".to_owned());
-    let failed = (!outcome.is_good()).then(|| format!("Failures: {}.", failures.summary()));
+    let failed = (!outcome.is_good()).then(|| format!("Failures: {}.", outcome.failure_summary()));
     let missed = description::missed_rate(outcome).map(|warning| format!("Warning: {warning}."));
     let unit = if plan.churn { "connections/s" } else { "messages/s" };
     let mut heads = vec![

@@ -93,14 +93,17 @@ pub(super) fn quantiles(latencies: &[(&str, &Latencies)]) -> Rows {
     rows
 }
 
-/// How connections ended.
+/// How connections ended, or which datagrams did not come back as they should.
 pub(super) fn ends(outcome: &Outcome) -> Rows {
     let ends = &outcome.ends;
-    let reset = HumanCount(ends.failures.reset);
-    vec![
-        vec!["ends".to_owned(), format!("{} FIN, {reset} reset", HumanCount(ends.fin))],
-        vec!["failures".to_owned(), ends.failures.summary()],
-    ]
+    let first = match &outcome.datagrams {
+        Some(datagrams) => ["datagrams".to_owned(), datagrams.summary()],
+        None => {
+            let reset = HumanCount(ends.failures.reset);
+            ["ends".to_owned(), format!("{} FIN, {reset} reset", HumanCount(ends.fin))]
+        }
+    };
+    vec![first.into(), vec!["failures".to_owned(), outcome.failure_summary()]]
 }
 
 #[cfg(test)]
