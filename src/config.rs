@@ -130,6 +130,20 @@ pub struct Config {
     pub nodelay: bool,
     /// SO_KEEPALIVE: the system notices peers that vanished. Default on. See socket(7).
     pub keepalive: bool,
+    /// TCP_KEEPIDLE: how long a connection is quiet before the first probe. At least 1 s. Default `None`: what the system
+    /// does, 2 h on most. See tcp(7).
+    pub keepalive_time: Option<Duration>,
+    /// TCP_KEEPINTVL: the time between probes. At least 1 s. Default `None`: what the system does, 75 s on most.
+    pub keepalive_interval: Option<Duration>,
+    /// TCP_KEEPCNT: after so many probes without an answer the connection has failed. 1 to 127. Default `None`: what the
+    /// system does, 9 on most.
+    pub keepalive_retries: Option<u32>,
+    /// TCP_USER_TIMEOUT: how long sent data may remain unacknowledged before the system gives the connection up; beside
+    /// [`write_timeout`](Self::write_timeout), which needs no such option. Default `None`. Linux only.
+    pub user_timeout: Option<Duration>,
+    /// The type of service of IPv4, or traffic class of IPv6: the DSCP in the upper six bits (RFC 2474). Default `None`.
+    /// Linux only.
+    pub tos: Option<u8>,
 }
 
 impl Default for Config {
@@ -166,6 +180,11 @@ impl Default for Config {
             connect_timeout: Some(Duration::from_secs(10)),
             nodelay: true,
             keepalive: true,
+            keepalive_time: None,
+            keepalive_interval: None,
+            keepalive_retries: None,
+            user_timeout: None,
+            tos: None,
         }
     }
 }
@@ -232,6 +251,16 @@ impl Config {
         ];
         if let Some((_, why)) = at_most_a_million.into_iter().find(|&(value, _)| value > 1 << 20) {
             return Err(Error::Config(why));
+        }
+        let too_short = |time: Option<Duration>| time.is_some_and(|time| time < Duration::from_secs(1));
+        if too_short(self.keepalive_time) || too_short(self.keepalive_interval) {
+            return Err(Error::Config("keepalive_time and keepalive_interval must be at least 1 s"));
+        }
+        if self.keepalive_retries.is_some_and(|retries| !(1..=127).contains(&retries)) {
+            return Err(Error::Config("keepalive_retries must be 1 to 127"));
+        }
+        if !cfg!(target_os = "linux") && (self.user_timeout.is_some() || self.tos.is_some()) {
+            return Err(Error::Config("user_timeout and tos are options of Linux"));
         }
         if self.low_water_bytes >= self.high_water_bytes {
             return Err(Error::Config("low_water_bytes must be below high_water_bytes"));

@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     handle::{Answer, Handle, Mailbox, Order, Request},
     outbox::{Dial, Factory},
-    peer::{Origin, Peer},
+    peer::{Local, Origin, Peer},
     places::Places,
     protocol::Protocol,
     stats::Counters,
@@ -580,7 +580,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         self.accepts_left = self.accepts_left.saturating_sub(1);
         self.counters.accepted.add(1);
         let id = self.connections.next_id();
-        let peer = Peer { id, origin: Origin::Listener(position), address: &address, requested_by: None };
+        let (origin, local) = (Origin::Listener(position), Local::Ask(&transport));
+        let peer = Peer { id, origin, address: &address, requested_by: None, local };
         let limits = Rc::clone(self.listener_limits.get(&position).unwrap_or(self.connections.limits()));
         let Some(protocol) = self.make_protocol(&peer) else {
             self.connections.give_place_back();
@@ -617,7 +618,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         self.counters.connects.add(1);
         let id = self.connections.next_id();
         let (origin, factory) = (Origin::Connect(dial.label), dial.factory.take());
-        let peer = Peer { id, origin, address: &dial.address, requested_by: dial.by };
+        let peer = Peer { id, origin, address: &dial.address, requested_by: dial.by, local: Local::None };
         let (protocol, factory) = self.make_outbound_protocol(&peer, factory);
         let outcome = match protocol {
             Some(protocol) => self.begin_connecting(&peer, protocol, has_place),
@@ -643,8 +644,8 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     fn tell_unfounded(&mut self, mut dial: Dial<P::Message>, reason: CloseReason) {
         self.counters.connects.add(1);
         let (id, factory) = (self.connections.next_id(), dial.factory.take());
-        let peer =
-            Peer { id, origin: Origin::Connect(dial.label), address: &dial.address, requested_by: None };
+        let origin = Origin::Connect(dial.label);
+        let peer = Peer { id, origin, address: &dial.address, requested_by: None, local: Local::None };
         match self.make_outbound_protocol(&peer, factory).0 {
             Some(protocol) => self.connections.tell_not_made(id, protocol, reason),
             None => self.counters.refused.add(1),

@@ -45,6 +45,8 @@ pub(crate) struct Connected {
     pub(crate) label: u64,
     /// To where.
     pub(crate) address: Address,
+    /// From where, if the system says.
+    pub(crate) local: Option<Address>,
 }
 
 /// A message to every connection but the one that sends it.

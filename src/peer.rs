@@ -1,9 +1,10 @@
 //! Who is at the other end of a connection.
 
-use crate::{address::Address, connection_id::ConnectionId};
+use std::{fmt, io};
+
+use crate::{address::Address, connection_id::ConnectionId, system::transport::Addresses};
 
 /// A connection that wants a protocol: what [`Server::run`](crate::Server::run) hands to the factory.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Peer<'a> {
     /// The name that the connection will have.
@@ -14,6 +15,53 @@ pub struct Peer<'a> {
     pub address: &'a Address,
     /// The connection whose protocol asked for this one with [`Context::connect`](crate::Context::connect).
     pub requested_by: Option<ConnectionId>,
+    pub(crate) local: Local<'a>,
+}
+
+/// Our address on a connection.
+pub(crate) enum Local<'a> {
+    /// The connection is not made yet.
+    None,
+    Known(&'a Address),
+    /// The system is asked when someone wants to know.
+    Ask(&'a dyn Addresses),
+}
+
+impl Peer<'_> {
+    /// Our address on this connection, asked of the operating system: which one a client has come to where we listen on
+    /// every interface.
+    ///
+    /// ```
+    /// use echoloop::{Echo, testing::Loop};
+    ///
+    /// let net = Loop::new(|peer| {
+    ///     let is_public = peer.local_addr().is_ok_and(|address| address.to_string() == "192.0.2.1:27015");
+    ///     is_public.then_some(Echo)
+    /// });
+    /// assert!(net.connect().is_open());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` for an outbound connection that is only asked for, or what the operating system says.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        match self.local {
+            Local::None => Err(io::ErrorKind::NotConnected.into()),
+            Local::Known(address) => Ok(address.clone()),
+            Local::Ask(addresses) => addresses.local_addr(),
+        }
+    }
+}
+
+impl fmt::Debug for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("id", &self.id)
+            .field("origin", &self.origin)
+            .field("address", &self.address.to_string())
+            .field("requested_by", &self.requested_by)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who made a connection.

@@ -1,6 +1,6 @@
 //! Putting a server together, and running it.
 
-use std::{collections::HashMap, fmt, marker::PhantomData, ops::Range, sync::Arc, thread};
+use std::{collections::HashMap, fmt, marker::PhantomData, net::TcpListener, ops::Range, sync::Arc, thread};
 
 use crate::{
     address::Address,
@@ -14,7 +14,7 @@ use crate::{
     stats::{Counters, Stats},
     system::{
         descriptors,
-        os::{Os, OsEndpoint, bind, is_unavailable, threads::Threads},
+        os::{Os, OsEndpoint, adopt, bind, is_unavailable, threads::Threads},
     },
 };
 
@@ -50,6 +50,8 @@ pub struct Builder<P> {
     config: Config,
     /// Listeners that have limits and a factory of their own, and where.
     own: Vec<(Result<Address, Error>, Own<P>)>,
+    /// Those that listen already.
+    adopted: Vec<TcpListener>,
     protocol: PhantomData<fn() -> P>,
 }
 
@@ -126,6 +128,26 @@ impl<P: Protocol> Builder<P> {
         self
     }
 
+    /// Accepts from a socket that listens already: one that was inherited, or bound before privileges were given up. Several
+    /// workers share it. Such listeners come after those of [`listen`](Self::listen) in [`Server::local_addrs`], and before
+    /// those of [`bind`](Self::bind), which tells what is wrong with them.
+    ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use echoloop::{Address, Echo, Server};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = Address::from(listener.local_addr()?);
+    /// let server = Server::<Echo>::builder().listener(listener).bind([] as [&str; 0])?;
+    /// assert_eq!(server.local_addrs(), [address]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.adopted.push(listener);
+        self
+    }
+
     /// Listens on all the addresses. None at all is fine for a server that only makes outbound connections;
     /// [`Config::keep_running`] keeps it waiting for them.
     ///
@@ -159,7 +181,7 @@ impl<P: Protocol> Builder<P> {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        let Self { config, own, .. } = self;
+        let Self { config, own, adopted, .. } = self;
         config.validate()?;
         let mut listening = Listeners::new(config.workers);
         let mut listeners = HashMap::new();
@@ -175,6 +197,9 @@ impl<P: Protocol> Builder<P> {
                 let own = Own { limits: own.limits.clone(), factory: Arc::clone(&own.factory) };
                 listeners.insert(position, own);
             }
+        }
+        for listener in adopted {
+            listening.adopt(listener, &config)?;
         }
         for address in addresses {
             listening.bind(&address.try_into()?, &config)?;
@@ -195,6 +220,19 @@ impl Listeners {
         Self { addresses: Vec::new(), sockets: (0..workers).map(|_| Vec::new()).collect() }
     }
 
+    fn adopt(&mut self, listener: TcpListener, config: &Config) -> Result<(), Error> {
+        let (real, per_worker) = adopt(listener, config)?;
+        self.add(real, per_worker);
+        Ok(())
+    }
+
+    fn add(&mut self, real: Address, per_worker: Vec<OsEndpoint>) {
+        self.addresses.push(real);
+        for (worker, socket) in self.sockets.iter_mut().zip(per_worker) {
+            worker.push(socket);
+        }
+    }
+
     /// Listens on what the address stands for: at these positions.
     fn bind(&mut self, address: &Address, config: &Config) -> Result<Range<usize>, Error> {
         if address.is_udp() && config.accept_limit.is_some() {
@@ -202,10 +240,7 @@ impl Listeners {
         }
         let first = self.addresses.len();
         for (real, per_worker) in bind_each(address, &address.resolve()?, config)? {
-            self.addresses.push(real);
-            for (worker, socket) in self.sockets.iter_mut().zip(per_worker) {
-                worker.push(socket);
-            }
+            self.add(real, per_worker);
         }
         Ok(first..self.addresses.len())
     }
@@ -215,7 +250,7 @@ impl<P: Protocol> Server<P> {
     /// Begins with the default limits.
     #[must_use]
     pub fn builder() -> Builder<P> {
-        Builder { config: Config::default(), own: Vec::new(), protocol: PhantomData }
+        Builder { config: Config::default(), own: Vec::new(), adopted: Vec::new(), protocol: PhantomData }
     }
 
     /// The addresses on which it listens, with the real ports, in the order in which they were given.

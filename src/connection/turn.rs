@@ -79,7 +79,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 if let Some((by, label)) = self.take_requester() {
                     // Until it is told, what comes waits for what it makes of this connection.
                     self.extra.get_or_insert_default().answers_due += 1;
-                    shared.outbox.connected(by, Connected { id: self.id, label, address });
+                    let local = self.transport.local_addr().ok();
+                    shared.outbox.connected(by, Connected { id: self.id, label, address, local });
                 }
                 true
             }

@@ -8,7 +8,7 @@ use crate::{
     connection::Connection,
     connection_id::ConnectionId,
     outbox::{Broadcast, Connected, Mail},
-    peer::{Origin, Peer},
+    peer::{Local, Origin, Peer},
     protocol::Protocol,
     system::{Poller, transport::Transport},
 };
@@ -117,6 +117,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             origin: Origin::Connect(connected.label),
             address: &connected.address,
             requested_by: Some(id),
+            local: connected.local.as_ref().map_or(Local::None, Local::Known),
         };
         self.call(id, poller, |connection, shared| connection.connected(connected.label, &peer, shared));
         // What came for the other meanwhile is dealt with now, by its protocol or the relay.

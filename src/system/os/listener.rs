@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use mio::{Interest, Registry, Token, event::Source, net::TcpListener};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 #[cfg(unix)]
 use super::unix_listener;
@@ -53,6 +53,24 @@ pub(super) fn bind(address: &Address, config: &Config) -> io::Result<(Address, V
     };
     let shared = sockets.into_iter().zip(HandOver::among(config.workers));
     Ok((real, shared.map(|(socket, hand_over)| ListenSocket { socket, hand_over }).collect()))
+}
+
+/// Takes over a socket that listens already, for each worker.
+pub(crate) fn adopt(
+    listener: std::net::TcpListener,
+    config: &Config,
+) -> io::Result<(Address, Vec<ListenSocket>)> {
+    let options = SocketOptions::of(config);
+    options.apply_to(SockRef::from(&listener))?;
+    listener.set_nonblocking(true)?;
+    let real = Address::Ip(listener.local_addr()?);
+    let clones = (1..config.workers).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let sockets = std::iter::once(listener).chain(clones).zip(HandOver::among(config.workers));
+    let adopted = sockets.map(|(socket, hand_over)| {
+        let socket = FamilySocket::Tcp(TcpListener::from_std(socket), options);
+        ListenSocket { socket, hand_over }
+    });
+    Ok((real, adopted.collect()))
 }
 
 /// Whether this machine lacks the address, or the whole family: no interface has it, or IPv6 is turned off.
@@ -127,10 +145,7 @@ fn tcp_socket(address: SocketAddr, config: &Config, port_use: PortUse) -> io::Re
     socket.set_reuse_port(port_use == PortUse::Shared)?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = port_use;
-    socket.set_tcp_nodelay(config.nodelay)?;
-    socket.set_keepalive(config.keepalive)?;
-    // RFC 6093: urgent data is data like any other.
-    socket.set_out_of_band_inline(true)?;
+    SocketOptions::of(config).apply_to(SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
@@ -191,5 +206,52 @@ impl Source for ListenSocket {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.source().deregister(registry)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{net::TcpStream, thread, time::Duration};
+
+    use super::*;
+
+    /// Accepts the connection of a client, as soon as it has come.
+    fn accept(listener: &mut ListenSocket) -> mio::net::TcpStream {
+        loop {
+            match listener.accept() {
+                Ok((Stream::Tcp(stream), _)) => return stream,
+                Ok(_) => panic!("it is TCP"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn connections_have_the_options_that_were_asked_for_however_their_listener_was_made() {
+        let config = Config {
+            keepalive_time: Some(Duration::from_secs(70)),
+            keepalive_interval: Some(Duration::from_secs(7)),
+            keepalive_retries: Some(4),
+            user_timeout: Some(Duration::from_secs(9)),
+            tos: Some(0x28),
+            ..Config::default()
+        };
+        let (bound, sockets) = bind(&"127.0.0.1:0".parse().unwrap(), &config).unwrap();
+        let made_elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (adopted, more) = adopt(made_elsewhere, &config).unwrap();
+        for (address, mut listener) in [(bound, sockets), (adopted, more)].map(|(a, mut l)| (a, l.remove(0)))
+        {
+            let Address::Ip(address) = address else { panic!("it is TCP") };
+            let _client = TcpStream::connect(address).unwrap();
+            let accepted = accept(&mut listener);
+            let socket = SockRef::from(&accepted);
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(70));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(9)));
+            assert_eq!(socket.tos_v4().unwrap(), 0x28);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        }
     }
 }

@@ -23,6 +23,7 @@ mod unix_listener;
 
 use std::{
     io,
+    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -61,6 +62,13 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<O
             Ok((real, sockets.into_iter().map(Endpoint::Listener).collect()))
         }
     }
+}
+
+/// Takes over a socket that listens already, for each worker.
+pub(crate) fn adopt(listener: TcpListener, config: &Config) -> Result<(Address, Vec<OsEndpoint>), Error> {
+    let failed = |source| Error::Loop { what: "cannot take a listener over", source };
+    let (real, sockets) = listener::adopt(listener, config).map_err(failed)?;
+    Ok((real, sockets.into_iter().map(Endpoint::Listener).collect()))
 }
 
 /// Sockets, a poller and the clock.

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 #[cfg(unix)]
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token, event::Source, net::TcpStream};
-use socket2::SockRef;
 #[cfg(unix)]
 use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockRef, TcpKeepalive};
 
 #[cfg(target_os = "linux")]
 use super::pipe::KernelPipe;
@@ -69,7 +69,7 @@ impl Stream {
     /// tells.
     pub(super) fn set_options(&self, options: SocketOptions) {
         if let Self::Tcp(stream) = self
-            && let Err(error) = options.apply_to(stream)
+            && let Err(error) = options.apply_to(SockRef::from(stream))
         {
             log::debug!("cannot set socket options: {error}");
         }
@@ -113,19 +113,69 @@ pub(super) fn inline_urgent_data(stream: &UnixStream) {
 pub(crate) struct SocketOptions {
     nodelay: bool,
     keepalive: bool,
+    keepalive_time: Option<Duration>,
+    keepalive_interval: Option<Duration>,
+    keepalive_retries: Option<u32>,
+    #[cfg(target_os = "linux")]
+    user_timeout: Option<Duration>,
+    #[cfg(target_os = "linux")]
+    tos: Option<u8>,
 }
 
 impl SocketOptions {
     pub(super) const fn of(config: &Config) -> Self {
-        Self { nodelay: config.nodelay, keepalive: config.keepalive }
+        Self {
+            nodelay: config.nodelay,
+            keepalive: config.keepalive,
+            keepalive_time: config.keepalive_time,
+            keepalive_interval: config.keepalive_interval,
+            keepalive_retries: config.keepalive_retries,
+            #[cfg(target_os = "linux")]
+            user_timeout: config.user_timeout,
+            #[cfg(target_os = "linux")]
+            tos: config.tos,
+        }
     }
 
-    fn apply_to(self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nodelay(self.nodelay)?;
-        let socket = SockRef::from(stream);
+    /// Sets them on a connection, or on a listener whose connections have them too.
+    pub(super) fn apply_to(self, socket: SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(self.nodelay)?;
         socket.set_keepalive(self.keepalive)?;
+        if self.keepalive {
+            self.set_keepalive_times(&socket)?;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            if let Some(timeout) = self.user_timeout {
+                socket.set_tcp_user_timeout(Some(timeout))?;
+            }
+            if let Some(tos) = self.tos {
+                match socket.domain()? {
+                    Domain::IPV6 => socket.set_tclass_v6(tos.into())?,
+                    _ => socket.set_tos_v4(tos.into())?,
+                }
+            }
+        }
         // RFC 6093: urgent data is data like any other.
         socket.set_out_of_band_inline(true)
+    }
+
+    fn set_keepalive_times(self, socket: &SockRef<'_>) -> io::Result<()> {
+        let mut times = TcpKeepalive::new();
+        if let Some(time) = self.keepalive_time {
+            times = times.with_time(time);
+        }
+        if let Some(interval) = self.keepalive_interval {
+            times = times.with_interval(interval);
+        }
+        #[cfg(not(windows))]
+        if let Some(retries) = self.keepalive_retries {
+            times = times.with_retries(retries);
+        }
+        if self.keepalive_time.or(self.keepalive_interval).is_none() && self.keepalive_retries.is_none() {
+            return Ok(());
+        }
+        socket.set_tcp_keepalive(&times)
     }
 }
 
