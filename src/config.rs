@@ -27,6 +27,11 @@ pub struct Config {
     /// Default `None`: what the soft descriptor limit (`RLIMIT_NOFILE`) allows, less a reserve of 64 or an
     /// eighth of it, whichever is smaller, and two for each of the pipes. Elsewhere than on Unix `None` is 65,536.
     pub max_connections: Option<usize>,
+    /// Connections open at once from one client's address, over all workers: from an IPv4 address, or from the /64 of an
+    /// IPv6 address. Further clients from there are reset, and counted
+    /// ([`Stats::over_ip_limit`](crate::Stats::over_ip_limit)). Clients of Unix sockets are not limited. At least 1. Default
+    /// `None`: no limit.
+    pub max_connections_per_ip: Option<usize>,
     /// Connections to accept in all before the listeners are closed and the server ends with the last
     /// of them. Only with a single worker, and without UDP. Default `None`: no end.
     pub accept_limit: Option<u64>,
@@ -151,6 +156,7 @@ impl Default for Config {
         Self {
             backlog: 4096,
             max_connections: None,
+            max_connections_per_ip: None,
             accept_limit: None,
             keep_running: false,
             workers: 1,
@@ -208,6 +214,7 @@ impl Config {
         let at_least_one = [
             (self.backlog as usize, "backlog must be at least 1"),
             (self.max_connections.unwrap_or(1), "max_connections must be at least 1"),
+            (self.max_connections_per_ip.unwrap_or(1), "max_connections_per_ip must be at least 1"),
             (self.read_buffer_bytes, "read_buffer_bytes must be at least 1"),
             (self.high_water_bytes, "high_water_bytes must be at least 1"),
             (self.input_limit_bytes, "input_limit_bytes must be at least 1"),

@@ -26,6 +26,7 @@ use crate::{
     deadlines::earliest,
     error::Error,
     handle::{Answer, Handle, Mailbox, Order, Request},
+    networks::{Counted, Networks, TooMany},
     outbox::{Dial, Factory},
     peer::{Local, Origin, Peer},
     places::Places,
@@ -53,6 +54,8 @@ pub struct Parts<M, S: System> {
     pub counters: Arc<Counters>,
     /// Its limits.
     pub limits: Config,
+    /// How many clients come from each address, which is counted over all workers, if that is limited.
+    pub networks: Option<Arc<Networks>>,
     /// The places for connections, which it shares with the other workers.
     pub places: Arc<Places>,
     /// Address space for the table of connections; `None`: as much as is useful.
@@ -74,6 +77,7 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     connections: Connections<P, S::Transport>,
     mailbox: Mailbox<P::Message>,
     factory: F,
+    networks: Option<Arc<Networks>>,
     /// The limits of clients of listeners that have their own, by position.
     listener_limits: HashMap<usize, Rc<Config>>,
     counters: Arc<Counters>,
@@ -104,6 +108,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             blocking,
             counters,
             limits,
+            networks,
             places,
             table_bytes,
         } = parts;
@@ -121,6 +126,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             connections,
             mailbox,
             factory,
+            networks,
             listener_limits: HashMap::new(),
             counters,
             accepts_left: limits.accept_limit.unwrap_or(u64::MAX),
@@ -579,6 +585,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     fn admit_client(&mut self, (mut transport, address): Accepted<S::Transport>, position: usize) {
         self.accepts_left = self.accepts_left.saturating_sub(1);
         self.counters.accepted.add(1);
+        let Ok(counted) = self.count(&address) else {
+            log::debug!("{address}: there are as many connections from there as there may be");
+            self.connections.give_place_back();
+            self.counters.over_ip_limit.add(1);
+            return transport.reset_on_close();
+        };
         let id = self.connections.next_id();
         let (origin, local) = (Origin::Listener(position), Local::Ask(&transport));
         let peer = Peer { id, origin, address: &address, requested_by: None, local };
@@ -589,13 +601,26 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             return transport.reset_on_close();
         };
         match self.connections.add(id, State::Reading, transport, protocol, &limits, &mut self.system) {
-            Ok(()) => log::debug!("{id}: {address}, accepted by listener {position}"),
+            Ok(()) => {
+                if let Some(counted) = counted {
+                    self.connections.set_counted(id, counted);
+                }
+                log::debug!("{id}: {address}, accepted by listener {position}");
+            }
             Err(error) => {
                 log::debug!("{address}: cannot register with the poller: {error}");
                 if self.setup_complaints.is_due(self.now) {
                     log::warn!("cannot register a client with the poller: {error}; such clients are reset");
                 }
             }
+        }
+    }
+
+    /// Counts the client of this address among those from there.
+    fn count(&self, address: &Address) -> Result<Option<Counted>, TooMany> {
+        match &self.networks {
+            None => Ok(None),
+            Some(networks) => Networks::count(networks, address),
         }
     }
 

@@ -128,6 +128,7 @@ mod gate;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
+mod networks;
 mod outbox;
 mod peer;
 mod pipes;
@@ -178,6 +179,7 @@ pub mod internals {
         deadlines::Deadlines,
         event_loop::{EventLoop, Parts},
         handle::{Answer, Mailbox, Order, Request, channel},
+        networks::Networks,
         pipes::{NoPipe, Pipe},
         places::Places,
         send_queue::SendQueue,

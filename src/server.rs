@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     event_loop::{EventLoop, Parts},
     handle::{self, Handle, Mailbox},
+    networks::Networks,
     peer::{Origin, Peer},
     places::Places,
     protocol::Protocol,
@@ -369,6 +370,7 @@ impl<P: Protocol> Server<P> {
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
         let blocking = Threads::new(config.blocking_threads, config.blocking_jobs_max);
+        let networks = config.max_connections_per_ip.map(Networks::new);
         let (connections, pipes) = shares(&config);
         let places = Places::new(connections, mailboxes.iter().map(Mailbox::waker));
         let table_bytes =
@@ -382,6 +384,7 @@ impl<P: Protocol> Server<P> {
                 handle: handle.clone(),
                 blocking: Arc::new(blocking.clone()),
                 counters: Arc::clone(counters),
+                networks: networks.clone(),
                 places: Arc::clone(&places),
                 table_bytes,
                 limits: Config { pipes_max: pipes / config.workers, ..config.clone() },

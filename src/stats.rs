@@ -73,6 +73,9 @@ counters! {
     accepted,
     /// Connections, accepted or outbound, that the factory refused, or for which it panicked.
     refused,
+    /// Accepted connections that were reset because there were as many from their address as
+    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip) allows.
+    over_ip_limit,
     /// Accepted connections that could not be set up, for example for want of memory.
     setup_failures,
     /// Connections that were reset or lost before they could be accepted, as far as the system says.
@@ -162,7 +165,11 @@ impl fmt::Display for Stats {
             self.bytes_sent,
             self.bytes_undelivered,
         )?;
-        let never_begun = [("refused", self.refused), ("set-up failed", self.setup_failures)];
+        let never_begun = [
+            ("refused", self.refused),
+            ("over IP limit", self.over_ip_limit),
+            ("set-up failed", self.setup_failures),
+        ];
         let reasons = self.close_reasons().map(|(reason, count)| (reason.name(), count));
         let all = reasons.chain(never_begun.into_iter().filter(|&(_, count)| count > 0));
         for (position, (name, count)) in all.enumerate() {

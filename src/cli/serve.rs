@@ -61,6 +61,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = count_up_to::<usize, COUNT_MAX>)]
     max_connections: Option<usize>,
 
+    /// Most connections open at once from one client's address
+    ///
+    /// Further ones are reset. The connections of an IPv6 address are counted with those of its /64. By default there is no
+    /// limit.
+    #[arg(long, value_name = "N", value_parser = count_up_to::<usize, COUNT_MAX>)]
+    max_connections_per_ip: Option<usize>,
+
     /// Close idle connections after this long
     ///
     /// A connection is idle while no byte is sent, received or acknowledged.
@@ -123,6 +130,7 @@ impl ServeArgs {
         let mut config = Config::default();
         config.backlog = self.backlog;
         config.max_connections = self.max_connections;
+        config.max_connections_per_ip = self.max_connections_per_ip;
         config.accept_limit = self.once.then_some(1);
         config.workers = self.workers.into();
         config.set_high_water(self.high_water);

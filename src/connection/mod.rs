@@ -47,6 +47,7 @@ use crate::{
     connection_id::ConnectionId,
     connection_status::{ConnectionState, ConnectionStatus},
     handle::End,
+    networks::Counted,
     peer::Peer,
     protocol::{
         Protocol,
@@ -117,6 +118,8 @@ struct Extra {
     partner_owes: bool,
     /// Who waits for whom to be made.
     outbound: Option<Box<Outbound>>,
+    /// It counts among those from its address.
+    counted: Option<Counted>,
     /// Where its end is logged.
     account: Option<Box<Account>>,
 }
@@ -262,6 +265,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             (State::Reading | State::Echoing | State::HalfClosed, End::Abort) => {
                 self.close(CloseReason::Aborted, shared);
             }
+        }
+    }
+
+    /// It counts among those from its address until it ends.
+    pub(crate) fn set_counted(&mut self, counted: Counted) {
+        if !self.state.is_closed() {
+            self.extra.get_or_insert_default().counted = Some(counted);
         }
     }
 
@@ -457,6 +467,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 && extra.timers.is_empty()
                 && extra.answers_due == 0
                 && extra.stamps.is_none()
+                && extra.counted.is_none()
                 && extra.unacknowledged.is_none()
                 && extra.lingers_since.is_none()
                 && extra.discarded == 0

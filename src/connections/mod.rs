@@ -27,6 +27,7 @@ use crate::{
     connection_id::{self, ConnectionId},
     deadlines::{Deadlines, earliest},
     handle::{End, Handle, Page},
+    networks::Counted,
     places::Places,
     protocol::Protocol,
     stats::{Counters, Stats},
@@ -498,6 +499,13 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         if self.names.is_some() {
             self.follow_up_attempt(index);
+        }
+    }
+
+    /// The connection that was just added counts among those from its address until it ends.
+    pub(crate) fn set_counted(&mut self, id: ConnectionId, counted: Counted) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.set_counted(counted);
         }
     }
 

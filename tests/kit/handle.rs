@@ -101,3 +101,19 @@ fn a_sender_waits_for_room_and_not_for_ever() {
     }
     assert_eq!(waiting.join().expect("it ends"), Ok(()));
 }
+
+#[test]
+fn an_address_has_no_more_connections_than_it_may() {
+    let mut config = Config::default();
+    config.max_connections_per_ip = Some(2);
+    let net = Loop::with_config(config, |_| Some(Echo));
+    let from = |text: &str| net.client().address(text.parse().expect("an address")).connect();
+    let (one, two) = (from("10.0.0.1:1"), from("10.0.0.1:2"));
+    let three = from("10.0.0.1:3");
+    assert!(three.was_reset() && !three.is_open());
+    assert!(one.is_open() && two.is_open() && from("10.0.0.2:1").is_open());
+    one.end();
+    assert!(from("10.0.0.1:4").is_open());
+    assert_eq!((net.stats().over_ip_limit, net.stats().accepted), (1, 5));
+    assert!(net.stats().to_string().contains("over IP limit 1"));
+}

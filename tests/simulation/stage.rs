@@ -67,6 +67,7 @@ impl<P: Protocol> Stage<P> {
             blocking: Arc::new(lookups.clone()),
             counters: Arc::clone(&counters),
             limits,
+            networks: None,
             places,
             table_bytes: None,
         };
