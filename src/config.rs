@@ -52,6 +52,12 @@ pub struct Config {
     /// Queued output at which a connection is aborted: its protocol goes on writing in spite of
     /// [`Flow::Full`](crate::Flow::Full). At least `high_water_bytes`. Default 64 MiB.
     pub queue_limit_bytes: usize,
+    /// Memory for queued output, over all connections and workers. Near the limit connections that have much queued are read
+    /// no more, the largest first, until their peers have received some of it; at the limit one is read only while it has
+    /// nothing queued, 4 KiB at a time. Protocols that write by themselves are not held back by it, and what
+    /// [`write_shared`](crate::Context::write_shared) queues does not count. At least 1. Default `None`: half of what the
+    /// container may have (`memory.max` of its cgroup), if that is limited.
+    pub memory_limit_bytes: Option<usize>,
     /// Input that a protocol may leave unconsumed, waiting for more behind it. 1 byte to 1 GiB. Default 64 KiB.
     pub input_limit_bytes: usize,
     /// Bytes that one connection moves, in and out together, before the others have their turn.
@@ -164,6 +170,7 @@ impl Default for Config {
             high_water_bytes: 64 << 10,
             low_water_bytes: 16 << 10,
             queue_limit_bytes: 64 << 20,
+            memory_limit_bytes: None,
             input_limit_bytes: 64 << 10,
             turn_budget_bytes: 128 << 10,
             splice_threshold_bytes: Some(32 << 10),
@@ -215,6 +222,7 @@ impl Config {
             (self.backlog as usize, "backlog must be at least 1"),
             (self.max_connections.unwrap_or(1), "max_connections must be at least 1"),
             (self.max_connections_per_ip.unwrap_or(1), "max_connections_per_ip must be at least 1"),
+            (self.memory_limit_bytes.unwrap_or(1), "memory_limit_bytes must be at least 1"),
             (self.read_buffer_bytes, "read_buffer_bytes must be at least 1"),
             (self.high_water_bytes, "high_water_bytes must be at least 1"),
             (self.input_limit_bytes, "input_limit_bytes must be at least 1"),

@@ -198,7 +198,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_behaves_like_a_plain_vector_of_bytes(steps in vec(step(), 1..60), limit in 0_usize..10_000) {
-            let (mut buffers, now) = (Buffers::new(8192), Instant::now());
+            let (mut buffers, now) = (Buffers::new(8192, None), Instant::now());
             let (mut queue, mut model) = (SendQueue::default(), Vec::new());
             for step in steps {
                 match step {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn it_owns_no_memory_when_empty() {
-        let mut buffers = Buffers::new(4096);
+        let mut buffers = Buffers::new(4096, None);
         let mut queue = SendQueue::default();
         assert_eq!(queue.capacity(), 0);
         queue.push(&[7; 100_000], &mut buffers);
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn within_the_usual_size_it_takes_no_more() {
-        let mut buffers = Buffers::new(64 << 10);
+        let mut buffers = Buffers::new(64 << 10, None);
         let mut queue = SendQueue::default();
         for _ in 0..64 {
             queue.push(&[0; 1 << 10], &mut buffers);

@@ -15,6 +15,7 @@ use crate::{
     stats::{Counters, Stats},
     system::{
         descriptors,
+        memory_limit::memory_limit,
         os::{Os, OsEndpoint, adopt, bind, is_unavailable, threads::Threads},
     },
 };
@@ -370,6 +371,7 @@ impl<P: Protocol> Server<P> {
         }
         let (handle, mailboxes) = handle::channel(config.mailbox_capacity, channels);
         let blocking = Threads::new(config.blocking_threads, config.blocking_jobs_max);
+        let memory = config.memory_limit_bytes.or_else(|| Some(memory_limit()? / 2));
         let networks = config.max_connections_per_ip.map(Networks::new);
         let (connections, pipes) = shares(&config);
         let places = Places::new(connections, mailboxes.iter().map(Mailbox::waker));
@@ -387,7 +389,11 @@ impl<P: Protocol> Server<P> {
                 networks: networks.clone(),
                 places: Arc::clone(&places),
                 table_bytes,
-                limits: Config { pipes_max: pipes / config.workers, ..config.clone() },
+                limits: Config {
+                    pipes_max: pipes / config.workers,
+                    memory_limit_bytes: memory.map(|bytes| (bytes / config.workers).max(1)),
+                    ..config.clone()
+                },
             },
         );
         Ok(Self {

@@ -112,6 +112,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
     high_water: usize,
 
+    /// Memory for queued output, over all connections [default: half of the container's limit]
+    ///
+    /// Near it, clients that have much queued are read no more, the largest first, until they have received some of it.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_limit: Option<usize>,
+
     /// Do not use splice(2); copy all data through user space
     ///
     /// Without this option, Linux returns the data of bulk connections inside the kernel.
@@ -134,6 +140,7 @@ impl ServeArgs {
         config.accept_limit = self.once.then_some(1);
         config.workers = self.workers.into();
         config.set_high_water(self.high_water);
+        config.memory_limit_bytes = self.memory_limit;
         if self.no_splice {
             config.splice_threshold_bytes = None;
         }

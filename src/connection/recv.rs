@@ -12,6 +12,9 @@ use crate::{
     system::{readiness::Readiness, transport::Transport},
 };
 
+/// What a connection with nothing queued may always read, however little memory is left.
+const ROOM_ALWAYS: usize = 4096;
+
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Whether a read is worth a try and its bytes would be welcome.
     pub(super) fn can_read(&self) -> bool {
@@ -54,7 +57,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Fill::Nothing => PROBE_BYTES,
             Fill::Impossible => usize::MAX,
         };
-        let room = room.min(self.room(partner.as_deref())).min(*budget);
+        let Some(in_memory) = self.room_in_memory(partner.as_deref(), shared) else { return false };
+        let room = room.min(self.room(partner.as_deref())).min(in_memory).min(*budget);
         let buffer = &mut shared.buffer;
         let room = room.min(buffer.len());
         if room == 0 {
@@ -138,6 +142,27 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 queue.min(unconsumed)
             }
         }
+    }
+
+    /// How many bytes may be read so that the loop keeps to its limit of memory. None if there is no room: then it is not
+    /// read until some of what is queued was sent.
+    fn room_in_memory(
+        &mut self,
+        partner: Option<&Self>,
+        shared: &Shared<P::Message, T::Pipe>,
+    ) -> Option<usize> {
+        let left = shared.buffers.left();
+        if left == usize::MAX || self.recv == RecvHalf::Discarded {
+            return Some(usize::MAX);
+        }
+        // Who is relayed is read again when its partner has no more than that queued.
+        let least = if partner.is_some() { self.limits.low_water_bytes } else { 0 };
+        let queued = partner.unwrap_or(self).queued();
+        if queued > least && queued >= left {
+            self.throttled = true;
+            return None;
+        }
+        Some(left.max(ROOM_ALWAYS))
     }
 
     /// Hands the first `n` bytes of the buffer to the protocol, behind what it left unconsumed. Returns how many

@@ -54,7 +54,7 @@ impl<M, K: Pipe> Shared<M, K> {
         blocking: Arc<dyn Blocking>,
     ) -> Self {
         let buffer = vec![0; limits.read_buffer_bytes];
-        let buffers = Buffers::new(limits.high_water_bytes);
+        let buffers = Buffers::new(limits.high_water_bytes, limits.memory_limit_bytes);
         let pipes = Pipes::new(limits.pipes_max);
         let outbox = Outbox::new(limits.mailbox_capacity, handle, blocking);
         Self {

@@ -5,6 +5,7 @@
 pub(crate) mod datagrams;
 pub(crate) mod descriptors;
 pub(crate) mod endpoint;
+pub(crate) mod memory_limit;
 pub(crate) mod os;
 pub(crate) mod readiness;
 pub(crate) mod transport;

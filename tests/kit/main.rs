@@ -6,4 +6,5 @@ mod ends;
 mod handle;
 mod idling;
 mod layers;
+mod memory;
 mod output;

@@ -114,6 +114,9 @@ pub fn limits(is_pure: bool, choices: &Choices) -> Config {
         config.pipes_max = choices.usize(..4);
         config.turn_budget_bytes = choices.usize(1..100);
     }
+    if choices.u8(..4) == 0 {
+        config.memory_limit_bytes = Some(choices.usize(1..20_000));
+    }
     config.accept_burst = choices.usize(1..4);
     config.event_batch = choices.usize(1..4);
     config.mailbox_capacity = choices.usize(1..=5);
