@@ -113,6 +113,11 @@ impl Buffers {
         }
     }
 
+    /// Whether there is a limit to what they have.
+    pub const fn are_limited(&self) -> bool {
+        self.limit < usize::MAX
+    }
+
     /// How much more they may have until the limit is reached.
     pub fn left(&self) -> usize {
         self.limit.saturating_sub(self.held.get())

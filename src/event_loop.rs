@@ -244,10 +244,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// Whether nothing is left to do: no listener, no datagram socket, no connection and no request, nor any to come.
     pub fn is_finished(&self) -> bool {
         let connections = &self.connections;
-        let has_connections = !connections.is_empty() || connections.has_work() || connections.has_lookups();
+        if !connections.is_empty() {
+            return false;
+        }
         let has_datagrams = self.datagrams.as_ref().is_some_and(|datagrams| !datagrams.is_empty());
         let has_sockets = has_datagrams || !self.listeners.iter().all(Option::is_none);
-        let has_nothing = !has_sockets && !has_connections && !self.has_mail();
+        let has_work = connections.has_work() || connections.has_lookups() || self.has_mail();
+        let has_nothing = !has_sockets && !has_work;
         has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
     }
 

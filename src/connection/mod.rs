@@ -414,11 +414,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         self.awaits_writable |= requests.told_full;
         let forward = &input[requests.forward.clone()];
-        let pieces = requests.rare.as_mut().map(|rare| mem::take(&mut rare.shared)).unwrap_or_default();
-        let sent = if pieces.is_empty() {
-            self.send_or_queue(forward, shared)
-        } else {
-            self.send_pieces(forward, pieces, shared)
+        let sent = match &mut requests.rare {
+            Some(rare) if !rare.shared.is_empty() => {
+                self.send_pieces(forward, mem::take(&mut rare.shared), shared)
+            }
+            Some(_) | None => self.send_or_queue(forward, shared),
         };
         if let Some(rare) = requests.take_rare() {
             self.apply_rare(*rare, shared.now);

@@ -57,8 +57,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Fill::Nothing => PROBE_BYTES,
             Fill::Impossible => usize::MAX,
         };
-        let Some(in_memory) = self.room_in_memory(partner.as_deref(), shared) else { return false };
-        let room = room.min(self.room(partner.as_deref())).min(in_memory).min(*budget);
+        let mut room = room.min(self.room(partner.as_deref())).min(*budget);
+        if shared.buffers.are_limited() && self.recv != RecvHalf::Discarded {
+            let Some(in_memory) = self.room_in_memory(partner.as_deref(), shared) else { return false };
+            room = room.min(in_memory);
+        }
         let buffer = &mut shared.buffer;
         let room = room.min(buffer.len());
         if room == 0 {
@@ -146,15 +149,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// How many bytes may be read so that the loop keeps to its limit of memory. None if there is no room: then it is not
     /// read until some of what is queued was sent.
+    #[inline(never)]
     fn room_in_memory(
         &mut self,
         partner: Option<&Self>,
         shared: &Shared<P::Message, T::Pipe>,
     ) -> Option<usize> {
         let left = shared.buffers.left();
-        if left == usize::MAX || self.recv == RecvHalf::Discarded {
-            return Some(usize::MAX);
-        }
         // Who is relayed is read again when its partner has no more than that queued.
         let least = if partner.is_some() { self.limits.low_water_bytes } else { 0 };
         let queued = partner.unwrap_or(self).queued();
