@@ -69,11 +69,18 @@
 //! | what you want | where it is |
 //! | --- | --- |
 //! | frames: lines, length fields and others | [`framing`] |
-//! | timers, idleness | [`Context::set_timer`], [`Protocol::on_timeout`], [`Config::idle_timeout`] |
+//! | layers: compression, encryption, records | [`Context::inner`], [`Context::inner_into`] |
+//! | several protocols in one server | [`Builder::listen`], [`Boxed`], [`Context::connect_with`] |
+//! | timers | [`Context::set_timer`], [`Context::timer_left`], [`Protocol::on_timeout`] |
+//! | idleness | [`Config::idle_timeout`], [`Config::read_idle_timeout`], [`Context::set_idle_timeout`] |
 //! | backpressure | [`Flow`], [`Protocol::on_writable`], [`Context::pause_reading`] |
 //! | messages to other connections, or from other threads | [`Context::send`], [`Context::send_all`], [`Handle::send`] |
-//! | outbound connections | [`Context::connect`], [`Handle::connect`] |
-//! | a proxy | [`Context::relay`] |
+//! | work that blocks | [`Context::spawn_blocking`] |
+//! | outbound connections, also by name | [`Context::connect`], [`Handle::connect`] |
+//! | a proxy | [`Protocol::on_connected`], [`Context::relay`] |
+//! | the same bytes for many | [`Context::write_shared`] |
+//! | state of one loop without a lock | [`Server::run_local`] |
+//! | to see and to end single connections | [`Handle::connections`], [`Handle::finish_connection`] |
 //! | datagrams: echo over UDP | [`Builder::bind`] |
 //! | tests without sockets | [`testing`] |
 //! | limits and what was counted | [`Config`], [`Stats`] |
