@@ -16,6 +16,8 @@ mod choices;
 mod client;
 #[path = "../../tests/simulation/kernel/mod.rs"]
 mod kernel;
+#[path = "../../tests/simulation/lookups.rs"]
+mod lookups;
 #[path = "../../tests/simulation/protocol.rs"]
 mod protocol;
 #[path = "../../tests/simulation/stage.rs"]

@@ -4,6 +4,7 @@ use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
 use super::{
     engine::{Buffer, Engine},
+    pace::Pace,
     socket::SharedSocket,
 };
 use crate::{
@@ -89,6 +90,16 @@ impl<'f, P: Protocol + 'f> Client<'f, P> {
     /// As [`send`](Self::send).
     pub fn send_bytewise(&self, bytes: impl AsRef<[u8]>) {
         self.send_in_chunks(bytes, 1);
+    }
+
+    /// Sends all of `bytes` with FIN right behind: the server gets both at once.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_and_end(&self, bytes: impl AsRef<[u8]>) {
+        self.socket.borrow_mut().send(bytes.as_ref());
+        self.end();
     }
 
     /// Sends FIN behind everything sent, and goes on receiving: shutdown(2) of the sending side.
@@ -353,11 +364,12 @@ pub struct Connector<'f, P: Protocol + 'f> {
     listener: usize,
     address: Option<Address>,
     buffer: Buffer,
+    pace: Option<Pace>,
 }
 
 impl<'f, P: Protocol + 'f> Connector<'f, P> {
     pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>) -> Self {
-        Self { engine, listener: 0, address: None, buffer: Buffer::default() }
+        Self { engine, listener: 0, address: None, buffer: Buffer::default(), pace: None }
     }
 
     /// Through the listener of this position: [`Origin::Listener`](crate::Origin::Listener). Default 0. The loop has
@@ -391,10 +403,37 @@ impl<'f, P: Protocol + 'f> Connector<'f, P> {
         self
     }
 
+    /// Reads up to `bytes` bytes of what has come, and acknowledges as many, each time that `every` has passed; never
+    /// otherwise. For an example see [the module](super).
+    ///
+    /// # Panics
+    ///
+    /// If `every` is zero.
+    #[must_use]
+    pub fn slow(mut self, bytes: usize, every: Duration) -> Self {
+        assert!(!every.is_zero(), "a slow client takes its time");
+        self.buffer.is_stopped = true;
+        self.pace = Some(Pace::new(bytes, every));
+        self
+    }
+
+    /// A [slow](Self::slow) client's network loses one in three of what it acknowledges: nothing comes of it that time. The
+    /// same seed gives the same losses.
+    #[must_use]
+    pub fn lossy(mut self, seed: u64) -> Self {
+        if let Some(pace) = &mut self.pace {
+            pace.lose(seed);
+        }
+        self
+    }
+
     /// Connects.
     #[must_use]
     pub fn connect(self) -> Client<'f, P> {
         let socket = self.engine.borrow_mut().connect(self.listener, self.address, self.buffer);
+        if let Some(pace) = self.pace {
+            self.engine.borrow_mut().set_pace(&socket, pace);
+        }
         self.engine.borrow_mut().run();
         Client::new(self.engine, socket)
     }

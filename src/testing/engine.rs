@@ -14,6 +14,7 @@ use super::{
     datagrams::{DatagramClients, KitDatagramSocket},
     jobs::Jobs,
     kernel::{Kernel, Outgoing},
+    pace::{Pace, Paced},
     server_end::ServerEnd,
     socket::{SharedSocket, Socket},
     system::{Backlog, FIRST_PORT, KitListener, KitSystem},
@@ -45,6 +46,8 @@ pub(super) struct Engine<'f, P: Protocol + 'f> {
     own: Rc<RefCell<Factories<'f, P>>>,
     /// The clients' side of the datagram socket, if a test has sent to it.
     datagrams: Option<Weak<DatagramClients>>,
+    /// Clients that take their time.
+    paced: Vec<Paced>,
     handle: Handle<P::Message>,
     jobs: Jobs,
     counters: Arc<Counters>,
@@ -113,6 +116,7 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
             backlogs: Vec::new(),
             own,
             datagrams: None,
+            paced: Vec::new(),
             handle,
             jobs,
             counters,
@@ -160,6 +164,21 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
     pub(super) fn connection(&self, id: ConnectionId) -> Option<&Connection<P, ServerEnd>> {
         let connection = self.event_loop.as_ref()?.connections().get(id)?;
         Some(connection).filter(|connection| !connection.state().is_closed())
+    }
+
+    /// Lets a client read and acknowledge at its own pace.
+    pub(super) fn set_pace(&mut self, socket: &SharedSocket, pace: Pace) {
+        socket.borrow_mut().stop_acknowledging();
+        self.paced.push(Paced::new(Rc::clone(socket), pace, self.now()));
+    }
+
+    /// When something happens next by the time alone.
+    fn next_moment(&self) -> Option<Instant> {
+        let of_loop = match self.event_loop.as_ref().map(EventLoop::next_wait) {
+            Some(Wait::Until(at)) => Some(at),
+            Some(Wait::No | Wait::Forever) | None => None,
+        };
+        self.paced.iter().filter_map(Paced::next).chain(of_loop).min()
     }
 
     /// A client that comes to the listener of this position.
@@ -252,10 +271,9 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
     pub(super) fn advance(&mut self, time: Duration) {
         let until = self.now().checked_add(time).expect("the time is within the range of the clock");
         self.run();
-        while let Some(Wait::Until(next)) = self.event_loop.as_ref().map(EventLoop::next_wait)
-            && next <= until
-        {
-            self.kernel.set_now(next);
+        while let Some(next) = self.next_moment().filter(|&next| next <= until) {
+            self.kernel.set_now(next.max(self.now()));
+            self.paced.iter_mut().for_each(|paced| paced.act(next));
             self.run();
         }
         self.kernel.set_now(until);

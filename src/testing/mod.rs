@@ -77,6 +77,25 @@
 //! assert!(client.was_reset() && !client.has_fin());
 //! ```
 //!
+//! # However the stream is cut
+//!
+//! [`every_cut`] tests a protocol with every way to cut what it is sent, and every order of ends, in one call. A client that
+//! [reads slowly](Connector::slow), and whose network [loses](Connector::lossy) some of what it acknowledges, is one line too:
+//!
+//! ```
+//! use std::time::Duration;
+//! use echoloop::{CloseReason, Echo, testing::Loop};
+//!
+//! let net = Loop::new(|_| Some(Echo));
+//! let client = net.client().slow(10, Duration::from_millis(100)).lossy(1).connect();
+//! client.send([b'x'; 1000]);
+//! client.end();
+//! net.advance(Duration::from_secs(9));
+//! assert!(client.is_open() && client.received().len() < 1000);
+//! net.advance(Duration::from_secs(30));
+//! assert_eq!(client.close_reason(), Some(CloseReason::Peer));
+//! ```
+//!
 //! # Clients that have to do with each other
 //!
 //! ```
@@ -171,12 +190,14 @@
 //! - There is one worker, whatever [`Config::workers`] says, and no limit of descriptors.
 
 mod client;
+mod cuts;
 mod datagrams;
 mod engine;
 mod events;
 mod jobs;
 mod kernel;
 mod outbound;
+mod pace;
 mod server_end;
 mod socket;
 mod system;
@@ -192,6 +213,7 @@ use std::{
 };
 
 pub use client::{Client, Connector};
+pub use cuts::every_cut;
 pub use jobs::{Job, Lookup};
 pub use outbound::Outbound;
 

@@ -239,6 +239,19 @@ impl Socket {
         }
     }
 
+    /// The client reads up to `most` bytes, and acknowledges as many.
+    pub(super) fn read_some(&mut self, most: usize) {
+        let n = most.min(self.outbound.len());
+        self.received.extend(take_first(&mut self.outbound, n));
+        self.make_room(n);
+        self.acknowledge(most);
+    }
+
+    /// Whether nothing more comes for the client, and nothing waits for it.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed && self.outbound.is_empty()
+    }
+
     /// Takes up to `most` bytes, those first that have been read already.
     pub(super) fn read(&mut self, most: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.received.drain(..most.min(self.received.len())).collect();

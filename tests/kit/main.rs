@@ -2,6 +2,7 @@
 
 mod borrowing;
 mod connecting;
+mod cuts;
 mod ends;
 mod handle;
 mod idling;
