@@ -9,7 +9,7 @@ use crate::{close_reason::CloseReason, peer::Peer};
 /// the same [`Message`](Protocol::Message).
 ///
 /// It costs an allocation for each connection, and an indirect call for each callback. Where there are two or three
-/// protocols, an enum that calls them costs less; `benches/protocol.rs` measures both.
+/// protocols, an enum that calls them costs less; `benches/base.rs` measures both.
 ///
 /// ```
 /// use echoloop::{Boxed, Context, Echo, Input, Origin, Protocol, testing::Loop};
