@@ -184,6 +184,35 @@ fn who_leaves_its_limit_and_waits_for_nothing_is_aborted_as_ever() {
     assert_eq!(other.close_reason(), Some(CloseReason::InputLimit));
 }
 
+/// Asks for a connection, and takes nothing else.
+struct Leaves;
+
+impl Protocol for Leaves {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        if input.bytes() == b"connect" {
+            input.take();
+            cx.connect("192.0.2.9:80".parse().expect("an address"), LABEL).expect("there is room");
+        }
+    }
+}
+
+#[test]
+fn who_leaves_its_limit_when_the_answer_has_come_is_aborted_too() {
+    let mut config = Config::default();
+    config.input_limit_bytes = 10;
+    let net = Loop::with_config(config, |_| Some(Leaves));
+    let client = net.connect();
+    client.send("connect");
+    let upstream = net.next_connect().expect("it connects").accept();
+    client.send("something else");
+    assert_eq!(client.close_reason(), Some(CloseReason::InputLimit));
+    // Nor does the one that was made wait for anything any more.
+    upstream.send("something else");
+    assert_eq!(net.stats().closed(CloseReason::InputLimit), 2);
+}
+
 /// Connects to a name, and says what comes of it.
 struct ByName;
 
