@@ -240,7 +240,8 @@ impl<'a> Member<'a> {
             self.room.members().remove(&self.id);
             let news = Message::Line(format!("* {nick} has left{why}\n").into(), self.id);
             for message in self.unsent.take().into_iter().chain([news]) {
-                let _ = cx.send_all(message);
+                // Not with what this loop has still to deliver, which may be full.
+                let _ = cx.handle().send_all(message);
             }
         }
     }
