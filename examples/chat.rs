@@ -235,7 +235,7 @@ impl<'a> Member<'a> {
 
     /// Frees the nick, which those whom it holds will notice, and tells the others, unless the mailbox is full: first
     /// what it still had to say.
-    fn leave(&mut self, why: &str, cx: &mut Context<'_, Message>) {
+    fn leave(&mut self, why: &str, cx: &Context<'_, Message>) {
         if let Some(nick) = self.nick.take() {
             self.room.members().remove(&self.id);
             let news = Message::Line(format!("* {nick} has left{why}\n").into(), self.id);

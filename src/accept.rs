@@ -203,6 +203,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    #[cfg(unix)]
     use crate::gate::RETRY_AFTER;
 
     /// Accepts what the script says, then has nothing more.
