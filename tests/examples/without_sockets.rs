@@ -27,14 +27,11 @@ mod rfc;
 mod resp;
 
 fn proxy() -> Loop<'static, proxy::Side<'static>> {
-    proxy_to(&["192.0.2.1:7"])
+    proxy_to("192.0.2.1:7")
 }
 
-/// The proxy to an upstream with these addresses.
-fn proxy_to(upstream: &[&str]) -> Loop<'static, proxy::Side<'static>> {
-    let upstream: Vec<Address> =
-        upstream.iter().map(|address| address.parse().expect("an address")).collect();
-    let upstream: &'static [Address] = upstream.leak();
+fn proxy_to(upstream: &str) -> Loop<'static, proxy::Side<'static>> {
+    let upstream: &'static Address = Box::leak(Box::new(upstream.parse().expect("an address")));
     Loop::new(move |peer| Some(proxy::Side::of(peer, upstream)))
 }
 
@@ -71,24 +68,30 @@ fn the_proxy_resets_a_client_whose_upstream_refuses_or_never_answers() {
 #[test]
 fn the_proxy_tries_every_address_of_its_upstream_in_turn() {
     let addresses = ["[2001:db8::1]:7", "192.0.2.1:7", "192.0.2.2:7"];
-    let net = proxy_to(&addresses);
+    let net = proxy_to("upstream.example:7");
+    let look_up = || {
+        let lookup = net.next_lookup().expect("the name is looked up");
+        lookup.answer(addresses.map(|address| address.parse().expect("an address")));
+    };
     let client = net.connect();
     client.send("request");
+    look_up();
     let next = |address: &str| {
         let outbound = net.next_connect().expect("an address is tried");
         assert_eq!(outbound.address().to_string(), address);
         outbound
     };
     next(addresses[0]).refuse(ErrorKind::NetworkUnreachable);
-    // This one does not answer.
+    // This one does not answer, and has half of the time that is left.
     let _pending = next(addresses[1]);
-    net.advance(Config::default().connect_timeout.expect("there is one"));
+    net.advance(Config::default().connect_timeout.expect("there is one") / 2);
     let upstream = next(addresses[2]).accept();
     assert_eq!(upstream.received_text(), "request");
     upstream.send("answer");
     assert!(client.received_text() == "answer" && client.is_open());
 
     let unlucky = net.connect();
+    look_up();
     for address in addresses {
         next(address).refuse(ErrorKind::ConnectionRefused);
     }
