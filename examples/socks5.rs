@@ -31,7 +31,7 @@ const COMMAND_NOT_SUPPORTED: u8 = 7;
 const ADDRESS_TYPE_NOT_SUPPORTED: u8 = 8;
 
 /// One side of a connection through the proxy: what has to come from it before both are relayed.
-enum Side {
+pub(crate) enum Side {
     Greeting,
     Request,
     Nothing,

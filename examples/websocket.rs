@@ -146,7 +146,7 @@ fn accept(request: &Request<'_, '_>) -> Option<String> {
 
 /// One client.
 #[derive(Default)]
-struct WebSocket {
+pub(crate) struct WebSocket {
     /// Whether the opening handshake is over.
     is_open: bool,
     /// The frame whose payload comes.
