@@ -10,15 +10,17 @@
 //! for web pages checks the field `Origin` besides. There is no compression. Whatever else than an opening handshake comes is
 //! answered with 426 Upgrade Required.
 
-use std::{env, mem, process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use echoloop::{Context, Error, Flow, Input, Protocol, Server};
 use httparse::{EMPTY_HEADER, Request, Status};
 use sha1_smol::Sha1;
 
 /// The longest message, of all its fragments.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// So much of a message's memory is kept for the next one.
+const KEPT_BYTES: usize = 1 << 20;
 /// The longest head of an opening handshake.
 const MAX_HEAD_BYTES: usize = 8 << 10;
 
@@ -135,13 +137,11 @@ fn accept(request: &Request<'_, '_>) -> Option<String> {
         fields.flat_map(|field| field.value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
     };
     let has = |name, value: &[u8]| values(name).any(|found| found.eq_ignore_ascii_case(value));
-    let is_request =
-        (request.method, request.version) == (Some("GET"), Some(1)) && values("Host").count() == 1;
+    let is_get = request.method == Some("GET") && request.version == Some(1) && values("Host").count() == 1;
     let is_upgrade = has("Connection", b"upgrade") && has("Upgrade", b"websocket");
     let key = values("Sec-WebSocket-Key").next().filter(|_| has("Sec-WebSocket-Version", b"13"))?;
-    let is_key = BASE64_STANDARD.decode(key).is_ok_and(|key| key.len() == 16);
-    let proof = || BASE64_STANDARD.encode(Sha1::from([key, GUID].concat()).digest().bytes());
-    (is_request && is_upgrade && is_key).then(proof)
+    let is_key = BASE64.decode(key).is_ok_and(|key| key.len() == 16);
+    (is_get && is_upgrade && is_key).then(|| BASE64.encode(Sha1::from([key, GUID].concat()).digest().bytes()))
 }
 
 /// One client.
@@ -192,8 +192,7 @@ impl WebSocket {
         } else {
             ensure(self.kind.is_some() == (frame.opcode == CONTINUATION), PROTOCOL_ERROR)?;
             ensure(frame.missing_bytes <= MAX_MESSAGE_BYTES - self.message.len(), TOO_BIG)?;
-            self.kind = self.kind.or(Some(frame.opcode));
-            self.frame = Some(frame);
+            (self.kind, self.frame) = (self.kind.or(Some(frame.opcode)), Some(frame));
         }
         input.consume(input.bytes().len() - rest.len());
         Ok(())
@@ -212,8 +211,10 @@ impl WebSocket {
         }
         let frame = self.frame.take_if(|frame| frame.missing_bytes == 0).ok_or(Stop::Incomplete)?;
         if let Some(kind) = self.kind.take_if(|_| frame.is_last) {
-            write_frame(kind, &mem::take(&mut self.message), cx);
+            write_frame(kind, &self.message, cx);
             self.valid_bytes = 0;
+            self.message.clear();
+            self.message.shrink_to(KEPT_BYTES);
         }
         Ok(())
     }
