@@ -8,41 +8,24 @@
 //! slowly the other is read no faster, and a side that is reset has the other reset too, so that a truncated stream never looks
 //! whole.
 //!
-//! The upstream's name is looked up once, at the start. For each client its addresses are tried in turn; one that does not answer
-//! within 5 s is given up. A client for whom none answers is reset.
+//! The upstream's name is looked up for each client, and its addresses are tried in turn. They have 5 s to answer. A client for
+//! whom none answers is reset.
 
-use std::{env, error::Error, process::ExitCode, slice, time::Duration};
+use std::{env, error::Error, process::ExitCode, time::Duration};
 
-use echoloop::{Address, CloseReason, Config, ConnectionId, Context, Input, Origin, Peer, Protocol, Server};
+use echoloop::{Address, CloseReason, Config, Context, Input, Peer, Protocol, Server};
 
 /// One side of a proxied connection.
 pub(crate) enum Side<'a> {
-    /// A client, for which the upstream is wanted; the addresses of it that have not been tried.
-    Client { untried: slice::Iter<'a, Address> },
-    /// The connection to the upstream that this client has asked for.
-    Upstream { client: ConnectionId },
+    /// A client, for which a connection to this address is wanted.
+    Client { upstream: &'a Address },
+    /// The connection to the upstream.
+    Upstream,
 }
 
 impl<'a> Side<'a> {
-    /// `upstream` are all addresses of the upstream, the best one first.
-    pub(crate) fn of(peer: &Peer<'_>, upstream: &'a [Address]) -> Self {
-        match (peer.origin, peer.requested_by) {
-            (Origin::Connect(_), Some(client)) => Self::Upstream { client },
-            _ => Self::Client { untried: upstream.iter() },
-        }
-    }
-
-    /// Asks for a connection to the next address of the upstream, or resets the client if there is none.
-    fn try_next(&mut self, cx: &mut Context<'_>) {
-        let Self::Client { untried } = self else { return };
-        let Some(address) = untried.next() else {
-            // Nothing of what it sent arrived anywhere; a FIN would say that all is well.
-            return cx.abort();
-        };
-        if let Err(error) = cx.connect(address.clone(), 0) {
-            eprintln!("{}: {error}", cx.id());
-            cx.abort();
-        }
+    pub(crate) fn of(peer: &Peer<'_>, upstream: &'a Address) -> Self {
+        if peer.requested_by.is_some() { Self::Upstream } else { Self::Client { upstream } }
     }
 }
 
@@ -50,30 +33,36 @@ impl Protocol for Side<'_> {
     type Message = ();
 
     fn on_open(&mut self, cx: &mut Context<'_>) {
-        match self {
-            Self::Client { .. } => {
-                // What it sends meanwhile waits in the kernel, its end too.
-                cx.pause_reading();
-                self.try_next(cx);
-            }
-            Self::Upstream { client } => cx.relay(*client),
+        if let Self::Client { upstream } = *self
+            && let Err(error) = cx.connect(upstream.clone(), 0)
+        {
+            eprintln!("{}: {error}", cx.id());
+            cx.abort();
         }
+    }
+
+    fn on_connected(&mut self, _: u64, upstream: &Peer<'_>, cx: &mut Context<'_>) {
+        cx.relay(upstream.id);
     }
 
     fn on_connect_failed(&mut self, _: u64, reason: &CloseReason, cx: &mut Context<'_>) {
         eprintln!("{}: no upstream: {reason}", cx.id());
-        self.try_next(cx);
+        // Nothing of what it sent arrived anywhere; a FIN would say that all is well.
+        cx.abort();
     }
 
-    /// Not while it is paused, nor when it is relayed.
+    /// What comes before they are relayed is left, and passed on then.
     fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+
+    /// So is the end.
+    fn on_eof(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
 
     /// A drain lets both sides come to their ends by themselves, as long as the drain timeout allows.
     fn on_drain(&mut self, _: &mut Context<'_>) {}
 }
 
 fn run(listen: &str, upstream: &str) -> Result<(), Box<dyn Error>> {
-    let upstream = upstream.parse::<Address>()?.resolve()?;
+    let upstream = upstream.parse()?;
     echoloop::raise_descriptor_limit()?;
     let mut limits = Config::default();
     limits.connect_timeout = Some(Duration::from_secs(5));

@@ -1,6 +1,6 @@
 //! The protocols of the examples on the test kit, without sockets.
 
-use std::{io::ErrorKind, sync::Mutex, time::Duration};
+use std::{cell::RefCell, io::ErrorKind, sync::Mutex, time::Duration};
 
 use echoloop::{
     Address, CloseReason, Config,
@@ -14,6 +14,10 @@ use crate::http::program::connection::Http;
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
 mod chat;
 
+#[path = "../../examples/memcached/main.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
+mod memcached;
+
 #[path = "../../examples/proxy.rs"]
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
 mod proxy;
@@ -26,15 +30,20 @@ mod rfc;
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
 mod resp;
 
+#[path = "../../examples/socks5.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
+mod socks5;
+
+#[path = "../../examples/websocket.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
+mod websocket;
+
 fn proxy() -> Loop<'static, proxy::Side<'static>> {
-    proxy_to(&["192.0.2.1:7"])
+    proxy_to("192.0.2.1:7")
 }
 
-/// The proxy to an upstream with these addresses.
-fn proxy_to(upstream: &[&str]) -> Loop<'static, proxy::Side<'static>> {
-    let upstream: Vec<Address> =
-        upstream.iter().map(|address| address.parse().expect("an address")).collect();
-    let upstream: &'static [Address] = upstream.leak();
+fn proxy_to(upstream: &str) -> Loop<'static, proxy::Side<'static>> {
+    let upstream: &'static Address = Box::leak(Box::new(upstream.parse().expect("an address")));
     Loop::new(move |peer| Some(proxy::Side::of(peer, upstream)))
 }
 
@@ -71,24 +80,30 @@ fn the_proxy_resets_a_client_whose_upstream_refuses_or_never_answers() {
 #[test]
 fn the_proxy_tries_every_address_of_its_upstream_in_turn() {
     let addresses = ["[2001:db8::1]:7", "192.0.2.1:7", "192.0.2.2:7"];
-    let net = proxy_to(&addresses);
+    let net = proxy_to("upstream.example:7");
+    let look_up = || {
+        let lookup = net.next_lookup().expect("the name is looked up");
+        lookup.answer(addresses.map(|address| address.parse().expect("an address")));
+    };
     let client = net.connect();
     client.send("request");
+    look_up();
     let next = |address: &str| {
         let outbound = net.next_connect().expect("an address is tried");
         assert_eq!(outbound.address().to_string(), address);
         outbound
     };
     next(addresses[0]).refuse(ErrorKind::NetworkUnreachable);
-    // This one does not answer.
+    // This one does not answer, and has half of the time that is left.
     let _pending = next(addresses[1]);
-    net.advance(Config::default().connect_timeout.expect("there is one"));
+    net.advance(Config::default().connect_timeout.expect("there is one") / 2);
     let upstream = next(addresses[2]).accept();
     assert_eq!(upstream.received_text(), "request");
     upstream.send("answer");
     assert!(client.received_text() == "answer" && client.is_open());
 
     let unlucky = net.connect();
+    look_up();
     for address in addresses {
         next(address).refuse(ErrorKind::ConnectionRefused);
     }
@@ -416,4 +431,70 @@ fn http_writes_no_faster_than_its_client_reads() {
     let replies = client.received();
     assert_eq!(replies.windows(9).filter(|bytes| bytes == b"HTTP/1.1 ").count(), 3);
     assert!(replies.len() > 3 << 20 && client.is_open());
+}
+
+#[test]
+fn memcached_evicts_what_was_stored_first() {
+    let store = RefCell::new(memcached::store::Store::new(2000));
+    let net = Loop::new(|_| Some(Framed::new(memcached::Session::new(&store))));
+    let (one, other) = (net.connect(), net.connect());
+    let value = "v".repeat(400);
+    for key in ["a", "b", "c", "a", "d"] {
+        one.send(format!("set {key} 0 0 400\r\n{value}\r\n"));
+        assert_eq!(one.received_text(), "STORED\r\n");
+    }
+    other.send("get a\r\nget b\r\nget c\r\nget d\r\n");
+    let found = |key| format!("VALUE {key} 0 400\r\n{value}\r\nEND\r\n");
+    assert_eq!(other.received_text(), [found("a"), "END\r\n".into(), found("c"), found("d")].concat());
+}
+
+#[test]
+fn memcached_cuts_a_reply_off_that_has_no_end() {
+    let store = RefCell::new(memcached::store::Store::new(64 << 20));
+    let mut config = Config::default();
+    config.input_limit_bytes = (1 << 20) + 2;
+    let net = Loop::with_config(config, |_| Some(Framed::new(memcached::Session::new(&store))));
+    let client = net.client().buffer_bytes(1000).stopped().connect();
+    client.send(format!("set k 0 0 1000000 noreply\r\n{}\r\n", "v".repeat(1_000_000)));
+    client.send(format!("get{}\r\n", " k".repeat(1000)));
+    assert!(client.queued() < 20 << 20, "{}", client.queued());
+    client.resume_reading();
+    assert!(client.received_text().ends_with("\r\nSERVER_ERROR out of memory writing get response\r\n"));
+    client.send("get z\r\n");
+    assert_eq!(client.received_text(), "END\r\n");
+}
+
+#[test]
+fn socks5_and_websocket_give_up_whoever_is_silent() {
+    let net = Loop::new(|_| Some(socks5::Side::Greeting));
+    let (silent, slow) = (net.connect(), net.connect());
+    slow.send([5, 1, 0, 5]);
+    let websocket = Loop::new(|_| Some(websocket::WebSocket::default()));
+    let web = websocket.connect();
+    web.send(GET);
+    let begun = websocket.connect();
+    begun.send("GET / HTTP/1.1\r\n");
+    websocket.advance(Duration::from_secs(10));
+    net.advance(Duration::from_secs(10));
+    assert!(silent.received().is_empty() && silent.has_fin());
+    assert_eq!((slow.received(), slow.has_fin()), (vec![5, 0], true));
+    assert!(web.received_text().starts_with("HTTP/1.1 426 ") && web.has_fin());
+    assert!(begun.received().is_empty() && begun.has_fin());
+}
+
+#[test]
+fn websocket_takes_no_more_than_its_client_receives() {
+    let net = Loop::new(|_| Some(websocket::WebSocket::default()));
+    let client = net.client().buffer_bytes(1000).connect();
+    client.send(
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert!(client.received_text().contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    client.stop_reading();
+    let frame = [&[0x82, 0x80 | 126, 0x27, 0x10, 0, 0, 0, 0][..], &[7; 10_000]].concat();
+    client.send(frame.repeat(1000));
+    assert!(client.queued() < Config::default().high_water_bytes + 11_000, "{}", client.queued());
+    client.resume_reading();
+    assert_eq!(client.received().len(), 1000 * 10_004);
 }
