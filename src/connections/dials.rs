@@ -47,6 +47,10 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         if self.shared.drain.is_some() && dial.by.is_none() {
             return self.dial_failed(dial, CloseReason::ServerAborted);
         }
+        if matches!(&dial.address, Address::Host { name, .. } if name.is_empty()) {
+            // Every interface of this machine is a place to listen, not to connect to.
+            return self.dial_failed(dial, CloseReason::ConnectFailed(ErrorKind::NotFound));
+        }
         if !self.shared.outbox.blocking().reserve() {
             return self.dial_failed(dial, CloseReason::ConnectFailed(ErrorKind::QuotaExceeded));
         }

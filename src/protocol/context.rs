@@ -448,8 +448,8 @@ impl<M> Context<'_, M> {
     ///
     /// A host name is looked up by a [thread for what blocks](Self::spawn_blocking). Its addresses are tried one after the
     /// other, those of both families in turn (RFC 8305, section 4), and share the connect timeout. Each is an attempt of its
-    /// own, for which the factory is asked anew; only what comes of the last is told. A name that has no address fails with
-    /// `NotFound`.
+    /// own, for which the factory is asked anew; only what comes of the last is told. A name that has no address, or of which
+    /// nobody can say it, fails with `NotFound`, and so does an empty one.
     ///
     /// # Errors
     ///

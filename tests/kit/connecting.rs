@@ -281,6 +281,10 @@ fn all_addresses_share_the_connect_timeout() {
 fn a_name_without_an_address_and_one_that_nobody_looks_up_fail() {
     let (net, client) = by_name(&[]);
     assert_eq!(client.received_text(), "connect failed: entity not found\n");
+    // Every interface is a place to listen.
+    client.send(":80");
+    assert!(net.next_lookup().is_none());
+    assert_eq!(client.received_text(), "connect failed: entity not found\n");
     client.send("host.example:80");
     net.next_lookup().expect("it is looked up").fail();
     assert_eq!(client.received_text(), "connect failed: entity not found\n");
