@@ -8,7 +8,7 @@ use super::{World, pair::Pair};
 use crate::{
     client::{Manner, Seen},
     kernel::{Acks, FAR, socket::Attempt},
-    protocol::{Callback, Habit},
+    protocol::{Callback, Habit, asks_by_name},
     stage::Failure,
 };
 
@@ -164,8 +164,10 @@ impl<const PURE: bool> World<PURE> {
             }
             // The others were tried before.
             let wanted = pairs.iter().rfind(|other| other.is_outbound && other.requested_by == pair.id());
-            let is_tried = wanted.is_some_and(|wanted| wanted.record.borrow().closed.is_none());
-            if !is_tried && record.dials_failed + record.dials_made == 0 && !has_room {
+            let has_ended = |wanted: &Pair| wanted.record.borrow().closed.is_some();
+            // Another address of its name may be next.
+            let may_be_next = wanted.is_none_or(|wanted| asks_by_name(number) && has_ended(wanted));
+            if may_be_next && record.dials_failed + record.dials_made == 0 && !has_room {
                 // It still waits for room.
                 continue;
             }
