@@ -80,23 +80,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 Some(fault) => self.close(fault, shared),
                 None => self.end_of_input(partner, shared),
             },
-            Ok(n) => {
-                *budget -= n;
-                self.note_received(n, shared);
-                if n < room && self.is_drained_by_short_read() {
-                    self.note_drained(shared);
-                }
-                self.note_bulk(n, shared);
-                let sent = match partner {
-                    _ if self.recv == RecvHalf::Discarded => {
-                        self.discard(n, shared);
-                        0
-                    }
-                    Some(partner) => self.pass_on(n, partner, shared),
-                    None => self.deliver(n, shared),
-                };
-                *budget = budget.saturating_sub(sent);
-            }
+            Ok(n) => self.take_in(n, room, partner, budget, shared),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.note_drained(shared);
                 return false;
@@ -109,6 +93,33 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
         }
         !self.state.is_closed()
+    }
+
+    /// Deals with the `n` bytes that a read of at most `room` has brought into the buffer.
+    #[inline(always)]
+    fn take_in(
+        &mut self,
+        n: usize,
+        room: usize,
+        partner: Option<&mut Self>,
+        budget: &mut usize,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) {
+        *budget -= n;
+        self.note_received(n, shared);
+        if n < room && self.is_drained_by_short_read() {
+            self.note_drained(shared);
+        }
+        self.note_bulk(n, shared);
+        let sent = match partner {
+            _ if self.recv == RecvHalf::Discarded => {
+                self.discard(n, shared);
+                0
+            }
+            Some(partner) => self.pass_on(n, partner, shared),
+            None => self.deliver(n, shared),
+        };
+        *budget = budget.saturating_sub(sent);
     }
 
     /// Notes that so many bytes were taken from the socket.
