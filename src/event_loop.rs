@@ -144,6 +144,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                     event_loop.listeners.push(None);
                     event_loop.echo_datagrams(socket)?;
                 }
+                Endpoint::Elsewhere => event_loop.listeners.push(None),
             }
         }
         Ok(event_loop)

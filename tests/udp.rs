@@ -215,7 +215,7 @@ fn an_abort_ends_it_at_once() {
 }
 
 #[test]
-fn workers_share_a_port() {
+fn workers_share_a_port_where_the_kernel_spreads_datagrams() {
     let mut config = Config::default();
     config.workers = 3;
     let server = Running::start(config, &["udp:127.0.0.1:0"], |_| Some(Echo));
@@ -225,7 +225,9 @@ fn workers_share_a_port() {
         exchange(&client("127.0.0.1:0"), address, &pattern(n, 500));
     }
     let stats = server.drain();
-    assert_eq!((stats.datagrams_sent, stats.datagram_sockets), (50, 3));
+    // Elsewhere each datagram would wake all workers.
+    let sockets = if cfg!(any(target_os = "linux", target_os = "android")) { 3 } else { 1 };
+    assert_eq!((stats.datagrams_sent, stats.datagram_sockets), (50, sockets));
 }
 
 #[test]
@@ -246,7 +248,8 @@ fn tcp_and_udp_may_have_the_same_port_and_keep_their_positions() {
     // Whatever is free for TCP is nearly always free for UDP too.
     let both_free = || {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?;
-        let server = Server::<Echo>::builder().bind([format!("udp:{tcp}"), tcp.to_string()]).ok()?;
+        let addresses = [format!("udp:{tcp}"), tcp.to_string()];
+        let server = Server::<Echo>::builder().workers(3).bind(addresses).ok()?;
         Some((tcp, server))
     };
     let (address, server) = std::iter::repeat_with(both_free).take(50).flatten().next().expect("a free port");
@@ -257,7 +260,9 @@ fn tcp_and_udp_may_have_the_same_port_and_keep_their_positions() {
             Some(Echo)
         })
     });
-    ping(&connect(address), b"this is a test");
+    for _ in 0..20 {
+        ping(&connect(address), b"this is a test");
+    }
     handle.drain();
     assert_eq!(running.join().unwrap().unwrap().panics, 0);
 }

@@ -7,4 +7,6 @@ pub enum Endpoint<L, D> {
     Listener(L),
     /// Datagrams are received from it.
     Datagrams(D),
+    /// Another worker has the only socket.
+    Elsewhere,
 }

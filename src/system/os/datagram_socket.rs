@@ -17,17 +17,17 @@ pub(crate) struct DatagramSocket {
     packet_info: Option<PacketInfo>,
 }
 
-/// Binds `address` once for each of the workers. Returns the sockets with the address that they really have.
+/// Binds `address` once for each of the workers, or for one of them alone: where the kernel does not spread datagrams over
+/// sockets that share a port, each one would wake every worker. Returns the sockets with the address that they really have.
 pub(super) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<DatagramSocket>)> {
     let first = bound(address, PortUse::Alone)?;
     let real = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    if workers > 1 && SHARES_PORTS {
-        share_port(&first)?;
-    }
     let mut sockets = vec![first];
-    for _ in 1..workers {
-        let next = if SHARES_PORTS { bound(real, PortUse::Shared)? } else { sockets[0].try_clone()? };
-        sockets.push(next);
+    if workers > 1 && SHARES_PORTS {
+        share_port(&sockets[0])?;
+        for _ in 1..workers {
+            sockets.push(bound(real, PortUse::Shared)?);
+        }
     }
     let sockets = sockets.into_iter().map(|socket| DatagramSocket::new(socket, real));
     Ok((real, sockets.collect::<io::Result<_>>()?))

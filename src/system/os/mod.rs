@@ -55,7 +55,9 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<O
     match address {
         Address::Udp(ip) => {
             let (real, sockets) = datagram_socket::bind(*ip, config.workers).map_err(failed)?;
-            Ok((Address::Udp(real), sockets.into_iter().map(Endpoint::Datagrams).collect()))
+            let others = std::iter::repeat_with(|| Endpoint::Elsewhere);
+            let endpoints = sockets.into_iter().map(Endpoint::Datagrams).chain(others);
+            Ok((Address::Udp(real), endpoints.take(config.workers).collect()))
         }
         Address::Ip(_) | Address::Unix(_) | Address::Host { .. } | Address::UdpHost { .. } => {
             let (real, sockets) = listener::bind(address, config).map_err(failed)?;
