@@ -22,6 +22,9 @@ use crate::cause::Cause;
 pub enum CloseReason {
     /// The peer sent its FIN first; everything owed was delivered, and our FIN.
     Peer,
+    /// The same, but over TLS: the peer sent its FIN without a close_notify, so that nobody knows whether that was all
+    /// that it had to say (RFC 8446, section 6.1). What came was dealt with, and everything owed was delivered.
+    Truncated,
     /// The protocol finished first; everything was delivered, and our FIN, and the peer's FIN came.
     Finished,
     /// The idle deadline ended it; everything was delivered, and our FIN, and the peer's FIN came.
@@ -71,6 +74,12 @@ pub enum CloseReason {
     ConnectTimeout,
     /// An outbound connection was not made when the connection whose protocol had asked for it ended.
     Cancelled,
+    /// A TLS handshake failed: the peer speaks something else, or one of both refused the other. The log says why at debug.
+    HandshakeFailed,
+    /// A TLS handshake took longer than the handshake timeout.
+    HandshakeTimeout,
+    /// The peer ended, or reset, before its TLS handshake was complete: often one that only looks whether somebody listens.
+    HandshakeAbandoned,
 }
 
 /// Who or what ended a connection; see [`CloseReason::ended_by`].
@@ -90,13 +99,14 @@ pub enum EndedBy {
 }
 
 /// The number of variants of [`CloseReason`] but `AbortedBecause`, for the counters.
-pub(crate) const REASONS: usize = 22;
+pub(crate) const REASONS: usize = 26;
 
 impl CloseReason {
     /// Every reason once, but for the causes of protocols; the error kinds are placeholders. The order is that of the
     /// variants.
     pub(crate) const ALL: [Self; REASONS] = [
         Self::Peer,
+        Self::Truncated,
         Self::Finished,
         Self::Idle,
         Self::Drained,
@@ -118,6 +128,9 @@ impl CloseReason {
         Self::ConnectFailed(io::ErrorKind::Other),
         Self::ConnectTimeout,
         Self::Cancelled,
+        Self::HandshakeFailed,
+        Self::HandshakeTimeout,
+        Self::HandshakeAbandoned,
     ];
 
     /// Whether everything owed to the peer was delivered, and our FIN behind it.
@@ -125,6 +138,7 @@ impl CloseReason {
     pub const fn is_complete(self) -> bool {
         match self {
             Self::Peer
+            | Self::Truncated
             | Self::Finished
             | Self::Idle
             | Self::Drained
@@ -146,7 +160,10 @@ impl CloseReason {
             | Self::Failed(_)
             | Self::ConnectFailed(_)
             | Self::ConnectTimeout
-            | Self::Cancelled => false,
+            | Self::Cancelled
+            | Self::HandshakeFailed
+            | Self::HandshakeTimeout
+            | Self::HandshakeAbandoned => false,
         }
     }
 
@@ -154,7 +171,13 @@ impl CloseReason {
     #[must_use]
     pub const fn ended_by(self) -> EndedBy {
         match self {
-            Self::Peer | Self::Reset | Self::ResetUndelivered | Self::RelayBroken => EndedBy::Peer,
+            Self::Peer
+            | Self::Truncated
+            | Self::Reset
+            | Self::ResetUndelivered
+            | Self::RelayBroken
+            | Self::HandshakeFailed
+            | Self::HandshakeAbandoned => EndedBy::Peer,
             Self::Finished
             | Self::Aborted
             | Self::AbortedBecause(_)
@@ -168,7 +191,8 @@ impl CloseReason {
             | Self::LingerSilence
             | Self::LingerBytes
             | Self::WriteStall
-            | Self::ConnectTimeout => EndedBy::Deadline,
+            | Self::ConnectTimeout
+            | Self::HandshakeTimeout => EndedBy::Deadline,
             Self::Drained | Self::DrainTimeout | Self::ServerAborted => EndedBy::Operator,
             Self::Failed(_) | Self::ConnectFailed(_) => EndedBy::System,
         }
@@ -179,6 +203,7 @@ impl CloseReason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Peer => "peer",
+            Self::Truncated => "truncated",
             Self::Finished => "finished",
             Self::Idle => "idle",
             Self::Drained => "drained",
@@ -201,6 +226,9 @@ impl CloseReason {
             Self::ConnectFailed(_) => "connect failed",
             Self::ConnectTimeout => "connect timeout",
             Self::Cancelled => "cancelled",
+            Self::HandshakeFailed => "handshake failed",
+            Self::HandshakeTimeout => "handshake timeout",
+            Self::HandshakeAbandoned => "handshake abandoned",
         }
     }
 
@@ -243,7 +271,15 @@ mod tests {
     fn every_reason_says_who_ended_it_and_whether_all_was_delivered() {
         use CloseReason as R;
         let ended_by = |who| CloseReason::ALL.into_iter().filter(move |reason| reason.ended_by() == who);
-        assert!(ended_by(EndedBy::Peer).eq([R::Peer, R::Reset, R::ResetUndelivered, R::RelayBroken]));
+        assert!(ended_by(EndedBy::Peer).eq([
+            R::Peer,
+            R::Truncated,
+            R::Reset,
+            R::ResetUndelivered,
+            R::RelayBroken,
+            R::HandshakeFailed,
+            R::HandshakeAbandoned
+        ]));
         assert!(ended_by(EndedBy::Protocol).eq([
             R::Finished,
             R::Aborted,
@@ -254,9 +290,9 @@ mod tests {
             R::Cancelled
         ]));
         assert!(ended_by(EndedBy::Operator).eq([R::Drained, R::DrainTimeout, R::ServerAborted]));
-        assert_eq!(ended_by(EndedBy::Deadline).count() + ended_by(EndedBy::System).count(), 8);
+        assert_eq!(ended_by(EndedBy::Deadline).count() + ended_by(EndedBy::System).count(), 9);
         let complete = CloseReason::ALL.into_iter().filter(|reason| reason.is_complete());
-        assert!(complete.eq(CloseReason::ALL.into_iter().take(7)));
+        assert!(complete.eq(CloseReason::ALL.into_iter().take(8)));
     }
 
     #[test]

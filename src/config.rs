@@ -137,6 +137,8 @@ pub struct Config {
     pub drain_patience: Duration,
     /// How long an outbound connection may take to be made. Default 10 s.
     pub connect_timeout: Option<Duration>,
+    /// How long a TLS handshake may take. Default 10 s.
+    pub handshake_timeout: Option<Duration>,
     /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
     pub nodelay: bool,
     /// SO_KEEPALIVE: the system notices peers that vanished. Default on. See socket(7).
@@ -191,6 +193,7 @@ impl Default for Config {
             drain_silence: Duration::from_millis(250),
             drain_patience: Duration::from_secs(2),
             connect_timeout: Some(Duration::from_secs(10)),
+            handshake_timeout: Some(Duration::from_secs(10)),
             nodelay: true,
             keepalive: true,
             keepalive_time: None,

@@ -20,7 +20,7 @@ use crate::{
     complaints::Complaints,
     config::Config,
     connection::state::State,
-    connection_id::{LAST_RESERVED, WAKER, reserved, reserved_token},
+    connection_id::{ConnectionId, LAST_RESERVED, WAKER, reserved, reserved_token},
     connections::Connections,
     datagrams::DatagramEcho,
     deadlines::earliest,
@@ -34,6 +34,7 @@ use crate::{
     stats::Counters,
     status::{Accepting, WorkerStatus},
     system::{Accepted, System, Wait, endpoint::Endpoint, transport::Transport},
+    tls::{TlsAcceptor, TlsConnector, channel::Channel, session::Session},
 };
 
 /// What a loop is made of before it runs, while it can still go to another thread.
@@ -74,12 +75,14 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     may_have_clients: bool,
     /// Only where there is a socket for them: the others have nothing to ask it.
     datagrams: Option<Box<DatagramEcho<S::DatagramSocket>>>,
-    connections: Connections<P, S::Transport>,
+    connections: Connections<P, Channel<S::Transport>>,
     mailbox: Mailbox<P::Message>,
     factory: F,
     networks: Option<Arc<Networks>>,
     /// The limits of clients of listeners that have their own, by position.
     listener_limits: HashMap<usize, Rc<Config>>,
+    /// The server's end of TLS where clients of a listener speak it, by position.
+    acceptors: HashMap<usize, TlsAcceptor>,
     counters: Arc<Counters>,
     limits: Config,
     /// How many connections may still be accepted.
@@ -128,6 +131,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             factory,
             networks,
             listener_limits: HashMap::new(),
+            acceptors: HashMap::new(),
             counters,
             accepts_left: limits.accept_limit.unwrap_or(u64::MAX),
             limits,
@@ -168,6 +172,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// Clients of the listener of this position have these limits.
     pub fn set_listener_limits(&mut self, position: usize, limits: Config) {
         self.listener_limits.insert(position, Rc::new(limits));
+    }
+
+    /// Clients of the listener of this position speak TLS.
+    pub fn set_listener_tls(&mut self, position: usize, acceptor: TlsAcceptor) {
+        self.acceptors.insert(position, acceptor);
     }
 
     /// Echoes the datagrams of one more socket.
@@ -300,7 +309,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     }
 
     /// The connections.
-    pub const fn connections(&self) -> &Connections<P, S::Transport> {
+    pub const fn connections(&self) -> &Connections<P, Channel<S::Transport>> {
         &self.connections
     }
 
@@ -379,9 +388,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 Some(Request::SendAll(message, clone)) => {
                     self.connections.message_all(message, clone);
                 }
-                Some(Request::Connect(address, label, factory)) => {
+                Some(Request::Connect(address, label, factory, tls)) => {
                     let factory = factory.map(|factory| factory as Factory<P::Message>);
-                    let dial = Dial::by_nobody(address, label, factory, self.now);
+                    let dial = Dial { tls, ..Dial::by_nobody(address, label, factory, self.now) };
                     self.connect_for_others(dial);
                 }
                 Some(Request::End(id, end)) => {
@@ -439,6 +448,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// Does what callbacks asked of others.
     fn run_outbox(&mut self) {
+        while let Some(id) = self.connections.next_secured() {
+            self.admit_secured(id);
+        }
         self.connections.run_lookups();
         while let Some((dial, reason)) = self.connections.next_unfounded() {
             self.tell_unfounded(dial, reason);
@@ -596,15 +608,29 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             return transport.reset_on_close();
         };
         let id = self.connections.next_id();
-        let (origin, local) = (Origin::Listener(position), Local::Ask(&transport));
-        let peer = Peer { id, origin, address: &address, requested_by: None, local };
         let limits = Rc::clone(self.listener_limits.get(&position).unwrap_or(self.connections.limits()));
-        let Some(protocol) = self.make_protocol(&peer) else {
-            self.connections.give_place_back();
-            self.counters.refused.add(1);
-            return transport.reset_on_close();
+        let added = if let Some(acceptor) = self.acceptors.get(&position) {
+            // It gets its protocol when its handshake is over.
+            self.begin_client_handshake(
+                id,
+                Channel::new(transport),
+                acceptor.session(),
+                &address,
+                position,
+                &limits,
+            )
+        } else {
+            let (origin, local) = (Origin::Listener(position), Local::Ask(&transport));
+            let peer = Peer { id, origin, address: &address, requested_by: None, local };
+            let Some(protocol) = self.make_protocol(&peer) else {
+                self.connections.give_place_back();
+                self.counters.refused.add(1);
+                return transport.reset_on_close();
+            };
+            let channel = Channel::new(transport);
+            self.connections.add(id, State::Reading, channel, protocol, &limits, &mut self.system)
         };
-        match self.connections.add(id, State::Reading, transport, protocol, &limits, &mut self.system) {
+        match added {
             Ok(()) => {
                 if let Some(counted) = counted {
                     self.connections.set_counted(id, counted);
@@ -618,6 +644,36 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 }
             }
         }
+    }
+
+    fn begin_client_handshake(
+        &mut self,
+        id: ConnectionId,
+        mut channel: Channel<S::Transport>,
+        session: io::Result<Box<dyn Session>>,
+        address: &Address,
+        position: usize,
+        limits: &Rc<Config>,
+    ) -> io::Result<()> {
+        if let Err(error) = session.and_then(|session| channel.secure(session, self.connections.scratch())) {
+            self.connections.give_place_back();
+            self.counters.setup_failures.add(1);
+            channel.reset_on_close();
+            return Err(error);
+        }
+        self.connections.add(id, State::Connecting, channel, None, limits, &mut self.system)?;
+        self.connections.begin_handshake(id, (address.clone(), position));
+        Ok(())
+    }
+
+    /// Gives a client whose handshake is over its protocol.
+    fn admit_secured(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let Some((address, position)) = connection.client() else { return };
+        let (origin, local) = (Origin::Listener(*position), Local::Ask(connection.transport()));
+        let peer = Peer { id, origin, address, requested_by: None, local };
+        let protocol = self.make_protocol(&peer);
+        self.connections.admit(id, protocol, &mut self.system);
     }
 
     /// Counts the client of this address among those from there.
@@ -650,7 +706,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let peer = Peer { id, origin, address: &dial.address, requested_by: dial.by, local: Local::None };
         let (protocol, factory) = self.make_outbound_protocol(&peer, factory);
         let outcome = match protocol {
-            Some(protocol) => self.begin_connecting(&peer, protocol, has_place),
+            Some(protocol) => self.begin_connecting(&peer, protocol, dial.tls.as_ref(), has_place),
             None => {
                 self.counters.refused.add(1);
                 if has_place {
@@ -692,9 +748,24 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         (made, Some(factory))
     }
 
-    fn begin_connecting(&mut self, peer: &Peer<'_>, protocol: P, has_place: bool) -> io::Result<()> {
-        let attempt =
-            if has_place { self.system.connect(peer) } else { Err(io::ErrorKind::QuotaExceeded.into()) };
+    fn begin_connecting(
+        &mut self,
+        peer: &Peer<'_>,
+        protocol: P,
+        tls: Option<&TlsConnector>,
+        has_place: bool,
+    ) -> io::Result<()> {
+        let attempt = if has_place {
+            self.system.connect(peer).and_then(|transport| {
+                let mut channel = Channel::new(transport);
+                if let Some(connector) = tls {
+                    channel.secure(connector.session()?, self.connections.scratch())?;
+                }
+                Ok(channel)
+            })
+        } else {
+            Err(io::ErrorKind::QuotaExceeded.into())
+        };
         match attempt {
             Ok(transport) => {
                 let limits = Rc::clone(self.connections.limits());
@@ -721,7 +792,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     /// Frees the slots of the connections that ended. What they held may be what accepting waits for.
     fn reap(&mut self) {
         let system = &mut self.system;
-        let has_ended = self.connections.reap(|transport, reason| system.note_end(transport, reason));
+        let has_ended = self.connections.reap(|channel, reason| system.note_end(channel.socket(), reason));
         if has_ended {
             if self.connections.has_room_for_clients() {
                 self.fullness.note_place();

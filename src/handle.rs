@@ -20,6 +20,7 @@ use crate::{
     stats::{Counters, Stats},
     status::WorkerStatus,
     system::Wake,
+    tls::TlsConnector,
     wake_flag::WakeFlag,
 };
 
@@ -64,7 +65,7 @@ pub enum Request<M> {
     /// Hand clones of a message to all connections.
     SendAll(M, fn(&M) -> M),
     /// Make an outbound connection.
-    Connect(Address, u64, Option<SendFactory<M>>),
+    Connect(Address, u64, Option<SendFactory<M>>, Option<TlsConnector>),
     /// End a connection as if its protocol had.
     End(ConnectionId, End),
     /// Say what the loop is doing.
@@ -322,7 +323,7 @@ impl<M> Handle<M> {
     ///
     /// As [`send`](Self::send), and [`SendError::Connectionless`] for an address of UDP.
     pub fn connect(&self, address: Address, label: u64) -> Result<(), SendError<Address>> {
-        self.request_connection(address, label, None)
+        self.request_connection(address, label, None, None)
     }
 
     /// Makes an outbound connection on the loop of the first worker, with a protocol of its own; see
@@ -337,7 +338,22 @@ impl<M> Handle<M> {
         label: u64,
         factory: impl FnMut(&Peer<'_>) -> Option<Boxed<M>> + Send + 'static,
     ) -> Result<(), SendError<Address>> {
-        self.request_connection(address, label, Some(Box::new(factory)))
+        self.request_connection(address, label, Some(Box::new(factory)), None)
+    }
+
+    /// Makes an outbound connection over TLS on the loop of the first worker; see
+    /// [`Context::connect_tls`](crate::Context::connect_tls).
+    ///
+    /// # Errors
+    ///
+    /// As `connect`.
+    pub fn connect_tls(
+        &self,
+        address: Address,
+        label: u64,
+        tls: TlsConnector,
+    ) -> Result<(), SendError<Address>> {
+        self.request_connection(address, label, None, Some(tls))
     }
 
     fn request_connection(
@@ -345,9 +361,10 @@ impl<M> Handle<M> {
         address: Address,
         label: u64,
         factory: Option<SendFactory<M>>,
+        tls: Option<TlsConnector>,
     ) -> Result<(), SendError<Address>> {
         let address = connectable(address)?;
-        self.workers[0].request(Request::Connect(address, label, factory)).map_err(|error| {
+        self.workers[0].request(Request::Connect(address, label, factory, tls)).map_err(|error| {
             error.map(|request| match request {
                 Request::Connect(address, ..) => address,
                 Request::Send(..)
@@ -584,7 +601,7 @@ impl<M> fmt::Debug for Request<M> {
         match self {
             Self::Send(id, _) => write!(f, "Send({id})"),
             Self::SendAll(..) => f.write_str("SendAll"),
-            Self::Connect(address, label, _) => write!(f, "Connect({address}, {label})"),
+            Self::Connect(address, label, ..) => write!(f, "Connect({address}, {label})"),
             Self::End(id, end) => write!(f, "{end:?}({id})"),
             Self::Status(_) => f.write_str("Status"),
             Self::List(from, _) => write!(f, "List({from})"),

@@ -148,6 +148,7 @@ mod stats;
 mod status;
 mod system;
 pub mod testing;
+mod tls;
 mod wake_flag;
 
 pub use address::{Address, AddressError};
@@ -173,6 +174,7 @@ pub use shared_bytes::SharedBytes;
 pub use stats::Stats;
 pub use status::{Accepting, WorkerStatus};
 pub use system::descriptors::raise_descriptor_limit;
+pub use tls::{TlsAcceptor, TlsConnector, TlsInfo, TlsRole};
 
 /// The layers below the loop, for simulations and benchmarks that bring their own transport and clock. No
 /// promise of stability holds for what is here.
@@ -197,6 +199,11 @@ pub mod internals {
             endpoint::Endpoint,
             readiness::Readiness,
             transport::{Addresses, Transport},
+        },
+        tls::{
+            channel::Channel,
+            layer::Scratch,
+            session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
         },
     };
 }

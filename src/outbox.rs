@@ -10,6 +10,7 @@ use crate::{
     handle::{Handle, SendError},
     peer::Peer,
     protocol::boxed::Boxed,
+    tls::{TlsConnector, TlsInfo},
 };
 
 /// Messages to connections of the same loop, and outbound connections that are wanted.
@@ -18,6 +19,8 @@ pub(crate) struct Outbox<M> {
     dials: VecDeque<Dial<M>>,
     /// Those whose host name is to be looked up first.
     unresolved: VecDeque<Dial<M>>,
+    /// Clients whose handshake is over, and that have no protocol yet.
+    secured: VecDeque<ConnectionId>,
     /// How other loops are asked.
     handle: Handle<M>,
     /// Where what blocks is left.
@@ -47,6 +50,8 @@ pub(crate) struct Connected {
     pub(crate) address: Address,
     /// From where, if the system says.
     pub(crate) local: Option<Address>,
+    /// What its TLS handshake has agreed on.
+    pub(crate) tls: Option<TlsInfo>,
 }
 
 /// A message to every connection but the one that sends it.
@@ -74,6 +79,8 @@ pub struct Dial<M> {
     pub(crate) until: Option<Instant>,
     /// What makes its protocol, instead of the server's factory.
     pub(crate) factory: Option<Factory<M>>,
+    /// The client's end of TLS on it.
+    pub(crate) tls: Option<TlsConnector>,
 }
 
 /// Makes the protocol of a connection that was asked for together with it.
@@ -86,7 +93,7 @@ impl<M> Outbox<M> {
     /// For at most `capacity` messages, and as many outbound connections.
     pub(crate) fn new(capacity: usize, handle: Handle<M>, blocking: Arc<dyn Blocking>) -> Self {
         let (mail, dials, unresolved) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Self { mail, dials, unresolved, handle, blocking, capacity }
+        Self { mail, dials, unresolved, secured: VecDeque::new(), handle, blocking, capacity }
     }
 
     /// The server's handle.
@@ -101,7 +108,7 @@ impl<M> Outbox<M> {
 
     /// Whether nothing is asked for.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.mail.len() + self.dials.len() + self.unresolved.len() == 0
+        self.mail.len() + self.dials.len() + self.unresolved.len() + self.secured.len() == 0
     }
 
     /// Queues a message.
@@ -172,6 +179,21 @@ impl<M> Outbox<M> {
         !self.unresolved.is_empty()
     }
 
+    /// A client's handshake is over.
+    pub(crate) fn secured(&mut self, id: ConnectionId) {
+        self.secured.push_back(id);
+    }
+
+    /// The next client whose handshake is over.
+    pub(crate) fn next_secured(&mut self) -> Option<ConnectionId> {
+        self.secured.pop_front()
+    }
+
+    /// Whether there are some.
+    pub(crate) fn has_secured(&self) -> bool {
+        !self.secured.is_empty()
+    }
+
     /// Queues the news that an outbound connection is made. There are never more of these than were asked for.
     pub(crate) fn connected(&mut self, to: ConnectionId, connected: Connected) {
         self.mail.push_back(Mail::Connected(to, Box::new(connected)));
@@ -238,7 +260,7 @@ impl<M> Dial<M> {
         factory: Option<Factory<M>>,
         since: Instant,
     ) -> Self {
-        Self { by: None, label, address, others: VecDeque::new(), since, until: None, factory }
+        Self { by: None, label, address, others: VecDeque::new(), since, until: None, factory, tls: None }
     }
 
     /// Goes on to the next address. False if there is none.

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::{address::Address, connection_id::ConnectionId, system::transport::Addresses};
+use crate::{address::Address, connection_id::ConnectionId, system::transport::Addresses, tls::TlsInfo};
 
 /// A connection that wants a protocol: what [`Server::run`](crate::Server::run) hands to the factory.
 #[non_exhaustive]
@@ -22,7 +22,7 @@ pub struct Peer<'a> {
 pub(crate) enum Local<'a> {
     /// The connection is not made yet.
     None,
-    Known(&'a Address),
+    Known(&'a Address, Option<&'a TlsInfo>),
     /// The system is asked when someone wants to know.
     Ask(&'a dyn Addresses),
 }
@@ -47,8 +47,19 @@ impl Peer<'_> {
     pub fn local_addr(&self) -> io::Result<Address> {
         match self.local {
             Local::None => Err(io::ErrorKind::NotConnected.into()),
-            Local::Known(address) => Ok(address.clone()),
+            Local::Known(address, _) => Ok(address.clone()),
             Local::Ask(addresses) => addresses.local_addr(),
+        }
+    }
+
+    /// What the TLS handshake has agreed on, of a client that came to a listener with TLS, or of an outbound connection with
+    /// TLS that is made.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        match self.local {
+            Local::None => None,
+            Local::Known(_, tls) => tls.cloned(),
+            Local::Ask(addresses) => addresses.tls(),
         }
     }
 }

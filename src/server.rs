@@ -18,6 +18,7 @@ use crate::{
         memory_limit::memory_limit,
         os::{Os, OsEndpoint, adopt, bind, is_unavailable, threads::Threads},
     },
+    tls::TlsAcceptor,
 };
 
 /// A server that listens and is ready to run.
@@ -60,7 +61,14 @@ pub struct Builder<P> {
 /// What a listener has of its own.
 struct Own<P> {
     limits: Option<Config>,
-    factory: ListenerFactory<P>,
+    factory: Option<ListenerFactory<P>>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl<P> Clone for Own<P> {
+    fn clone(&self) -> Self {
+        Self { limits: self.limits.clone(), factory: self.factory.clone(), tls: self.tls.clone() }
+    }
 }
 
 /// Makes the protocols of one listener's clients, or refuses them.
@@ -125,7 +133,31 @@ impl<P: Protocol> Builder<P> {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        let own = Own { limits: limits.into(), factory: Arc::new(factory) };
+        let own = Own { limits: limits.into(), factory: Some(Arc::new(factory)), tls: None };
+        self.own.push((address.try_into().map_err(Error::from), own));
+        self
+    }
+
+    /// Listens on this address too, for clients that speak TLS. The factory of [`Server::run`] is asked for their protocols
+    /// when they have agreed with us; it sees on what in [`Peer::tls`]. Such listeners are among those of
+    /// [`listen`](Self::listen), in the order in which they were given.
+    ///
+    /// `tls` is an `Arc<rustls::ServerConfig>`, or a [`TlsAcceptor`] that asks for one for each client. Early data is
+    /// refused, whatever it says. A client that has not agreed within
+    /// [`handshake_timeout`](crate::Config::handshake_timeout) is reset.
+    ///
+    /// At the end of a connection close_notify takes the place of FIN, and is sent behind everything else, and FIN behind
+    /// that; it is never sent when something was lost. A client that ends with FIN alone gets its answer all the same, and is
+    /// counted as [`Truncated`](crate::CloseReason::Truncated).
+    ///
+    /// Errors in the address are told by [`bind`](Self::bind).
+    #[must_use]
+    pub fn listen_tls<A>(mut self, address: A, tls: impl Into<TlsAcceptor>) -> Self
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let own = Own { limits: None, factory: None, tls: Some(tls.into()) };
         self.own.push((address.try_into().map_err(Error::from), own));
         self
     }
@@ -196,8 +228,7 @@ impl<P: Protocol> Builder<P> {
                 return Err(Error::Config("UDP has no connections that a factory could make protocols for"));
             }
             for position in listening.bind(&address, &socket_limits)? {
-                let own = Own { limits: own.limits.clone(), factory: Arc::clone(&own.factory) };
-                listeners.insert(position, own);
+                listeners.insert(position, own.clone());
             }
         }
         for listener in adopted {
@@ -443,8 +474,8 @@ fn run_one<P: Protocol>(
 ) -> Result<(), Error> {
     let mut others = AbortOthers(Some(handle));
     let factory = |peer: &Peer<'_>| match peer.origin {
-        Origin::Listener(position) => match listeners.get(&position) {
-            Some(own) => (own.factory)(peer),
+        Origin::Listener(position) => match listeners.get(&position).and_then(|own| own.factory.as_ref()) {
+            Some(own) => own(peer),
             None => factory(peer),
         },
         Origin::Connect(_) => factory(peer),
@@ -453,6 +484,9 @@ fn run_one<P: Protocol>(
     for (&position, own) in listeners {
         if let Some(limits) = &own.limits {
             event_loop.set_listener_limits(position, limits.clone());
+        }
+        if let Some(acceptor) = &own.tls {
+            event_loop.set_listener_tls(position, acceptor.clone());
         }
     }
     event_loop.run()?;

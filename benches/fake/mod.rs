@@ -5,15 +5,17 @@ use std::io;
 use echoloop::{ConnectionId, internals::Poller};
 use mio::Interest;
 
+use super::FakeTransport;
+
 /// The benchmark itself makes the events.
 pub(crate) struct FakePoller;
 
-impl<T> Poller<T> for FakePoller {
-    fn register(&mut self, _: &mut T, _: ConnectionId, _: Interest) -> io::Result<()> {
+impl Poller<FakeTransport> for FakePoller {
+    fn register(&mut self, _: &mut FakeTransport, _: ConnectionId, _: Interest) -> io::Result<()> {
         Ok(())
     }
 
-    fn reregister(&mut self, _: &mut T, _: ConnectionId, _: Interest) -> io::Result<()> {
+    fn reregister(&mut self, _: &mut FakeTransport, _: ConnectionId, _: Interest) -> io::Result<()> {
         Ok(())
     }
 }

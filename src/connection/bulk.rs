@@ -41,9 +41,14 @@ impl Bulk {
 }
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
+    fn returns_input_unchanged(&self) -> bool {
+        self.protocol.as_ref().is_some_and(Protocol::returns_input_unchanged)
+    }
+
     /// Notes that `n` bytes were read at once.
     pub(super) fn note_bulk(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
-        if (self.protocol.returns_input_unchanged() || self.is_relayed())
+        if (self.returns_input_unchanged() || self.is_relayed())
+            && self.transport.can_splice()
             && shared.limits.pipes_max > 0
             && let Some(threshold) = shared.limits.splice_threshold_bytes
         {
@@ -63,7 +68,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         let can_send_it = match &partner {
             Some(partner) => partner.can_send_pipe(),
-            None => self.protocol.returns_input_unchanged() && self.can_send_pipe(),
+            None => self.returns_input_unchanged() && self.can_send_pipe(),
         };
         if !can_send_it {
             return Fill::Impossible;
@@ -89,7 +94,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Whether what is in a pipe could be sent at once: nothing is queued before it.
     fn can_send_pipe(&self) -> bool {
-        self.state == State::Reading && self.send.is_open() && self.ready.has(Readiness::WRITE)
+        self.state == State::Reading
+            && self.transport.can_splice()
+            && self.send.is_open()
+            && self.ready.has(Readiness::WRITE)
     }
 
     fn queue_pipe(&mut self, pooled: Pooled<T::Pipe>, now: Instant) {

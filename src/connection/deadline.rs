@@ -17,6 +17,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// When this connection must be looked at if nothing happens before; `None` is never.
     pub fn deadline(&self, shared: &Shared<P::Message, T::Pipe>) -> Option<Instant> {
         let own = match self.state {
+            State::Connecting if self.has_handshake() => None,
             State::Connecting => earliest(self.connect_deadline(), self.connect_again_at()),
             State::Reading | State::Echoing => self.idle_deadline(),
             State::HalfClosed => earliest(self.idle_deadline(), self.linger_deadline()),
@@ -24,7 +25,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         };
         let owed = earliest(self.stall_deadline(), self.look_deadline());
         let asked_for = earliest(self.timer_deadline(), self.drain_deadline(shared));
-        earliest(earliest(earliest(own, self.one_way_idle_deadline()), owed), asked_for)
+        let own = earliest(earliest(own, self.one_way_idle_deadline()), self.handshake_deadline());
+        earliest(earliest(own, owed), asked_for)
     }
 
     /// Whether the deadline may have moved forward since the last call.
@@ -100,7 +102,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// The deadlines that end a connection at once.
     fn end_by_deadline(&mut self, shared: &Shared<P::Message, T::Pipe>) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= shared.now);
+        if due(self.handshake_deadline()) {
+            return self.close(CloseReason::HandshakeTimeout, shared);
+        }
         let reason = match self.state {
+            State::Connecting if self.has_handshake() => return,
             State::Connecting if due(self.connect_deadline()) => CloseReason::ConnectTimeout,
             State::Reading | State::Echoing | State::HalfClosed if due(self.stall_deadline()) => {
                 CloseReason::WriteStall
@@ -142,7 +148,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         if self.state == State::Connecting {
-            return self.close(CloseReason::ServerAborted, shared);
+            let reason =
+                if self.is_client() { CloseReason::HandshakeTimeout } else { CloseReason::ServerAborted };
+            return self.close(reason, shared);
         }
         if self.may_have_input() {
             // It is not caught up.
@@ -217,6 +225,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 unless_relayed(drain.patience_ends).filter(|_| self.drain == DrainStage::Untold),
             ),
             // Somebody's client may wait for it.
+            // Its client came before the drain.
+            State::Connecting if self.is_client() => drain.finish_by,
             State::Connecting if self.has_requester() => drain.finish_by,
             State::Connecting => Some(shared.now),
             // Its queue is flushed first, and what has come is read.

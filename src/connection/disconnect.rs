@@ -13,7 +13,11 @@ use super::{
     shared::Shared,
     state::State,
 };
-use crate::{close_reason::CloseReason, protocol::Protocol, system::transport::Transport};
+use crate::{
+    close_reason::CloseReason,
+    protocol::Protocol,
+    system::{readiness::Readiness, transport::Transport},
+};
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Nothing more will be written.
@@ -22,7 +26,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             SendHalf::Open => {
                 // The first cause counts: where the peer has ended, it is that.
                 let reason = if self.recv == RecvHalf::Ended {
-                    CloseReason::Peer
+                    self.peers_end()
                 } else if reason == CloseReason::Finished && self.drain == DrainStage::Told {
                     CloseReason::Drained
                 } else {
@@ -33,6 +37,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             SendHalf::Ending(_) | SendHalf::Broken(_) => {}
         }
         self.awaits_writable = false;
+    }
+
+    /// What the peer's end is counted as.
+    pub(super) fn peers_end(&self) -> CloseReason {
+        if self.transport.is_truncated() { CloseReason::Truncated } else { CloseReason::Peer }
     }
 
     /// Nothing more will be written, and what still comes is of no interest.
@@ -82,6 +91,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.state == State::HalfClosed {
             match self.recv {
                 _ if !self.all_acknowledged => {}
+                RecvHalf::Ended if self.transport.is_open_below() => {
+                    // Bytes that are left unread would make a reset of the close.
+                    self.set_recv(RecvHalf::Discarded);
+                    self.ready.insert(Readiness::READ);
+                    self.begin_linger(shared.now);
+                }
                 RecvHalf::Ended => self.close(reason, shared),
                 RecvHalf::Discarded if self.discarded() > self.limits.linger_limit_bytes => {
                     self.close(CloseReason::LingerBytes, shared);
@@ -94,11 +109,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Sends our FIN: everything before it was sent.
     fn shut_write(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        if self.transport.has_output() && !self.ready.has(Readiness::WRITE) {
+            return;
+        }
         match self.transport.shutdown_write() {
             Ok(()) => {
                 self.set_state(self.state.write_shut());
                 self.last_activity = shared.now;
                 self.look_after_fin(shared.now);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // There is something of its own to be sent before.
+                self.ready.remove(Readiness::WRITE);
+                self.note_owed();
             }
             Err(error) => {
                 log::debug!("{}: shutdown failed: {error}", self.id);
@@ -144,7 +167,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         let undelivered = self.undelivered();
-        let reason = reason.with_loss(undelivered);
+        let reason = match self.send {
+            // However the rest of it went.
+            SendHalf::Ending(CloseReason::HandshakeFailed) => CloseReason::HandshakeFailed,
+            SendHalf::Open | SendHalf::Ending(_) | SendHalf::Broken(_) => reason.with_loss(undelivered),
+        };
         log::debug!(
             "{}: closed: {reason}: {}, {undelivered} bytes undelivered",
             self.id,

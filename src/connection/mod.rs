@@ -20,6 +20,7 @@ pub(crate) mod shared;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod turn;
 
 use std::{
@@ -40,6 +41,7 @@ use self::{
     queue::Queue,
     shared::Shared,
     state::State,
+    tls::Handshake,
 };
 use crate::{
     close_reason::CloseReason,
@@ -92,7 +94,8 @@ pub struct Connection<P, T: Transport> {
     had_much_to_do: bool,
     /// It has ended, and its protocol was not told yet.
     owes_close: bool,
-    protocol: P,
+    /// None as long as a client's handshake is under way.
+    protocol: Option<P>,
 }
 
 /// What a connection has only while it needs it: no idle connection owns any.
@@ -118,6 +121,8 @@ struct Extra {
     partner_owes: bool,
     /// Who waits for whom to be made.
     outbound: Option<Box<Outbound>>,
+    /// A TLS handshake that is under way, or to begin.
+    handshake: Option<Box<Handshake>>,
     /// It counts among those from its address.
     counted: Option<Counted>,
     /// Where its end is logged.
@@ -152,12 +157,13 @@ enum Relay {
 }
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
-    /// A connection that is made (`Reading`) or being made (`Connecting`).
+    /// A connection that is made (`Reading`) or being made (`Connecting`); a client whose handshake is under way has no
+    /// protocol yet.
     pub fn new(
         id: ConnectionId,
         state: State,
         transport: T,
-        protocol: P,
+        protocol: impl Into<Option<P>>,
         now: Instant,
         limits: Rc<Config>,
     ) -> Self {
@@ -183,7 +189,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             bulk: Bulk::default(),
             had_much_to_do: false,
             owes_close: false,
-            protocol,
+            protocol: protocol.into(),
         }
     }
 
@@ -213,8 +219,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// What is spoken on it.
-    pub(crate) const fn protocol(&self) -> &P {
-        &self.protocol
+    pub(crate) const fn protocol(&self) -> Option<&P> {
+        self.protocol.as_ref()
     }
 
     /// Output queued, in bytes.
@@ -285,7 +291,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         match self.state {
             State::Connecting => true,
             State::Echoing => !self.ready.has(Readiness::WRITE),
-            State::Reading | State::HalfClosed | State::Closed(_) => false,
+            State::Reading | State::HalfClosed => {
+                self.transport.has_output() && !self.ready.has(Readiness::WRITE)
+            }
+            State::Closed(_) => false,
         }
     }
 
@@ -302,7 +311,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             State::Reading | State::Echoing | State::HalfClosed => {
                 self.can_read()
                     || self.recv == RecvHalf::Resumed
-                    || (self.queued() > 0 && self.ready.has(Readiness::WRITE))
+                    || ((self.queued() > 0 || self.transport.has_output())
+                        && self.ready.has(Readiness::WRITE))
+                    || self.can_begin_tls()
                     || self.owes_writable()
             }
         }
@@ -393,7 +404,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             requests: Requests { output_closed: !self.send.is_open(), ..Requests::default() },
             ..shared.context(self.id, &self.transport)
         };
-        call(&mut self.protocol, context, callback).inspect_err(|_| shared.counters.panics.add(1)).ok()
+        let Some(protocol) = &mut self.protocol else { return Some(Requests::default()) };
+        call(protocol, context, callback).inspect_err(|_| shared.counters.panics.add(1)).ok()
     }
 
     /// Applies what a callback asked for: sends first, then the rest. `input` is what it was given, `reason`
@@ -425,6 +437,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         match requests.reading {
             Some(Reading::Pause) if self.recv.is_open() => self.set_recv(RecvHalf::Paused),
+            Some(Reading::Resume) if self.wants_tls() => {}
             Some(Reading::Resume) if self.recv == RecvHalf::Paused || self.recv.is_open() => {
                 let has_left = self.unconsumed() > 0;
                 self.set_recv(if has_left { RecvHalf::Resumed } else { RecvHalf::Open });
@@ -455,6 +468,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if let Some(with) = rare.relay {
             self.want_relay(with);
         }
+        if let Some(role) = rare.tls {
+            self.want_tls(role);
+        }
         if rare.answers_due > 0 && !self.state.is_closed() {
             self.extra.get_or_insert_default().answers_due += rare.answers_due;
         }
@@ -473,6 +489,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 && extra.discarded == 0
                 && extra.relay.is_none()
                 && extra.outbound.is_none()
+                && extra.handshake.is_none()
                 && extra.account.is_none()
         };
         if self.extra.as_deref().is_some_and(unneeded) {

@@ -85,6 +85,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 self.note_drained(shared);
                 return false;
             }
+            Err(error) if self.transport.is_handshaking() => {
+                self.fail_handshake(&error, shared);
+                return false;
+            }
             Err(error) => {
                 let reason = self.send.fault().unwrap_or_else(|| reason_of(&error));
                 log::trace!("{}: {error}", self.id);
@@ -134,7 +138,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Nothing more has come so far. An event follows when something does.
     pub(super) fn note_drained(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        self.ready.remove(Readiness::READ);
+        if !self.transport.has_input() {
+            self.ready.remove(Readiness::READ);
+        }
         // In a drain, one that is caught up is told earlier.
         self.deadline_moved |= shared.drain.is_some();
     }
@@ -229,7 +235,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 let mut input = Input::received(&rest);
                 let requests = self.call(shared, |protocol, cx| protocol.on_eof(&mut input, cx));
                 let left = input.consumed();
-                self.apply(shared, requests, &rest, CloseReason::Peer);
+                self.apply(shared, requests, &rest, self.peers_end());
                 // It may be relayed yet.
                 if self.send.is_open() && !self.state.is_closed() && left < rest.len() {
                     self.extra.get_or_insert_default().unconsumed = rest[left..].to_vec();

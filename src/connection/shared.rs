@@ -15,6 +15,7 @@ use crate::{
     protocol::{context::Context, requests::Requests},
     stats::Counters,
     system::transport::Addresses,
+    tls::layer::Scratch,
 };
 
 /// What the connections of one loop share.
@@ -39,7 +40,14 @@ pub struct Shared<M, K> {
     pub(super) buffer: Vec<u8>,
     /// Where a callback's output is gathered.
     pub(super) output: Vec<u8>,
+    /// Where connections over TLS seal and open.
+    pub(crate) scratch: Rc<Scratch>,
+    /// How many handshakes may still go on in this turn of the loop.
+    pub(crate) handshakes_left: u32,
 }
+
+/// Handshakes that go on in one turn of the loop: each may take as long as a hundred messages of others.
+pub(crate) const HANDSHAKES_IN_TURN: u32 = 4;
 
 /// Output buffers that grew past this in a spike are given back.
 const OUTPUT_CAPACITY_KEPT: usize = 256 << 10;
@@ -68,6 +76,8 @@ impl<M, K: Pipe> Shared<M, K> {
             pipes,
             buffer,
             output: Vec::new(),
+            scratch: Rc::default(),
+            handshakes_left: HANDSHAKES_IN_TURN,
         }
     }
 

@@ -19,6 +19,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Does all that can be done without blocking, up to the budget. `partner` is the connection that it is relayed
     /// with, if it is.
     pub fn turn(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
+        if self.transport.is_handshaking() && !self.may_handshake(shared) {
+            return;
+        }
         if self.state == State::Connecting && !self.try_connected(shared) {
             return;
         }
@@ -26,6 +29,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let mut budget = shared.limits.turn_budget_bytes;
         let mut may_starve = true;
         loop {
+            if self.transport.has_output() || self.extra.is_some() {
+                self.go_on_with_tls(shared);
+            }
             if self.queue.is_some() || self.awaits_writable || self.throttled {
                 self.flush(&mut budget, shared);
             }
@@ -44,6 +50,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             may_starve = false;
         }
         self.had_much_to_do = budget <= shared.limits.turn_budget_bytes / 2;
+        if self.extra.is_some() {
+            self.go_on_with_tls(shared);
+        }
         self.look_for_error(shared);
         self.settle(shared);
     }
@@ -66,12 +75,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Ok(Some(error)) | Err(error) => Err(error),
         };
         match peer {
+            Ok(_) if self.transport.is_handshaking() && !self.try_handshake(shared) => false,
             Ok(address) => {
-                self.set_state(self.state.connected());
-                self.ready.insert(Readiness::READ | Readiness::WRITE);
-                self.ready.remove(Readiness::ERROR);
-                self.last_activity = shared.now;
-                self.open(shared);
+                if self.protocol.is_none() {
+                    // Who makes it is told, and has the next word.
+                    self.ready = Readiness::NONE;
+                    shared.outbox.secured(self.id);
+                    return false;
+                }
+                self.made(shared);
                 if self.state.is_closed() {
                     // Who has asked for it is told: its protocol did not come to anything.
                     return false;
@@ -79,8 +91,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 if let Some((by, label)) = self.take_requester() {
                     // Until it is told, what comes waits for what it makes of this connection.
                     self.extra.get_or_insert_default().answers_due += 1;
-                    let local = self.transport.local_addr().ok();
-                    shared.outbox.connected(by, Connected { id: self.id, label, address, local });
+                    let (local, tls) = (self.transport.local_addr().ok(), self.transport.tls());
+                    shared.outbox.connected(by, Connected { id: self.id, label, address, local, tls });
                 }
                 true
             }
@@ -89,6 +101,15 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 false
             }
         }
+    }
+
+    /// The connection is made.
+    pub(super) fn made(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+        self.set_state(self.state.connected());
+        self.ready.insert(Readiness::READ | Readiness::WRITE);
+        self.ready.remove(Readiness::ERROR);
+        self.last_activity = shared.now;
+        self.open(shared);
     }
 
     /// Whether it is connected to itself: TCP makes such a connection where the port of an address that nobody listens

@@ -117,7 +117,10 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             origin: Origin::Connect(connected.label),
             address: &connected.address,
             requested_by: Some(id),
-            local: connected.local.as_ref().map_or(Local::None, Local::Known),
+            local: connected
+                .local
+                .as_ref()
+                .map_or(Local::None, |local| Local::Known(local, connected.tls.as_ref())),
         };
         self.call(id, poller, |connection, shared| connection.connected(connected.label, &peer, shared));
         // What came for the other meanwhile is dealt with now, by its protocol or the relay.

@@ -23,7 +23,12 @@ use crate::{
     blocking::Blocking,
     close_reason::CloseReason,
     config::Config,
-    connection::{Connection, call, drain::Drain, shared::Shared, state::State},
+    connection::{
+        Connection, call,
+        drain::Drain,
+        shared::{HANDSHAKES_IN_TURN, Shared},
+        state::State,
+    },
     connection_id::{self, ConnectionId},
     deadlines::{Deadlines, earliest},
     handle::{End, Handle, Page},
@@ -37,6 +42,7 @@ use crate::{
         readiness::Readiness,
         transport::{Addresses, Transport},
     },
+    tls::layer::Scratch,
 };
 
 /// All connections of one loop, in a slab, with the queue of those that have work.
@@ -229,7 +235,11 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     fn has_requests_to_do(&self) -> bool {
         let outbox = &self.shared.outbox;
         let can_dial = outbox.dials() > 0 && self.has_room();
-        can_dial || outbox.has_mail() || outbox.has_unresolved() || self.has_unfounded()
+        can_dial
+            || outbox.has_mail()
+            || outbox.has_unresolved()
+            || outbox.has_secured()
+            || self.has_unfounded()
     }
 
     /// When a connection must be looked at if nothing happens before.
@@ -269,7 +279,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         id: ConnectionId,
         state: State,
         transport: T,
-        protocol: P,
+        protocol: impl Into<Option<P>>,
         limits: &Rc<Config>,
         poller: &mut impl Poller<T>,
     ) -> io::Result<()> {
@@ -280,7 +290,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         let mut connection =
             Connection::new(id, state, transport, protocol, self.shared.now, Rc::clone(limits));
         if let Err(error) = poller.register(connection.transport_mut(), id, interest) {
-            if state == State::Connecting {
+            if state == State::Connecting && connection.protocol().is_some() {
                 connection.close(CloseReason::ConnectFailed(error.kind()), &self.shared);
                 connection.tell_close(&mut self.shared);
             } else {
@@ -307,6 +317,38 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         self.follow_up(id.index, poller);
         Ok(())
+    }
+
+    /// The connection that was just added is that of a client, from this address to the listener of this position, and has
+    /// its handshake before it.
+    pub fn begin_handshake(&mut self, id: ConnectionId, client: (Address, usize)) {
+        let now = self.shared.now;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.begin_handshake(Some(client), now);
+        if let Some(at) = self.get(id).and_then(|connection| connection.deadline(&self.shared)) {
+            self.deadlines.arm(id.index, at);
+        }
+    }
+
+    /// The next client whose handshake is over, and that has no protocol yet.
+    pub fn next_secured(&mut self) -> Option<ConnectionId> {
+        self.shared.outbox.next_secured()
+    }
+
+    /// It gets its protocol, or is refused.
+    pub fn admit(&mut self, id: ConnectionId, protocol: Option<P>, poller: &mut impl Poller<T>) {
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.connection.id() == id);
+        let Some(slot) = slot else { return };
+        match protocol {
+            Some(protocol) => slot.connection.admit(protocol, &mut self.shared),
+            None => slot.connection.refuse(&self.shared),
+        }
+        self.follow_up(id.index, poller);
+    }
+
+    /// Where connections over TLS seal and open.
+    pub(crate) const fn scratch(&self) -> &Rc<Scratch> {
+        &self.shared.scratch
     }
 
     /// An attempt to connect that failed at once ends like one that fails later: its protocol is told.
@@ -337,6 +379,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     /// Gives each connection that has work one turn; but of those that had much to do in their last turn, only one. So
     /// what comes for others waits for one such turn at most: the poller is asked again between two of them.
     pub fn run_ready(&mut self, poller: &mut impl Poller<T>) {
+        self.shared.handshakes_left = HANDSHAKES_IN_TURN;
         // Who comes to be in bulk by this turn has the next later.
         let in_bulk = self.ready.in_bulk.len();
         for _ in 0..self.ready.usual.len() {

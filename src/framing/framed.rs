@@ -11,6 +11,7 @@ use crate::{
         requests::{Ending, Reading},
         timeout::Timeout,
     },
+    tls::TlsInfo,
 };
 
 /// A [`Protocol`] that hands the frames of its input to a [`FramedProtocol`], one by one. For an example see
@@ -140,6 +141,10 @@ impl<P: FramedProtocol> Protocol for Framed<P> {
 
     fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, P::Message>) {
         self.call(cx, |protocol, cx| protocol.on_connect_failed(label, reason, cx));
+    }
+
+    fn on_tls(&mut self, tls: &TlsInfo, cx: &mut Context<'_, P::Message>) {
+        self.call(cx, |protocol, cx| protocol.on_tls(tls, cx));
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_, P::Message>) {

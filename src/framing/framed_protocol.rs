@@ -5,6 +5,7 @@ use crate::{
     close_reason::CloseReason,
     peer::Peer,
     protocol::{context::Context, timeout::Timeout},
+    tls::TlsInfo,
 };
 
 /// What is spoken on one connection, as [`Protocol`](crate::Protocol), but in frames. [`Framed`](super::Framed) makes a
@@ -68,6 +69,11 @@ pub trait FramedProtocol: Sized {
     /// [`Protocol::on_connect_failed`](crate::Protocol::on_connect_failed).
     fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
         let _ = (label, reason, cx);
+    }
+
+    /// TLS that this protocol has begun is agreed on; see [`Protocol::on_tls`](crate::Protocol::on_tls).
+    fn on_tls(&mut self, tls: &TlsInfo, cx: &mut Context<'_, Self::Message>) {
+        let _ = (tls, cx);
     }
 
     /// The server drains. By default the connection finishes; see [`Protocol::on_drain`](crate::Protocol::on_drain).

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Protocol, context::Context, input::Input, timeout::Timeout};
-use crate::{close_reason::CloseReason, peer::Peer};
+use crate::{close_reason::CloseReason, peer::Peer, tls::TlsInfo};
 
 /// A protocol of any type, for servers that speak more than one: on several listeners, or on outbound connections. All have
 /// the same [`Message`](Protocol::Message).
@@ -88,6 +88,7 @@ callbacks! {
     on_message(message: M);
     on_connected(label: u64, peer: &Peer<'_>);
     on_connect_failed(label: u64, reason: &CloseReason);
+    on_tls(tls: &TlsInfo);
     on_drain();
     on_close(reason: &CloseReason);
 }

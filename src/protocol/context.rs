@@ -21,6 +21,7 @@ use crate::{
     peer::Peer,
     shared_bytes::SharedBytes,
     system::transport::Addresses,
+    tls::{TlsConnector, TlsInfo, TlsRole},
 };
 
 /// Fewer bytes are copied faster than shared.
@@ -456,7 +457,23 @@ impl<M> Context<'_, M> {
     /// [`SendError::Full`] while [`mailbox_capacity`](crate::Config::mailbox_capacity) are wanted already, and
     /// [`SendError::Connectionless`] for an address of UDP. Both give the address back.
     pub fn connect(&mut self, address: Address, label: u64) -> Result<(), SendError<Address>> {
-        self.dial(address, label, None)
+        self.dial(address, label, None, None)
+    }
+
+    /// As [`connect`](Self::connect), over TLS: the connection is made when its handshake is over, for which there is
+    /// [`handshake_timeout`](crate::Config::handshake_timeout) besides. It fails with `InvalidData` if the server's
+    /// certificate, or what else it says, is refused; the log says why at debug.
+    ///
+    /// # Errors
+    ///
+    /// As `connect`.
+    pub fn connect_tls(
+        &mut self,
+        address: Address,
+        label: u64,
+        tls: TlsConnector,
+    ) -> Result<(), SendError<Address>> {
+        self.dial(address, label, None, Some(tls))
     }
 
     /// As [`connect`](Self::connect), with a protocol that is made here instead of by the server's factory: `factory` is
@@ -494,7 +511,7 @@ impl<M> Context<'_, M> {
         label: u64,
         factory: impl FnMut(&Peer<'_>) -> Option<Boxed<M>> + 'static,
     ) -> Result<(), SendError<Address>> {
-        self.dial(address, label, Some(Box::new(factory)))
+        self.dial(address, label, Some(Box::new(factory)), None)
     }
 
     fn dial(
@@ -502,8 +519,9 @@ impl<M> Context<'_, M> {
         address: Address,
         label: u64,
         factory: Option<Factory<M>>,
+        tls: Option<TlsConnector>,
     ) -> Result<(), SendError<Address>> {
-        let dial = Dial { by: Some(self.id), ..Dial::by_nobody(address, label, factory, self.now) };
+        let dial = Dial { by: Some(self.id), tls, ..Dial::by_nobody(address, label, factory, self.now) };
         self.outbox.dial(dial)?;
         self.requests.rare_mut().answers_due += 1;
         Ok(())
@@ -676,6 +694,32 @@ impl<M> Context<'_, M> {
     /// What the operating system says.
     pub fn local_addr(&self) -> io::Result<Address> {
         self.addresses.local_addr()
+    }
+
+    /// Begins TLS on this connection, when everything written so far is sent: STARTTLS. A server passes its
+    /// [`TlsAcceptor`](crate::TlsAcceptor), a client its [`TlsConnector`](crate::TlsConnector). What is written from then on
+    /// waits until both have agreed; the protocol is told by [`on_tls`](super::Protocol::on_tls). Input that was paused is
+    /// read again.
+    ///
+    /// Of what the peer sent before, nothing may be left unconsumed: it would be taken for what is said in secret. Such a
+    /// connection is reset, as [`HandshakeFailed`](crate::CloseReason::HandshakeFailed), and so is one that speaks TLS
+    /// already, or has ended. Layers and relays must not be in its way.
+    pub fn start_tls(&mut self, role: impl Into<TlsRole>) {
+        self.requests.rare_mut().tls = Some(role.into());
+    }
+
+    /// What the TLS handshake of this connection has agreed on, if there was one.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.addresses.tls()
+    }
+
+    /// Whether the peer ended a connection over TLS without saying so (close_notify): in
+    /// [`on_eof`](super::Protocol::on_eof), whether what came may be only a part. Where the protocol itself says where its
+    /// messages end, that does not matter.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.addresses.is_truncated()
     }
 
     /// The server's handle, for example to send messages to other connections.

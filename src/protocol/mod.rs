@@ -9,7 +9,7 @@ pub(crate) mod requests;
 pub(crate) mod timeout;
 
 use self::{boxed::Boxed, context::Context, input::Input, timeout::Timeout};
-use crate::{close_reason::CloseReason, peer::Peer};
+use crate::{close_reason::CloseReason, peer::Peer, tls::TlsInfo};
 
 /// What is spoken on one connection. The loop makes one value per connection, calls it when something
 /// happens, and drops it when the connection has ended.
@@ -97,6 +97,12 @@ pub trait Protocol: Sized {
     /// refused it, or its protocol panicked or aborted when it was told that it is made.
     fn on_connect_failed(&mut self, label: u64, reason: &CloseReason, cx: &mut Context<'_, Self::Message>) {
         let _ = (label, reason, cx);
+    }
+
+    /// TLS that this protocol has [begun](Context::start_tls) is agreed on: from here on everything is secret. What was
+    /// written since goes out now.
+    fn on_tls(&mut self, tls: &TlsInfo, cx: &mut Context<'_, Self::Message>) {
+        let _ = (tls, cx);
     }
 
     /// The server drains, and what this peer had sent has been dealt with. By default the connection

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::timeout::TimerKey;
-use crate::{cause::Cause, connection_id::ConnectionId, shared_bytes::SharedBytes};
+use crate::{cause::Cause, connection_id::ConnectionId, shared_bytes::SharedBytes, tls::TlsRole};
 
 /// What a callback asked for, besides what it wrote. A protocol that calls an inner one gets the inner one's to see and to
 /// pass on, or not: [`Context::inner`](crate::Context::inner).
@@ -34,6 +34,8 @@ pub struct Requests {
 pub(crate) struct RareRequests {
     /// The connection to be relayed with.
     pub(crate) relay: Option<ConnectionId>,
+    /// The end of TLS that is to begin.
+    pub(crate) tls: Option<TlsRole>,
     /// Timers to set, or to cancel where there is no instant.
     pub(crate) timers: Vec<(TimerKey, Option<Instant>)>,
     /// Idle timeouts of this connection's own.

@@ -1,8 +1,15 @@
 //! What a connection needs of a socket.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    rc::Rc,
+};
 
-use crate::{address::Address, pipes::Pipe};
+use crate::{
+    address::Address,
+    pipes::Pipe,
+    tls::{TlsInfo, layer::Scratch, session::Session},
+};
 
 /// Both ends of a connection, asked of the operating system when someone wants to know.
 pub trait Addresses {
@@ -19,6 +26,16 @@ pub trait Addresses {
     ///
     /// What the operating system says.
     fn local_addr(&self) -> io::Result<Address>;
+
+    /// What the TLS handshake has agreed on, if there was one.
+    fn tls(&self) -> Option<TlsInfo> {
+        None
+    }
+
+    /// Whether the peer's end came without the mark that a stream over TLS has at its end.
+    fn is_truncated(&self) -> bool {
+        false
+    }
 }
 
 /// A non-blocking byte stream whose two directions end separately.
@@ -74,6 +91,11 @@ pub trait Transport: Read + Write + Addresses {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Whether its bytes can be moved inside the kernel at all.
+    fn can_splice(&self) -> bool {
+        true
+    }
+
     /// Whether a read that brings less than it has room for has brought everything, and an event follows when more
     /// comes; unless [`Readiness::MORE`](crate::internals::Readiness::MORE) was reported.
     fn short_read_drains(&self) -> bool {
@@ -84,7 +106,8 @@ pub trait Transport: Read + Write + Addresses {
     ///
     /// # Errors
     ///
-    /// `NotConnected` if the peer is gone, or what else the system says.
+    /// `NotConnected` if the peer is gone, or what else the system says. `WouldBlock` if it has something to send before: it
+    /// is to be called again.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// Whether our FIN counts as a byte that is to be acknowledged.
@@ -106,4 +129,51 @@ pub trait Transport: Read + Write + Addresses {
 
     /// Makes the close to come a reset, which drops what is not yet sent.
     fn reset_on_close(&mut self);
+
+    // What differs where there is a layer of TLS between. Without one:
+
+    /// Whether nothing can be sent or received yet but what a handshake needs.
+    fn is_handshaking(&self) -> bool {
+        false
+    }
+
+    /// Goes on with the handshake, as far as that is possible without blocking. True when it is over.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if it has failed: [`shutdown_write`](Self::shutdown_write) then says so to the peer. `UnexpectedEof` if
+    /// the peer has ended. Else what the system says.
+    fn handshake(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// From now on bytes are sealed and opened by this session. Nothing may be on its way.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`.
+    fn secure(&mut self, session: Box<dyn Session>, scratch: &Rc<Scratch>) -> io::Result<()> {
+        let _ = (session, scratch);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether it has something to send that nobody has written: `flush` sends it. What is written meanwhile waits.
+    fn has_output(&self) -> bool {
+        false
+    }
+
+    /// Whether a read is worth a try though no event will come for it.
+    fn has_input(&self) -> bool {
+        false
+    }
+
+    /// Whether the end that a read has told is that of the stream only: the socket has still to be read to its own.
+    fn is_open_below(&self) -> bool {
+        false
+    }
+
+    /// How many of the bytes given to `write` are among so many that are not acknowledged; at most.
+    fn undelivered(&self, unacknowledged: usize) -> usize {
+        unacknowledged
+    }
 }

@@ -310,7 +310,7 @@ impl<'f, P: Protocol + 'f> Client<'f, P> {
     pub fn protocol<R>(&self, look: impl FnOnce(&P) -> R) -> Option<R> {
         let engine = self.engine.borrow();
         let connection = self.id().and_then(|id| engine.connection(id))?;
-        Some(look(connection.protocol()))
+        connection.protocol().map(look)
     }
 
     /// Hands a message to the protocol of this connection, as [`Handle::send`](crate::Handle::send) does. False if it

@@ -33,6 +33,7 @@ use crate::{
     protocol::Protocol,
     stats::{Counters, Stats},
     system::{Wait, Wake},
+    tls::channel::Channel,
 };
 
 /// One loop, with whatever is on it.
@@ -161,7 +162,7 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
         self.event_loop.is_none()
     }
 
-    pub(super) fn connection(&self, id: ConnectionId) -> Option<&Connection<P, ServerEnd>> {
+    pub(super) fn connection(&self, id: ConnectionId) -> Option<&Connection<P, Channel<ServerEnd>>> {
         let connection = self.event_loop.as_ref()?.connections().get(id)?;
         Some(connection).filter(|connection| !connection.state().is_closed())
     }

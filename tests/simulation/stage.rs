@@ -8,7 +8,7 @@ use std::{
 
 use echoloop::{
     Config, Handle, Peer, Protocol,
-    internals::{Connections, Counters, Endpoint, EventLoop, Parts, Places, Wait, Wake, channel},
+    internals::{Channel, Connections, Counters, Endpoint, EventLoop, Parts, Places, Wait, Wake, channel},
 };
 
 use super::{
@@ -77,7 +77,7 @@ impl<P: Protocol> Stage<P> {
         Self { kernel, event_loop, handle, lookups, counters, capacity, has_failed: false, woken }
     }
 
-    pub fn connections(&self) -> Option<&Connections<P, FakeTransport>> {
+    pub fn connections(&self) -> Option<&Connections<P, Channel<FakeTransport>>> {
         self.event_loop.as_ref().map(EventLoop::connections)
     }
 

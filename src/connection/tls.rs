@@ -1,0 +1,206 @@
+//! TLS: what comes before the first byte, and beside the others.
+
+use std::{
+    io::{self, ErrorKind},
+    time::Instant,
+};
+
+use super::{Connection, halves::RecvHalf, shared::Shared, state::State};
+use crate::{
+    address::Address,
+    close_reason::CloseReason,
+    protocol::Protocol,
+    system::{readiness::Readiness, transport::Transport},
+    tls::TlsRole,
+};
+
+/// A handshake that is under way, or is to begin.
+#[derive(Debug, Default)]
+pub(super) struct Handshake {
+    /// When it has taken too long.
+    by: Option<Instant>,
+    /// A client that has no protocol yet: its address, and the position of the listener that it came to.
+    client: Option<(Address, usize)>,
+    /// It begins when everything written before is sent.
+    wanted: Option<TlsRole>,
+}
+
+impl<P: Protocol, T: Transport> Connection<P, T> {
+    fn handshake(&self) -> Option<&Handshake> {
+        self.extra.as_ref()?.handshake.as_deref()
+    }
+
+    pub(super) fn has_handshake(&self) -> bool {
+        self.handshake().is_some()
+    }
+
+    /// Whether it is a client that has no protocol yet.
+    pub(super) fn is_client(&self) -> bool {
+        self.client().is_some()
+    }
+
+    /// Where a client that has no protocol yet came from, and to which listener.
+    pub fn client(&self) -> Option<&(Address, usize)> {
+        self.handshake()?.client.as_ref()
+    }
+
+    pub(super) fn handshake_deadline(&self) -> Option<Instant> {
+        self.handshake()?.by
+    }
+
+    /// From now on its time runs. A client gets its protocol when it is over.
+    pub fn begin_handshake(&mut self, client: Option<(Address, usize)>, now: Instant) {
+        let by = self.limits.handshake_timeout.and_then(|timeout| now.checked_add(timeout));
+        let handshake = Handshake { by, client, wanted: None };
+        self.extra.get_or_insert_default().handshake = Some(Box::new(handshake));
+        self.deadline_moved = true;
+    }
+
+    fn forget_handshake(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.handshake = None;
+            self.deadline_moved = true;
+        }
+    }
+
+    /// Whether a handshake may go on in this turn: so much work is bounded. It is done all the same when time is up, so that
+    /// nobody pays for the others.
+    pub(super) fn may_handshake(&self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
+        let is_due = self.handshake_deadline().is_some_and(|by| by <= shared.now);
+        if shared.handshakes_left == 0 && !is_due {
+            return false;
+        }
+        shared.handshakes_left = shared.handshakes_left.saturating_sub(1);
+        true
+    }
+
+    /// Goes on with the handshake of a connection that is being made. True when it is over.
+    pub(super) fn try_handshake(&mut self, shared: &Shared<P::Message, T::Pipe>) -> bool {
+        if !self.has_handshake() {
+            self.begin_handshake(None, shared.now);
+        }
+        match self.transport.handshake() {
+            Ok(true) => {
+                if self.protocol.is_some() {
+                    self.forget_handshake();
+                }
+                true
+            }
+            Ok(false) => {
+                // An event tells when it can go on.
+                self.ready = if self.transport.has_input() { Readiness::READ } else { Readiness::NONE };
+                false
+            }
+            Err(error) => {
+                self.fail_handshake(&error, shared);
+                false
+            }
+        }
+    }
+
+    /// What a peer is told of a handshake that fails is sent, and FIN behind it, as any other last word.
+    pub(super) fn fail_handshake(&mut self, error: &io::Error, shared: &Shared<P::Message, T::Pipe>) {
+        log::debug!("{}: TLS handshake: {error}", self.id);
+        let is_refused = error.kind() == ErrorKind::InvalidData;
+        if self.state == State::Connecting && !self.is_client() {
+            return self.close(CloseReason::ConnectFailed(error.kind()), shared);
+        }
+        if !is_refused {
+            return self.close(CloseReason::HandshakeAbandoned, shared);
+        }
+        if self.queued() > 0 {
+            return self.close(CloseReason::HandshakeFailed, shared);
+        }
+        self.forget_handshake();
+        if self.state == State::Connecting {
+            self.set_state(self.state.connected());
+        }
+        self.ready.insert(Readiness::READ | Readiness::WRITE);
+        self.finish(CloseReason::HandshakeFailed);
+        self.settle(shared);
+    }
+
+    /// A client whose handshake is over gets its protocol.
+    pub fn admit(&mut self, protocol: P, shared: &mut Shared<P::Message, T::Pipe>) {
+        self.forget_handshake();
+        self.protocol = Some(protocol);
+        self.made(shared);
+    }
+
+    /// The factory has none for it: it is reset, as one that is refused before there is a connection, and counted as such.
+    pub fn refuse(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        shared.counters.refused.add(1);
+        self.set_state(State::Closed(CloseReason::Cancelled));
+        self.extra = None;
+        self.transport.reset_on_close();
+    }
+
+    /// The protocol wants TLS from here on. Until it begins, what comes waits.
+    pub(super) fn want_tls(&mut self, role: TlsRole) {
+        if self.state.is_closed() {
+            return;
+        }
+        let handshake = Handshake { wanted: Some(role), ..Handshake::default() };
+        self.extra.get_or_insert_default().handshake = Some(Box::new(handshake));
+        if self.recv.is_open() {
+            self.set_recv(RecvHalf::Paused);
+        }
+    }
+
+    pub(super) fn wants_tls(&self) -> bool {
+        self.handshake().is_some_and(|handshake| handshake.wanted.is_some())
+    }
+
+    /// Whether everything written before it is sent.
+    pub(super) fn can_begin_tls(&self) -> bool {
+        self.extra.is_some() && self.wants_tls() && self.queued() == 0
+    }
+
+    /// Begins with TLS when it is time, sends what is its own, and tells the protocol when its handshake is over.
+    #[cold]
+    pub(super) fn go_on_with_tls(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+        if self.can_begin_tls() && self.state.is_made() {
+            self.begin_tls(shared);
+        }
+        if self.transport.has_output() && self.ready.has(Readiness::WRITE) && self.state.is_made() {
+            self.note_owed();
+            match self.transport.flush() {
+                Ok(()) => self.last_activity = shared.now,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.remove(Readiness::WRITE),
+                Err(error) => self.break_send(&error, shared),
+            }
+        }
+        if self.state.is_made()
+            && self.has_handshake()
+            && !self.wants_tls()
+            && !self.transport.is_handshaking()
+        {
+            self.forget_handshake();
+            self.ready.insert(Readiness::WRITE);
+            let Some(tls) = self.transport.tls() else { return };
+            let requests = self.call(shared, |protocol, cx| protocol.on_tls(&tls, cx));
+            self.apply(shared, requests, &[], CloseReason::Finished);
+        }
+    }
+
+    fn begin_tls(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        let wanted = self.extra.as_mut().and_then(|extra| extra.handshake.take()).and_then(|it| it.wanted);
+        let Some(role) = wanted else { return };
+        if self.unconsumed() > 0 {
+            // Whoever can put plaintext before the handshake could speak for the peer (CVE-2011-0411).
+            log::warn!("{}: input was left behind the request for TLS", self.id);
+            return self.close(CloseReason::HandshakeFailed, shared);
+        }
+        if !self.recv.matters() || !self.send.is_open() || self.transport.tls().is_some() {
+            return self.close(CloseReason::HandshakeAbandoned, shared);
+        }
+        let begun = role.session().and_then(|session| self.transport.secure(session, &shared.scratch));
+        if let Err(error) = begun {
+            log::warn!("{}: TLS cannot begin: {error}", self.id);
+            return self.close(CloseReason::HandshakeFailed, shared);
+        }
+        self.begin_handshake(None, shared.now);
+        self.set_recv(RecvHalf::Open);
+        self.ready.insert(Readiness::READ | Readiness::WRITE);
+    }
+}
