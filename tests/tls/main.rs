@@ -7,4 +7,5 @@
 mod util;
 
 mod ends;
+mod loss;
 mod peer;

@@ -135,14 +135,45 @@ impl Client {
     /// Reads up to the end of the stream; an error if that is not a clean one.
     pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        loop {
-            match self.tls.reader().read_to_end(&mut bytes) {
-                Ok(_) => return Ok(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+        self.read_until_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, and says what has come before an error.
+    pub(crate) fn read_until_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        while self.read_more(bytes)? {}
+        Ok(())
+    }
+
+    /// Reads so many bytes.
+    pub(crate) fn receive(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            if !self.read_more(&mut bytes)? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            self.tls.read_tls(&mut self.socket)?;
-            self.tls.process_new_packets().map_err(io::Error::other)?;
         }
+        Ok(bytes)
+    }
+
+    /// False at the clean end of the stream.
+    fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        match self.tls.reader().read_to_end(bytes) {
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        self.tls.read_tls(&mut self.socket)?;
+        self.tls.process_new_packets().map_err(io::Error::other)?;
+        // An end is told with the next call.
+        let n = self.tls.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
+        let before = bytes.len();
+        bytes.resize(before + n, 0);
+        self.tls.reader().read_exact(&mut bytes[before..])?;
+        Ok(true)
+    }
+
+    pub(crate) fn has_close_notify(&mut self) -> bool {
+        self.tls.process_new_packets().is_ok_and(|state| state.peer_has_closed())
     }
 }
