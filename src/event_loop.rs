@@ -448,9 +448,6 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
 
     /// Does what callbacks asked of others.
     fn run_outbox(&mut self) {
-        while let Some(id) = self.connections.next_secured() {
-            self.admit_secured(id);
-        }
         self.connections.run_lookups();
         while let Some((dial, reason)) = self.connections.next_unfounded() {
             self.tell_unfounded(dial, reason);
@@ -459,7 +456,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             let Some(dial) = self.connections.next_dial() else { break };
             self.connect(dial, true);
         }
-        self.connections.run_mail(&mut self.system);
+        let mut left = self.limits.event_batch;
+        while let Some(id) = self.connections.run_mail(&mut left, &mut self.system) {
+            self.admit_secured(id);
+        }
     }
 
     fn begin_drain(&mut self) {

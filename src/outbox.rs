@@ -19,8 +19,6 @@ pub(crate) struct Outbox<M> {
     dials: VecDeque<Dial<M>>,
     /// Those whose host name is to be looked up first.
     unresolved: VecDeque<Dial<M>>,
-    /// Clients whose handshake is over, and that have no protocol yet.
-    secured: VecDeque<ConnectionId>,
     /// How other loops are asked.
     handle: Handle<M>,
     /// Where what blocks is left.
@@ -36,6 +34,8 @@ pub(crate) enum Mail<M> {
     All(Broadcast<M>),
     /// The outbound connection that this one wanted is made.
     Connected(ConnectionId, Box<Connected>),
+    /// The handshake of this client is over: it is to get its protocol.
+    Secured(ConnectionId),
     /// The outbound connection that this one wanted was not made.
     ConnectFailed(ConnectionId, u64, CloseReason),
 }
@@ -93,7 +93,7 @@ impl<M> Outbox<M> {
     /// For at most `capacity` messages, and as many outbound connections.
     pub(crate) fn new(capacity: usize, handle: Handle<M>, blocking: Arc<dyn Blocking>) -> Self {
         let (mail, dials, unresolved) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Self { mail, dials, unresolved, secured: VecDeque::new(), handle, blocking, capacity }
+        Self { mail, dials, unresolved, handle, blocking, capacity }
     }
 
     /// The server's handle.
@@ -108,7 +108,7 @@ impl<M> Outbox<M> {
 
     /// Whether nothing is asked for.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.mail.len() + self.dials.len() + self.unresolved.len() + self.secured.len() == 0
+        self.mail.len() + self.dials.len() + self.unresolved.len() == 0
     }
 
     /// Queues a message.
@@ -179,19 +179,9 @@ impl<M> Outbox<M> {
         !self.unresolved.is_empty()
     }
 
-    /// A client's handshake is over.
+    /// Queues the news that a client's handshake is over. There are never more of these than clients.
     pub(crate) fn secured(&mut self, id: ConnectionId) {
-        self.secured.push_back(id);
-    }
-
-    /// The next client whose handshake is over.
-    pub(crate) fn next_secured(&mut self) -> Option<ConnectionId> {
-        self.secured.pop_front()
-    }
-
-    /// Whether there are some.
-    pub(crate) fn has_secured(&self) -> bool {
-        !self.secured.is_empty()
+        self.mail.push_back(Mail::Secured(id));
     }
 
     /// Queues the news that an outbound connection is made. There are never more of these than were asked for.

@@ -48,7 +48,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Notes that `n` bytes were read at once.
     pub(super) fn note_bulk(&mut self, n: usize, shared: &Shared<P::Message, T::Pipe>) {
         if (self.returns_input_unchanged() || self.is_relayed())
-            && self.transport.can_splice()
             && shared.limits.pipes_max > 0
             && let Some(threshold) = shared.limits.splice_threshold_bytes
         {
@@ -64,6 +63,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         shared: &mut Shared<P::Message, T::Pipe>,
     ) -> Fill {
         if !self.bulk.is_on() || self.recv != RecvHalf::Open || self.unconsumed() > 0 {
+            return Fill::Impossible;
+        }
+        if !self.transport.can_splice() {
             return Fill::Impossible;
         }
         let can_send_it = match &partner {

@@ -66,6 +66,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn settle_ending(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        self.begin_tls_if_wanted(shared);
         match self.send {
             SendHalf::Open => {}
             SendHalf::Ending(reason) => self.close_step(reason, shared),

@@ -292,7 +292,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             State::Connecting => true,
             State::Echoing => !self.ready.has(Readiness::WRITE),
             State::Reading | State::HalfClosed => {
-                self.transport.has_output() && !self.ready.has(Readiness::WRITE)
+                !self.ready.has(Readiness::WRITE) && self.transport.has_output()
             }
             State::Closed(_) => false,
         }
@@ -311,9 +311,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             State::Reading | State::Echoing | State::HalfClosed => {
                 self.can_read()
                     || self.recv == RecvHalf::Resumed
-                    || ((self.queued() > 0 || self.transport.has_output())
-                        && self.ready.has(Readiness::WRITE))
-                    || self.can_begin_tls()
+                    || (self.queued() > 0 && self.ready.has(Readiness::WRITE))
                     || self.owes_writable()
             }
         }

@@ -83,6 +83,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Ok(n) => self.take_in(n, room, partner, budget, shared),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.note_drained(shared);
+                if self.transport.has_input() {
+                    // No event will come for it.
+                    self.ready.insert(Readiness::READ);
+                }
                 return false;
             }
             Err(error) if self.transport.is_handshaking() => {
@@ -138,9 +142,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Nothing more has come so far. An event follows when something does.
     pub(super) fn note_drained(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        if !self.transport.has_input() {
-            self.ready.remove(Readiness::READ);
-        }
+        self.ready.remove(Readiness::READ);
         // In a drain, one that is caught up is told earlier.
         self.deadline_moved |= shared.drain.is_some();
     }

@@ -151,17 +151,19 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.handshake().is_some_and(|handshake| handshake.wanted.is_some())
     }
 
-    /// Whether everything written before it is sent.
-    pub(super) fn can_begin_tls(&self) -> bool {
-        self.extra.is_some() && self.wants_tls() && self.queued() == 0
+    /// What comes before anything else in a turn. False if others have theirs first.
+    #[inline(never)]
+    pub(super) fn begin_secure_turn(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
+        if self.transport.is_handshaking() && !self.may_handshake(shared) {
+            return false;
+        }
+        self.go_on_with_tls(shared);
+        true
     }
 
-    /// Begins with TLS when it is time, sends what is its own, and tells the protocol when its handshake is over.
-    #[cold]
+    /// Sends what nobody has written, and tells the protocol when the handshake that it has begun is over.
+    #[inline(never)]
     pub(super) fn go_on_with_tls(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
-        if self.can_begin_tls() && self.state.is_made() {
-            self.begin_tls(shared);
-        }
         if self.transport.has_output() && self.ready.has(Readiness::WRITE) && self.state.is_made() {
             self.note_owed();
             match self.transport.flush() {
@@ -180,6 +182,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             let Some(tls) = self.transport.tls() else { return };
             let requests = self.call(shared, |protocol, cx| protocol.on_tls(&tls, cx));
             self.apply(shared, requests, &[], CloseReason::Finished);
+        }
+    }
+
+    /// Begins with TLS when everything written before it is sent.
+    pub(super) fn begin_tls_if_wanted(&mut self, shared: &Shared<P::Message, T::Pipe>) {
+        if self.wants_tls() && self.queued() == 0 && self.state.is_made() {
+            self.begin_tls(shared);
         }
     }
 

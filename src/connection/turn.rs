@@ -19,7 +19,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Does all that can be done without blocking, up to the budget. `partner` is the connection that it is relayed
     /// with, if it is.
     pub fn turn(&mut self, mut partner: Option<&mut Self>, shared: &mut Shared<P::Message, T::Pipe>) {
-        if self.transport.is_handshaking() && !self.may_handshake(shared) {
+        if self.transport.is_secure() && !self.begin_secure_turn(shared) {
             return;
         }
         if self.state == State::Connecting && !self.try_connected(shared) {
@@ -29,9 +29,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let mut budget = shared.limits.turn_budget_bytes;
         let mut may_starve = true;
         loop {
-            if self.transport.has_output() || self.extra.is_some() {
-                self.go_on_with_tls(shared);
-            }
             if self.queue.is_some() || self.awaits_writable || self.throttled {
                 self.flush(&mut budget, shared);
             }
@@ -50,7 +47,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             may_starve = false;
         }
         self.had_much_to_do = budget <= shared.limits.turn_budget_bytes / 2;
-        if self.extra.is_some() {
+        if self.transport.is_secure() {
             self.go_on_with_tls(shared);
         }
         self.look_for_error(shared);

@@ -42,30 +42,34 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         self.shared.outbox.has_room()
     }
 
-    /// Delivers what callbacks have sent to other connections, a batch at most.
-    pub fn run_mail(&mut self, poller: &mut impl Poller<T>) {
-        // Messages, and slots that are looked at for one to all.
-        let mut left = self.shared.limits.event_batch;
-        while left > 0 {
+    /// Delivers what callbacks have sent to other connections, `left` of it at most: messages, and slots that are looked at
+    /// for one to all. It stops at a client whose handshake is over, so that it can [get](Self::admit) its protocol.
+    pub fn run_mail(&mut self, left: &mut usize, poller: &mut impl Poller<T>) -> Option<ConnectionId> {
+        while *left > 0 {
             match self.shared.outbox.next_mail() {
-                None => return,
+                None => break,
                 Some(Mail::To(id, message)) => {
                     if !self.message(id, message, poller) {
                         self.shared.counters.messages_undeliverable.add(1);
                     }
-                    left -= 1;
+                    *left -= 1;
                 }
-                Some(Mail::All(broadcast)) => left = self.send_all(broadcast, left, poller),
+                Some(Mail::All(broadcast)) => *left = self.send_all(broadcast, *left, poller),
+                Some(Mail::Secured(id)) => {
+                    *left -= 1;
+                    return Some(id);
+                }
                 Some(Mail::Connected(id, connected)) => {
                     self.tell_connected(id, &connected, poller);
-                    left -= 1;
+                    *left -= 1;
                 }
                 Some(Mail::ConnectFailed(id, label, reason)) => {
                     self.tell_connect_failed(id, label, reason, poller);
-                    left -= 1;
+                    *left -= 1;
                 }
             }
         }
+        None
     }
 
     /// Goes through so many slots at most, and says how many fewer that were.

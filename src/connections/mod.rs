@@ -235,11 +235,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
     fn has_requests_to_do(&self) -> bool {
         let outbox = &self.shared.outbox;
         let can_dial = outbox.dials() > 0 && self.has_room();
-        can_dial
-            || outbox.has_mail()
-            || outbox.has_unresolved()
-            || outbox.has_secured()
-            || self.has_unfounded()
+        can_dial || outbox.has_mail() || outbox.has_unresolved() || self.has_unfounded()
     }
 
     /// When a connection must be looked at if nothing happens before.
@@ -328,11 +324,6 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         if let Some(at) = self.get(id).and_then(|connection| connection.deadline(&self.shared)) {
             self.deadlines.arm(id.index, at);
         }
-    }
-
-    /// The next client whose handshake is over, and that has no protocol yet.
-    pub fn next_secured(&mut self) -> Option<ConnectionId> {
-        self.shared.outbox.next_secured()
     }
 
     /// It gets its protocol, or is refused.

@@ -132,6 +132,11 @@ pub trait Transport: Read + Write + Addresses {
 
     // What differs where there is a layer of TLS between. Without one:
 
+    /// Whether there is a layer, so that the others below are worth a question.
+    fn is_secure(&self) -> bool {
+        false
+    }
+
     /// Whether nothing can be sent or received yet but what a handshake needs.
     fn is_handshaking(&self) -> bool {
         false

@@ -148,6 +148,10 @@ impl<T: Transport> Transport for Channel<T> {
     }
 
     #[inline]
+    fn is_secure(&self) -> bool {
+        self.layer.is_some()
+    }
+
     fn is_handshaking(&self) -> bool {
         ask!(self, layer => layer.is_handshaking(), false)
     }

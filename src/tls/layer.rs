@@ -18,7 +18,8 @@ use super::{
 };
 use crate::system::transport::Transport;
 
-/// One end of TLS on a socket that is handed to each call.
+/// One end of TLS on a socket that is handed to each call. What is called for every message is not to be inlined: the way of
+/// those who have no layer would become longer.
 pub(crate) struct Layer {
     session: Box<dyn Session>,
     scratch: Rc<Scratch>,
@@ -131,6 +132,7 @@ impl Layer {
     }
 
     /// See [`Transport::handshake`].
+    #[inline(never)]
     pub(crate) fn handshake(&mut self, socket: &mut impl Transport) -> io::Result<bool> {
         self.flush_if_possible(socket)?;
         let mut read = 0;
@@ -149,6 +151,7 @@ impl Layer {
         Ok(true)
     }
 
+    #[inline(never)]
     pub(crate) fn read(&mut self, socket: &mut impl Transport, buffer: &mut [u8]) -> io::Result<usize> {
         self.has_more = false;
         let n = self.plaintext.read(buffer);
@@ -277,6 +280,7 @@ impl Layer {
     }
 
     /// Seals what is written, unless that has happened, and sends it.
+    #[inline(never)]
     pub(crate) fn write(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.flush(socket)?;
         if self.session.is_handshaking() {
@@ -325,6 +329,7 @@ impl Layer {
     }
 
     /// Sends what is sealed.
+    #[inline(never)]
     pub(crate) fn flush(&mut self, socket: &mut impl Transport) -> io::Result<()> {
         while !self.outgoing.is_empty() {
             match socket.write(self.outgoing.bytes()) {
@@ -363,6 +368,7 @@ impl Layer {
     }
 
     /// After it has failed there is nothing to be closed cleanly: the peer gets what says so, and FIN.
+    #[inline(never)]
     pub(crate) fn shutdown_write(&mut self, socket: &mut impl Transport) -> io::Result<()> {
         if self.output == Output::Open {
             self.output = Output::Closing;

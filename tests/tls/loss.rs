@@ -112,7 +112,8 @@ fn a_reply_is_complete_while_the_client_still_sends() {
                 }
             }
             client.socket.set_nonblocking(false).unwrap();
-            let received = client.read_to_end().unwrap_or_else(|error| panic!("{version:?} {round}: {error}"));
+            let received =
+                client.read_to_end().unwrap_or_else(|error| panic!("{version:?} {round}: {error}"));
             assert!(received == pattern(1, 2 << 20), "{version:?} {round}: {}", received.len());
             drop(client);
             assert_eq!(server.drain().bytes_undelivered, 0);
