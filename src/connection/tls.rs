@@ -81,7 +81,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         match self.transport.handshake() {
             Ok(true) => {
-                if self.protocol.is_some() {
+                // A client's address is still needed.
+                if !self.is_client() {
                     self.forget_handshake();
                 }
                 true

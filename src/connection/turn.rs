@@ -54,9 +54,17 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.settle(shared);
     }
 
-    /// Sees whether an outbound connection is made.
+    /// Sees whether an outbound connection is made, or the handshake of a client is over.
     fn try_connected(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
         if self.ready == Readiness::NONE {
+            return false;
+        }
+        if self.is_client() {
+            if self.try_handshake(shared) {
+                // Who makes its protocol is told, and has the next word.
+                self.ready = Readiness::NONE;
+                shared.outbox.secured(self.id);
+            }
             return false;
         }
         let peer = match self.transport.take_error() {
@@ -74,12 +82,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         match peer {
             Ok(_) if self.transport.is_handshaking() && !self.try_handshake(shared) => false,
             Ok(address) => {
-                if self.protocol.is_none() {
-                    // Who makes it is told, and has the next word.
-                    self.ready = Readiness::NONE;
-                    shared.outbox.secured(self.id);
-                    return false;
-                }
                 self.made(shared);
                 if self.state.is_closed() {
                     // Who has asked for it is told: its protocol did not come to anything.

@@ -35,7 +35,7 @@ pub(crate) struct Layer {
     output: Output,
     /// The socket's own end was read.
     is_ended_below: bool,
-    /// The last read has brought less than it had room for.
+    /// The last read was one of the socket, and that has brought less than it had room for.
     was_short: bool,
     /// A turn was over before the socket was empty.
     has_more: bool,
@@ -134,7 +134,8 @@ impl Layer {
     /// See [`Transport::handshake`].
     #[inline(never)]
     pub(crate) fn handshake(&mut self, socket: &mut impl Transport) -> io::Result<bool> {
-        self.flush_if_possible(socket)?;
+        // What the peer has to say comes first, whatever becomes of this.
+        let _ = self.flush(socket);
         let mut read = 0;
         self.has_more = false;
         while self.session.is_handshaking() {
@@ -154,6 +155,8 @@ impl Layer {
     #[inline(never)]
     pub(crate) fn read(&mut self, socket: &mut impl Transport, buffer: &mut [u8]) -> io::Result<usize> {
         self.has_more = false;
+        // An event may have come since the socket was last read.
+        self.was_short = false;
         let n = self.plaintext.read(buffer);
         if n > 0 {
             return Ok(n);
@@ -227,8 +230,8 @@ impl Layer {
             return Ok(Filled { came, plaintext: 0 });
         }
         let opened = self.open(&mut bytes[..held + came], buffer);
-        // After a fault it is what tells the peer.
-        self.flush_if_possible(socket)?;
+        // After a fault it is what tells the peer. That it cannot be told is no reason not to read what it has sent.
+        let _ = self.flush(socket);
         Ok(Filled { came, plaintext: opened? })
     }
 
@@ -314,7 +317,7 @@ impl Layer {
         let Some(first) = slices.next() else { return Ok(0) };
         if first.len() >= RECORD_PLAINTEXT || slices.peek().is_none() {
             let n = first.len().min(SEAL_BYTES);
-            self.session.seal(&first[..n], &mut self.outgoing.bytes)?;
+            self.session.seal(&mut self.incoming, &first[..n], &mut self.outgoing.bytes)?;
             return Ok(n);
         }
         // One record is better than several.
@@ -324,7 +327,7 @@ impl Layer {
             let n = slice.len().min(SEAL_BYTES - gathered.len());
             gathered.extend_from_slice(&slice[..n]);
         }
-        self.session.seal(&gathered, &mut self.outgoing.bytes)?;
+        self.session.seal(&mut self.incoming, &gathered, &mut self.outgoing.bytes)?;
         Ok(gathered.len())
     }
 
@@ -341,14 +344,6 @@ impl Layer {
         }
         self.give_scratch_back();
         Ok(())
-    }
-
-    /// The same, where it does not matter whether it must wait.
-    fn flush_if_possible(&mut self, socket: &mut impl Transport) -> io::Result<()> {
-        match self.flush(socket) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            result => result,
-        }
     }
 
     pub(crate) fn has_output(&self) -> bool {
@@ -375,7 +370,7 @@ impl Layer {
             if !self.has_failed() && !self.session.is_handshaking() {
                 self.take_scratch();
                 let before = self.outgoing.bytes.len();
-                self.session.close(&mut self.outgoing.bytes);
+                self.session.close(&mut self.incoming, &mut self.outgoing.bytes);
                 self.note_behind(self.outgoing.bytes.len() - before);
             }
         }
