@@ -439,7 +439,8 @@ impl<M> Context<'_, M> {
     /// [`connect_timeout`](crate::Config::connect_timeout), this protocol is told by
     /// [`on_connect_failed`](super::Protocol::on_connect_failed).
     ///
-    /// Meanwhile input comes as usual, and so does its end. A protocol that cannot deal with it yet leaves it
+    /// Meanwhile input comes as usual, and so does its end, at which the default
+    /// [`on_eof`](super::Protocol::on_eof) finishes: a proxy overrides it. A protocol that cannot deal with it yet leaves it
     /// unconsumed: when [`input_limit_bytes`](crate::Config::input_limit_bytes) are, no more is read until the answer has come.
     /// The protocol of the other connection may do so too, until this one was told.
     ///
