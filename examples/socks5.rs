@@ -49,9 +49,8 @@ fn take_greeting(bytes: &mut &[u8]) -> Option<bool> {
 
 /// Takes a request: where it wants to be connected to, or the reply that refuses it. `None` while it is incomplete.
 fn take_request(bytes: &mut &[u8]) -> Option<Result<Address, u8>> {
-    let [version, command, _reserved, kind] = take(bytes)?;
+    let [VERSION, command, _reserved, kind] = take(bytes)? else { return Some(Err(GENERAL_FAILURE)) };
     Some(match kind {
-        _ if version != VERSION => Err(GENERAL_FAILURE),
         _ if command != CONNECT => Err(COMMAND_NOT_SUPPORTED),
         IPV4 => Ok(SocketAddr::from((take::<4>(bytes)?, u16::from_be_bytes(take(bytes)?))).into()),
         IPV6 => Ok(SocketAddr::from((take::<16>(bytes)?, u16::from_be_bytes(take(bytes)?))).into()),
