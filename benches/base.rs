@@ -66,7 +66,7 @@ struct Member;
 
 #[derive(Clone)]
 enum Said {
-    Copied(Vec<u8>),
+    Copied(SharedBytes),
     Shared(SharedBytes),
 }
 
@@ -101,7 +101,7 @@ fn time_to_queue(
 ) -> Duration {
     let mut total = Duration::ZERO;
     for _ in 0..count {
-        net.message_all(Said::Copied(vec![0; MEMBER_BUFFER]));
+        net.message_all(Said::Copied(vec![0; MEMBER_BUFFER].into()));
         let start = Instant::now();
         net.message_all(said.clone());
         total += start.elapsed();
@@ -121,10 +121,9 @@ fn broadcast(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("to 1,000 members");
     group.sample_size(20);
     for size in [256, 4096, 16_384] {
-        let bytes = vec![7; size];
+        let bytes = SharedBytes::from(vec![7; size]);
         group.throughput(Throughput::Bytes((size * MEMBERS) as u64));
-        for (name, said) in
-            [("copied", Said::Copied(bytes.clone())), ("shared", Said::Shared(bytes.clone().into()))]
+        for (name, said) in [("copied", Said::Copied(bytes.clone())), ("shared", Said::Shared(bytes.clone()))]
         {
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
                 bencher.iter_custom(|count| time_to_queue(&said, count, &net, &members));
