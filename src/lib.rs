@@ -145,6 +145,7 @@ mod peer;
 mod pipes;
 mod places;
 mod protocol;
+mod proxy_protocol;
 mod send_queue;
 mod server;
 mod shared_bytes;
@@ -173,6 +174,7 @@ pub use protocol::{
     requests::{Ending, Reading, Requests},
     timeout::{InnerTimer, Timeout},
 };
+pub use proxy_protocol::{Cidr, CidrError, ProxyAddresses, ProxyHeader, ProxyHeaderError};
 pub use server::{Builder, Server};
 pub use shared_bytes::SharedBytes;
 pub use stats::Stats;
