@@ -124,6 +124,10 @@ pub struct Config {
     /// After our FIN, bytes that are received and discarded before we stop waiting for the peer's FIN.
     /// Default 64 MiB.
     pub linger_limit_bytes: u64,
+    /// How long a server that is to [drain](crate::Handle::drain) goes on accepting first, and tells protocols only
+    /// ([`on_prestop`](crate::Protocol::on_prestop)): until load balancers have noticed that it is not
+    /// [ready](crate::Handle::is_ready) any more. At most 24 h. Default `None`: the drain begins at once.
+    pub grace: Option<Duration>,
     /// How long a drain may take. Connections to which not everything is delivered are then reset. Default 25 s: below
     /// the 30 s that
     /// Kubernetes gives a container; `docker stop` gives 10 s.
@@ -189,6 +193,7 @@ impl Default for Config {
             linger_timeout: Some(Duration::from_secs(30)),
             linger_silence_timeout: Some(Duration::from_secs(5)),
             linger_limit_bytes: 64 << 20,
+            grace: None,
             drain_timeout: Some(Duration::from_secs(25)),
             drain_silence: Duration::from_millis(250),
             drain_patience: Duration::from_secs(2),
@@ -238,6 +243,9 @@ impl Config {
         ];
         if let Some((_, why)) = at_least_one.into_iter().find(|&(value, _)| value == 0) {
             return Err(Error::Config(why));
+        }
+        if self.grace.is_some_and(|grace| grace > Duration::from_secs(86_400)) {
+            return Err(Error::Config("grace must be at most 24 h"));
         }
         if !(1..=1024).contains(&self.workers) {
             return Err(Error::Config("workers must be 1 to 1024"));
@@ -308,6 +316,7 @@ mod tests {
             (|c| c.backlog = 0, "backlog"),
             (|c| c.max_connections = Some(0), "max_connections"),
             (|c| c.workers = 0, "workers"),
+            (|c| c.grace = Some(Duration::MAX), "grace"),
             (|c| c.low_water_bytes = c.high_water_bytes, "low_water_bytes"),
             (|c| c.queue_limit_bytes = 1, "queue_limit_bytes"),
         ];

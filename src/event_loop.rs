@@ -88,6 +88,8 @@ pub struct EventLoop<P: Protocol, F, S: System> {
     /// How many connections may still be accepted.
     accepts_left: u64,
     now: Instant,
+    /// When the drain begins that was ordered.
+    grace_ends: Option<Instant>,
     mailbox_has_more: bool,
     setup_complaints: Complaints,
     fullness: Fullness,
@@ -136,6 +138,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             accepts_left: limits.accept_limit.unwrap_or(u64::MAX),
             limits,
             now,
+            grace_ends: None,
             mailbox_has_more: false,
             setup_complaints: Complaints::default(),
             fullness: Fullness::default(),
@@ -236,6 +239,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         }
         if wait.may_be_over(self.now) {
             self.connections.run_deadlines(&mut self.system);
+            if self.grace_ends.is_some_and(|at| at <= self.now) {
+                self.begin_drain();
+            }
         }
         if self.connections.has_requests() {
             self.run_outbox();
@@ -261,7 +267,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let has_sockets = has_datagrams || !self.listeners.iter().all(Option::is_none);
         let has_work = connections.has_work() || connections.has_lookups() || self.has_mail();
         let has_nothing = !has_sockets && !has_work;
-        has_nothing && !(self.limits.keep_running && self.mailbox.order() == Order::Run)
+        has_nothing && !(self.limits.keep_running && self.mailbox.order() < Order::Drain)
     }
 
     /// The end of the loop. What was sent to it meanwhile reaches nobody, and is counted.
@@ -289,6 +295,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             return Wait::No;
         }
         let mut until = self.connections.next_deadline();
+        if !self.connections.is_draining() {
+            until = earliest(until, self.grace_ends);
+        }
         if let Some(datagrams) = &self.datagrams {
             if datagrams.is_ready(self.now) {
                 return Wait::No;
@@ -367,8 +376,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     fn read_mailbox(&mut self) {
         self.mailbox.open();
         match self.mailbox.order() {
-            Order::Run => {}
-            Order::Drain => self.begin_drain(),
+            Order::Run => self.connections.set_stopping(false),
+            Order::Prestop => self.connections.set_stopping(true),
+            Order::Drain => self.begin_grace(),
             Order::Abort => return self.abort(CloseReason::ServerAborted),
         }
         self.take_over();
@@ -460,6 +470,18 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         while let Some(id) = self.connections.run_mail(&mut left, &mut self.system) {
             self.admit_secured(id);
         }
+    }
+
+    /// The drain begins now, or after the grace.
+    fn begin_grace(&mut self) {
+        if self.grace_ends.is_some() {
+            return;
+        }
+        let Some(grace) = self.limits.grace else { return self.begin_drain() };
+        self.read_clock();
+        self.grace_ends = Some(self.now + grace);
+        self.connections.set_stopping(true);
+        log::info!("a drain follows in {grace:?}, connections open: {}", self.connections.len());
     }
 
     fn begin_drain(&mut self) {

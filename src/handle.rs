@@ -125,6 +125,8 @@ impl Room {
 pub enum Order {
     /// Serve.
     Run,
+    /// Serve, and tell everyone that this may end soon.
+    Prestop,
     /// End every connection gracefully, then return.
     Drain,
     /// Close everything at once, then return.
@@ -184,8 +186,33 @@ impl<M> Handle<M> {
     /// Ends the server gracefully: takes the clients that are already in the backlog, stops
     /// listening, and gives every connection what it is owed and the documented disconnect.
     /// [`Server::run`](crate::Server::run) returns when the last one has ended, or with the drain timeout.
+    ///
+    /// Where there is a [`grace`](crate::Config::grace), it begins with that: as [`prestop`](Self::prestop), for so long.
     pub fn drain(&self) {
         self.order(Order::Drain);
+    }
+
+    /// Announces that the server may stop soon, and goes on as before: [`is_ready`](Self::is_ready) is false from now on, so
+    /// that a load balancer can send its clients elsewhere, and protocols are told by
+    /// [`on_prestop`](crate::Protocol::on_prestop).
+    pub fn prestop(&self) {
+        self.order(Order::Prestop);
+    }
+
+    /// Takes [`prestop`](Self::prestop) back, unless a drain was ordered since.
+    pub fn cancel_prestop(&self) {
+        for inbox in self.workers.iter() {
+            let (stopping, serving) = (Order::Prestop as u8, Order::Run as u8);
+            // Whatever came since is stronger.
+            let _ = inbox.order.compare_exchange(stopping, serving, Ordering::SeqCst, Ordering::SeqCst);
+            inbox.wake_once();
+        }
+    }
+
+    /// Whether clients should be sent here: no stop, drain or abort was ordered or announced, and no worker has ended.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.workers.iter().all(|inbox| inbox.order.load(Ordering::SeqCst) == Order::Run as u8)
     }
 
     /// Ends the server at once: every connection is reset.
@@ -556,7 +583,8 @@ impl<M> Mailbox<M> {
     pub fn order(&self) -> Order {
         match self.inbox.order.load(Ordering::SeqCst) {
             0 => Order::Run,
-            1 => Order::Drain,
+            1 => Order::Prestop,
+            2 => Order::Drain,
             _ => Order::Abort,
         }
     }

@@ -32,6 +32,8 @@ pub(crate) enum Mail<M> {
     To(ConnectionId, M),
     /// To all others.
     All(Broadcast<M>),
+    /// To all: the server may stop soon. The first slot that was not told yet.
+    Prestop(usize),
     /// The outbound connection that this one wanted is made.
     Connected(ConnectionId, Box<Connected>),
     /// The handshake of this client is over: it is to get its protocol.
@@ -201,6 +203,16 @@ impl<M> Outbox<M> {
             self.mail = VecDeque::new();
         }
         mail
+    }
+
+    /// Queues the news that the server may stop soon.
+    pub(crate) fn prestop(&mut self) {
+        self.mail.push_back(Mail::Prestop(0));
+    }
+
+    /// Goes on with that from this slot on, next.
+    pub(crate) fn go_on_with_prestop(&mut self, from: usize) {
+        self.mail.push_front(Mail::Prestop(from));
     }
 
     /// Puts a message back that has not reached everyone yet. It stays the next.

@@ -333,6 +333,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.settle(shared);
     }
 
+    /// Tells the protocol that the server may stop soon.
+    pub fn prestop(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+        let requests = self.call(shared, |protocol, cx| protocol.on_prestop(cx));
+        self.apply(shared, requests, &[], CloseReason::Finished);
+        self.settle(shared);
+    }
+
     /// Hands what came of work that blocks to the protocol; none where that has panicked.
     pub fn answer(&mut self, message: Option<P::Message>, shared: &mut Shared<P::Message, T::Pipe>) {
         let Some(message) = message else { return self.close(CloseReason::Panicked, shared) };

@@ -32,6 +32,8 @@ pub struct Shared<M, K> {
     pub(crate) outbox: Outbox<M>,
     /// The drain that is going on.
     pub drain: Option<Drain>,
+    /// The server may stop soon.
+    pub(crate) is_stopping: bool,
     /// Memory for the send queues.
     pub(super) buffers: Buffers,
     /// Pipes for connections that send in bulk.
@@ -72,6 +74,7 @@ impl<M, K: Pipe> Shared<M, K> {
             counters,
             outbox,
             drain: None,
+            is_stopping: false,
             buffers,
             pipes,
             buffer,
@@ -97,6 +100,7 @@ impl<M, K: Pipe> Shared<M, K> {
             queued: 0,
             high_water: self.limits.high_water_bytes,
             is_draining: self.drain.is_some(),
+            is_stopping: self.is_stopping,
             timers: None,
             depth: 0,
             can_forward: true,

@@ -55,6 +55,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
                     *left -= 1;
                 }
                 Some(Mail::All(broadcast)) => *left = self.send_all(broadcast, *left, poller),
+                Some(Mail::Prestop(from)) => *left = self.tell_prestop(from, *left, poller),
                 Some(Mail::Secured(id)) => {
                     *left -= 1;
                     return Some(id);
@@ -101,6 +102,28 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
         // Where there are no slots at all it still was a piece of work.
         slots - visited.max(1)
+    }
+
+    /// The server may stop soon, or may not any more.
+    pub fn set_stopping(&mut self, is_stopping: bool) {
+        if std::mem::replace(&mut self.shared.is_stopping, is_stopping) != is_stopping && is_stopping {
+            self.shared.outbox.prestop();
+        }
+    }
+
+    /// The same as `send_all`, for that.
+    fn tell_prestop(&mut self, from: usize, slots: usize, poller: &mut impl Poller<T>) -> usize {
+        let end = from.saturating_add(slots).min(self.slots_used);
+        for index in from..end {
+            if let Some(slot) = self.slots.get(index) {
+                let id = slot.connection.id();
+                self.call(id, poller, Connection::prestop);
+            }
+        }
+        if end < self.slots_used {
+            self.shared.outbox.go_on_with_prestop(end);
+        }
+        slots - end.saturating_sub(from).max(1)
     }
 
     /// Hands what came of work that blocks to the one who wanted it. Work that came to nothing has panicked.

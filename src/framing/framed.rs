@@ -147,6 +147,10 @@ impl<P: FramedProtocol> Protocol for Framed<P> {
         self.call(cx, |protocol, cx| protocol.on_tls(tls, cx));
     }
 
+    fn on_prestop(&mut self, cx: &mut Context<'_, P::Message>) {
+        self.call(cx, |protocol, cx| protocol.on_prestop(cx));
+    }
+
     fn on_drain(&mut self, cx: &mut Context<'_, P::Message>) {
         self.call(cx, |protocol, cx| protocol.on_drain(cx));
     }

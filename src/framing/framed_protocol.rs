@@ -76,6 +76,11 @@ pub trait FramedProtocol: Sized {
         let _ = (tls, cx);
     }
 
+    /// The server may stop soon; see [`Protocol::on_prestop`](crate::Protocol::on_prestop).
+    fn on_prestop(&mut self, cx: &mut Context<'_, Self::Message>) {
+        let _ = cx;
+    }
+
     /// The server drains. By default the connection finishes; see [`Protocol::on_drain`](crate::Protocol::on_drain).
     fn on_drain(&mut self, cx: &mut Context<'_, Self::Message>) {
         cx.finish();

@@ -89,6 +89,7 @@ callbacks! {
     on_connected(label: u64, peer: &Peer<'_>);
     on_connect_failed(label: u64, reason: &CloseReason);
     on_tls(tls: &TlsInfo);
+    on_prestop();
     on_drain();
     on_close(reason: &CloseReason);
 }

@@ -54,6 +54,7 @@ pub struct Context<'a, M = ()> {
     pub(crate) queued: usize,
     pub(crate) high_water: usize,
     pub(crate) is_draining: bool,
+    pub(crate) is_stopping: bool,
     /// The connection's timers.
     pub(crate) timers: Option<&'a Vec<(TimerKey, Instant)>>,
     /// How far inside the protocol is: 0 for the one that the loop calls.
@@ -666,6 +667,13 @@ impl<M> Context<'_, M> {
     #[must_use]
     pub const fn is_draining(&self) -> bool {
         self.is_draining
+    }
+
+    /// Whether the server may stop soon, or drains: replies can say so, as "Connection: close" does. See
+    /// [`on_prestop`](super::Protocol::on_prestop).
+    #[must_use]
+    pub const fn is_stopping(&self) -> bool {
+        self.is_stopping || self.is_draining
     }
 
     /// The name of this connection.

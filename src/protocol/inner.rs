@@ -122,6 +122,7 @@ impl<M> Context<'_, M> {
             outbox: &mut *self.outbox,
             high_water: self.high_water,
             is_draining: self.is_draining,
+            is_stopping: self.is_stopping,
             timers: self.timers,
             depth: self.depth.saturating_add(1),
             can_forward,

@@ -142,6 +142,13 @@ pub trait Protocol: Sized {
         let _ = (tls, cx);
     }
 
+    /// The server may stop soon, and still accepts: [`Handle::prestop`](crate::Handle::prestop), or the
+    /// [`grace`](crate::Config::grace) before a drain. A protocol can ask its peer to come back elsewhere. Connections that are
+    /// made from now on are not told: [`Context::is_stopping`].
+    fn on_prestop(&mut self, cx: &mut Context<'_, Self::Message>) {
+        let _ = cx;
+    }
+
     /// The server drains, and what this peer had sent has been dealt with. By default the connection
     /// finishes. One that goes on is cut off by the drain timeout.
     fn on_drain(&mut self, cx: &mut Context<'_, Self::Message>) {
