@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_named() {
         type Spoil = fn(&mut Config);
-        let spoil: [(Spoil, &str); 7] = [
+        let spoil: [(Spoil, &str); 8] = [
             (|c| c.high_water_bytes = usize::MAX, "high_water_bytes"),
             (|c| (c.max_connections, c.workers) = (Some(1), 4), "max_connections"),
             (|c| c.backlog = 0, "backlog"),
