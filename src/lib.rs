@@ -204,6 +204,7 @@ pub mod internals {
             channel::Channel,
             layer::Scratch,
             session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
+            toy::{RecordKind, TOY_HEADER, ToySession, toy_record},
         },
     };
 }

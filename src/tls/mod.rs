@@ -8,6 +8,7 @@ pub(crate) mod layer;
 #[cfg(feature = "tls")]
 mod rustls_session;
 pub(crate) mod session;
+pub(crate) mod toy;
 
 use std::{fmt, io, sync::Arc};
 

@@ -9,3 +9,4 @@ mod idling;
 mod layers;
 mod memory;
 mod output;
+mod tls;
