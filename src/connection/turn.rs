@@ -59,6 +59,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.ready == Readiness::NONE {
             return false;
         }
+        if self.is_client() {
+            self.try_client(shared);
+            return false;
+        }
         let peer = match self.transport.take_error() {
             Ok(None) => match self.transport.peer_addr() {
                 // A spurious event: the connection is still being made.
@@ -74,12 +78,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         match peer {
             Ok(_) if self.transport.is_handshaking() && !self.try_handshake(shared) => false,
             Ok(address) => {
-                if self.protocol.is_none() {
-                    // Who makes it is told, and has the next word.
-                    self.ready = Readiness::NONE;
-                    shared.outbox.secured(self.id);
-                    return false;
-                }
                 self.made(shared);
                 if self.state.is_closed() {
                     // Who has asked for it is told: its protocol did not come to anything.

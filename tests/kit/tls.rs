@@ -125,6 +125,16 @@ fn a_handshake_has_its_time() {
     assert!(client.was_reset());
 }
 
+#[test]
+fn who_only_connects_has_abandoned_its_handshake() {
+    let (net, position) = echo();
+    for leave in [Client::end, Client::reset, Client::close] {
+        let client = net.client().listener(position).connect();
+        leave(&client);
+        assert_eq!(client.close_reason(), Some(CloseReason::HandshakeAbandoned));
+    }
+}
+
 /// Begins TLS when it is asked to, and notes what happens.
 #[derive(Default)]
 struct Upgrade {
