@@ -168,10 +168,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         let undelivered = self.undelivered();
-        let reason = match self.send {
-            // However the rest of it went.
-            SendHalf::Ending(CloseReason::HandshakeFailed) => CloseReason::HandshakeFailed,
-            SendHalf::Open | SendHalf::Ending(_) | SendHalf::Broken(_) => reason.with_loss(undelivered),
+        let had_last_word = self.state == State::HalfClosed && self.all_acknowledged;
+        let (reason, is_whole) = match self.send {
+            // However the rest of it went. What the peer was told of it is not to be taken from it again.
+            SendHalf::Ending(CloseReason::HandshakeFailed) => (CloseReason::HandshakeFailed, had_last_word),
+            SendHalf::Open | SendHalf::Ending(_) | SendHalf::Broken(_) => {
+                let reason = reason.with_loss(undelivered);
+                (reason, reason.is_complete())
+            }
         };
         log::debug!(
             "{}: closed: {reason}: {}, {undelivered} bytes undelivered",
@@ -184,7 +188,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             **extra = Extra { relay: extra.relay, outbound: extra.outbound.take(), ..Extra::default() };
         }
         self.trim();
-        if !reason.is_complete() {
+        if !is_whole {
             // No peer is to take a truncated stream for a whole one.
             self.transport.reset_on_close();
         }

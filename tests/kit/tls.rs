@@ -135,6 +135,17 @@ fn who_only_connects_has_abandoned_its_handshake() {
     }
 }
 
+#[test]
+fn who_speaks_no_tls_is_told_so_and_not_reset() {
+    let (net, position) = echo();
+    let client = net.client().listener(position).connect();
+    client.send(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(!client.received().is_empty() && client.has_fin());
+    client.end();
+    assert!(!client.was_reset());
+    assert_eq!(client.close_reason(), Some(CloseReason::HandshakeFailed));
+}
+
 /// Begins TLS when it is asked to, and notes what happens.
 #[derive(Default)]
 struct Upgrade {
