@@ -153,6 +153,11 @@ impl Layer {
 
     #[inline(never)]
     pub(crate) fn read(&mut self, socket: &mut impl Transport, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.session.is_handshaking() && !self.has_failed() {
+            // Who has begun it is told first when it is over.
+            self.has_more |= self.handshake(socket)?;
+            return Err(ErrorKind::WouldBlock.into());
+        }
         self.has_more = false;
         let n = self.plaintext.read(buffer);
         if n > 0 {
