@@ -267,7 +267,7 @@ impl Layer {
         }
         match result {
             // What came before it is still good.
-            Err(error) if filled > 0 => {
+            Err(error) if filled > 0 || !self.plaintext.is_empty() => {
                 log::debug!("TLS: {error}");
                 self.input = Input::Faulty(error.kind());
                 Ok(filled)
