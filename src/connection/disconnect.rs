@@ -122,6 +122,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // There is something of its own to be sent before.
                 self.ready.remove(Readiness::WRITE);
+                self.note_stirred(shared.now);
                 self.note_owed();
             }
             Err(error) => {

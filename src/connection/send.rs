@@ -167,6 +167,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready.remove(Readiness::WRITE);
+                self.note_stirred(shared.now);
                 if shared.drain.is_some() && self.drain == DrainStage::Untold {
                     self.drain = DrainStage::UntoldUntilSilent;
                 }

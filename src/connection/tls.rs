@@ -10,7 +10,10 @@ use crate::{
     address::Address,
     close_reason::CloseReason,
     protocol::Protocol,
-    system::{readiness::Readiness, transport::Transport},
+    system::{
+        readiness::Readiness,
+        transport::{Stirred, Transport},
+    },
     tls::TlsRole,
 };
 
@@ -169,6 +172,26 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         true
     }
 
+    /// A record is on its way, or something that is for nobody here: the connection is not idle, nor is the peer silent.
+    pub(super) fn note_stirred(&mut self, now: Instant) {
+        let stirred = self.transport.take_stirred();
+        if stirred == Stirred::default() {
+            return;
+        }
+        self.last_activity = now;
+        if let Some(extra) = &mut self.extra {
+            if stirred.received {
+                extra.stamp_received(now);
+            }
+            if stirred.sent {
+                extra.stamp_sent(now);
+            }
+        }
+        if let Some(queue) = self.queue.as_mut().filter(|_| stirred.sent) {
+            queue.progress = now;
+        }
+    }
+
     /// Sends what nobody has written, and tells the protocol when the handshake that it has begun is over.
     #[inline(never)]
     pub(super) fn go_on_with_tls(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
@@ -180,6 +203,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 Err(error) => self.break_send(&error, shared),
             }
         }
+        self.note_stirred(shared.now);
         if self.state.is_made()
             && self.has_handshake()
             && !self.wants_tls()

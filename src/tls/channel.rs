@@ -17,7 +17,7 @@ use crate::{
     connection_id::ConnectionId,
     system::{
         Poller,
-        transport::{Addresses, Transport},
+        transport::{Addresses, Stirred, Transport},
     },
 };
 
@@ -174,6 +174,11 @@ impl<T: Transport> Transport for Channel<T> {
     #[inline]
     fn has_input(&self) -> bool {
         ask!(self, layer => layer.has_input(), false)
+    }
+
+    #[inline]
+    fn take_stirred(&mut self) -> Stirred {
+        ask!(mut self, layer => layer.take_stirred(), Stirred::default())
     }
 
     fn is_open_below(&self) -> bool {

@@ -16,7 +16,7 @@ use super::{
     TlsInfo,
     session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
 };
-use crate::system::transport::Transport;
+use crate::system::transport::{Stirred, Transport};
 
 /// One end of TLS on a socket that is handed to each call. What is called for every message is not to be inlined: the way of
 /// those who have no layer would become longer.
@@ -39,6 +39,7 @@ pub(crate) struct Layer {
     was_short: bool,
     /// A turn was over before the socket was empty.
     has_more: bool,
+    stirred: Stirred,
     ledger: Cell<Ledger>,
 }
 
@@ -121,6 +122,7 @@ impl Layer {
             is_ended_below: false,
             was_short: false,
             has_more: false,
+            stirred: Stirred::default(),
             ledger: Cell::default(),
         };
         layer.open(&mut [], &mut [])?;
@@ -224,6 +226,7 @@ impl Layer {
             }
         };
         self.was_short = came < room;
+        self.stirred.received |= came > 0;
         if came == 0 {
             self.is_ended_below = true;
             if self.session.is_handshaking() {
@@ -339,7 +342,10 @@ impl Layer {
         while !self.outgoing.is_empty() {
             match socket.write(self.outgoing.bytes()) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => self.outgoing.used += n,
+                Ok(n) => {
+                    self.outgoing.used += n;
+                    self.stirred.sent = true;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -354,6 +360,11 @@ impl Layer {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             result => result,
         }
+    }
+
+    /// See [`Transport::take_stirred`].
+    pub(crate) fn take_stirred(&mut self) -> Stirred {
+        mem::take(&mut self.stirred)
     }
 
     pub(crate) fn has_output(&self) -> bool {

@@ -180,3 +180,27 @@ fn plaintext_behind_the_wish_for_tls_is_not_taken_for_a_secret() {
     assert_eq!(client.close_reason(), Some(CloseReason::HandshakeFailed));
     assert!(client.was_reset());
 }
+
+#[test]
+fn a_record_that_comes_slowly_is_no_silence() {
+    let mut config = Config::default();
+    config.idle_timeout = Some(Duration::from_secs(3));
+    config.linger_silence_timeout = Some(Duration::from_secs(3));
+    let (net, position) = echo_with(config);
+    let client = connect(&net, position);
+    let (first, second) = (client.seal(b"hello, server"), client.seal(b"and more"));
+    for byte in first {
+        net.advance(Duration::from_secs(2));
+        client.send_raw([byte]);
+    }
+    assert_eq!(client.received(), b"hello, server");
+    net.advance(Duration::from_secs(3));
+    assert!(client.has_fin(), "now it was idle");
+    for byte in second {
+        net.advance(Duration::from_secs(2));
+        client.send_raw([byte]);
+    }
+    assert!(client.is_open());
+    client.end();
+    assert_eq!(client.close_reason(), Some(CloseReason::Idle));
+}
