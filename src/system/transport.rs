@@ -177,6 +177,12 @@ pub trait Transport: Read + Write + Addresses {
         Stirred::default()
     }
 
+    /// By how much more than the bytes that `write` has told of what is [unacknowledged](Self::unacknowledged) has grown since
+    /// the last call, acknowledgements aside. Less if writes tell now what has grown before.
+    fn take_overhead(&mut self) -> isize {
+        0
+    }
+
     /// Whether the end that a read has told is that of the stream only: the socket has still to be read to its own.
     fn is_open_below(&self) -> bool {
         false

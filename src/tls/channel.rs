@@ -181,6 +181,10 @@ impl<T: Transport> Transport for Channel<T> {
         ask!(mut self, layer => layer.take_stirred(), Stirred::default())
     }
 
+    fn take_overhead(&mut self) -> isize {
+        ask!(mut self, layer => layer.take_overhead(), 0)
+    }
+
     fn is_open_below(&self) -> bool {
         ask!(self, layer => layer.is_open_below(), false)
     }

@@ -40,6 +40,8 @@ pub(crate) struct Layer {
     /// A turn was over before the socket was empty.
     has_more: bool,
     stirred: Stirred,
+    /// How many bytes of records there were to be sent since the last look, less what was written.
+    overhead: isize,
     ledger: Cell<Ledger>,
 }
 
@@ -123,6 +125,7 @@ impl Layer {
             was_short: false,
             has_more: false,
             stirred: Stirred::default(),
+            overhead: 0,
             ledger: Cell::default(),
         };
         layer.open(&mut [], &mut [])?;
@@ -301,12 +304,16 @@ impl Layer {
             return Err(ErrorKind::InvalidData.into());
         }
         if self.sealed == 0 {
+            self.take_scratch();
+            let before = self.outgoing.bytes.len();
             self.sealed = self.seal(slices)?;
+            self.overhead = self.overhead.saturating_add_unsigned(self.outgoing.bytes.len() - before);
             self.flush(socket)?;
         }
         let offered = slices.iter().map(|slice| slice.len()).sum();
         let n = self.sealed.min(offered);
         self.sealed -= n;
+        self.overhead = self.overhead.saturating_sub_unsigned(n);
         let mut ledger = self.ledger.get();
         ledger.given += n;
         ledger.largest = ledger.largest.max(n.min(RECORD_PLAINTEXT));
@@ -317,7 +324,6 @@ impl Layer {
 
     /// Seals the first of it. Returns how much.
     fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.take_scratch();
         let mut slices = slices.iter().filter(|slice| !slice.is_empty()).peekable();
         let Some(first) = slices.next() else { return Ok(0) };
         if first.len() >= RECORD_PLAINTEXT || slices.peek().is_none() {
@@ -365,6 +371,11 @@ impl Layer {
     /// See [`Transport::take_stirred`].
     pub(crate) fn take_stirred(&mut self) -> Stirred {
         mem::take(&mut self.stirred)
+    }
+
+    /// See [`Transport::take_overhead`].
+    pub(crate) fn take_overhead(&mut self) -> isize {
+        mem::take(&mut self.overhead)
     }
 
     pub(crate) fn has_output(&self) -> bool {
@@ -427,7 +438,8 @@ impl Layer {
         if self.session.is_handshaking() { None } else { Some(self.session.info()) }
     }
 
-    fn note_behind(&self, bytes: usize) {
+    fn note_behind(&mut self, bytes: usize) {
+        self.overhead = self.overhead.saturating_add_unsigned(bytes);
         let mut ledger = self.ledger.get();
         ledger.behind += bytes;
         self.ledger.set(ledger);

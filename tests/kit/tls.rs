@@ -204,3 +204,22 @@ fn a_record_that_comes_slowly_is_no_silence() {
     client.end();
     assert_eq!(client.close_reason(), Some(CloseReason::Idle));
 }
+
+#[test]
+fn a_peer_that_acknowledges_records_slowly_is_not_stalled_by_what_they_weigh() {
+    let mut config = Config::default();
+    config.write_timeout = Some(Duration::from_secs(8));
+    config.idle_timeout = None;
+    let (net, position) = echo_with(config);
+    let client = connect(&net, position);
+    client.stop_acknowledging();
+    // An echo of one byte is a record of five.
+    for _ in 0..40 {
+        client.send("x");
+        client.acknowledge(3);
+        net.advance(Duration::from_secs(1));
+    }
+    assert_eq!(client.close_reason(), None);
+    net.advance(Duration::from_secs(9));
+    assert_eq!(client.close_reason(), Some(CloseReason::WriteStall));
+}
