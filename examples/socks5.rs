@@ -5,8 +5,7 @@
 //! curl --socks5-hostname 127.0.0.1:1080 http://localhost/
 //! ```
 //!
-//! BIND and UDP ASSOCIATE are refused. The reply to CONNECT does not say from which address the proxy connects: it is
-//! 0.0.0.0:0, as that of `ssh -D`. A client has 10 s to say what it wants, and its destination has 10 s to answer.
+//! BIND and UDP ASSOCIATE are refused. A client has 10 s to say what it wants, and its destination has 10 s to answer.
 //!
 //! Whoever reaches the proxy is served, and may connect to whatever the proxy can reach. So let it listen on addresses
 //! that only trusted clients reach.
@@ -42,38 +41,32 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     bytes.split_off(..N)?.first_chunk().copied()
 }
 
-/// Takes a greeting: the method of authentication that fits. `None` while it is incomplete.
-fn take_greeting(bytes: &mut &[u8]) -> Option<u8> {
+/// Takes a greeting: whether the client goes without authentication. `None` while it is incomplete.
+fn take_greeting(bytes: &mut &[u8]) -> Option<bool> {
     let [version, count] = take(bytes)?;
-    let fits = bytes.split_off(..count.into())?.contains(&NO_AUTHENTICATION) && version == VERSION;
-    Some(if fits { NO_AUTHENTICATION } else { NO_ACCEPTABLE_METHOD })
+    Some(bytes.split_off(..count.into())?.contains(&NO_AUTHENTICATION) && version == VERSION)
 }
 
 /// Takes a request: where it wants to be connected to, or the reply that refuses it. `None` while it is incomplete.
 fn take_request(bytes: &mut &[u8]) -> Option<Result<Address, u8>> {
-    let [version, command, _reserved, kind] = take(bytes)?;
+    let [VERSION, command, _reserved, kind] = take(bytes)? else { return Some(Err(GENERAL_FAILURE)) };
     Some(match kind {
-        _ if version != VERSION => Err(GENERAL_FAILURE),
         _ if command != CONNECT => Err(COMMAND_NOT_SUPPORTED),
         IPV4 => Ok(SocketAddr::from((take::<4>(bytes)?, u16::from_be_bytes(take(bytes)?))).into()),
         IPV6 => Ok(SocketAddr::from((take::<16>(bytes)?, u16::from_be_bytes(take(bytes)?))).into()),
         NAME => {
             let [length] = take(bytes)?;
-            let name = str::from_utf8(bytes.split_off(..length.into())?).unwrap_or_default().to_owned();
-            let port = u16::from_be_bytes(take(bytes)?);
-            // Connecting to no name would be connecting to this machine.
-            if name.is_empty() { Err(GENERAL_FAILURE) } else { Ok(Address::Host { name, port }) }
+            let name = str::from_utf8(bytes.split_off(..length.into())?).unwrap_or_default();
+            Address::host(name, u16::from_be_bytes(take(bytes)?)).or(Err(GENERAL_FAILURE))
         }
         _ => Err(ADDRESS_TYPE_NOT_SUPPORTED),
     })
 }
 
-/// Writes the reply of this code (RFC 1928, section 6). All but 0 are refusals, and end the connection.
-fn reply(code: u8, cx: &mut Context<'_>) {
+/// Refuses a request with this code (RFC 1928, section 6).
+fn refuse(code: u8, cx: &mut Context<'_>) {
     cx.write(&[VERSION, code, 0, IPV4, 0, 0, 0, 0, 0, 0]);
-    if code != 0 {
-        cx.finish();
-    }
+    cx.finish();
 }
 
 impl Protocol for Side {
@@ -89,12 +82,12 @@ impl Protocol for Side {
     /// passed on when both sides are relayed.
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
         let mut rest = if let Self::Nothing = self { &[] } else { input.bytes() };
-        let Some(method) = take_greeting(&mut rest) else { return };
+        let Some(is_acceptable) = take_greeting(&mut rest) else { return };
         if let Self::Greeting = self {
-            cx.write(&[VERSION, method]);
+            cx.write(&[VERSION, if is_acceptable { NO_AUTHENTICATION } else { NO_ACCEPTABLE_METHOD }]);
             *self = Self::Request;
         }
-        if method == NO_ACCEPTABLE_METHOD {
+        if !is_acceptable {
             return cx.finish();
         }
         let Some(request) = take_request(&mut rest) else { return };
@@ -102,7 +95,7 @@ impl Protocol for Side {
         *self = Self::Nothing;
         cx.cancel_timer(0);
         let wanted = request.and_then(|address| cx.connect(address, 0).or(Err(GENERAL_FAILURE)));
-        wanted.unwrap_or_else(|code| reply(code, cx));
+        wanted.unwrap_or_else(|code| refuse(code, cx));
     }
 
     /// The end is passed on too.
@@ -113,7 +106,12 @@ impl Protocol for Side {
     }
 
     fn on_connected(&mut self, _: u64, destination: &Peer<'_>, cx: &mut Context<'_>) {
-        reply(0, cx);
+        let Ok(Address::Ip(local)) = destination.local_addr() else { return cx.abort() };
+        let (kind, ip) = match local {
+            SocketAddr::V4(local) => (IPV4, local.ip().octets().to_vec()),
+            SocketAddr::V6(local) => (IPV6, local.ip().octets().to_vec()),
+        };
+        cx.write(&[&[VERSION, 0, 0, kind], &ip[..], &local.port().to_be_bytes()].concat());
         cx.relay(destination.id);
     }
 
@@ -126,7 +124,7 @@ impl Protocol for Side {
             ConnectFailed(ErrorKind::ConnectionRefused) => 5,
             _ => GENERAL_FAILURE,
         };
-        reply(code, cx);
+        refuse(code, cx);
     }
 
     /// A drain lets both sides come to their ends by themselves, as long as the drain timeout allows.

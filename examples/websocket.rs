@@ -10,7 +10,7 @@
 //! for web pages checks the field `Origin` besides. There is no compression. Whatever else than an opening handshake comes is
 //! answered with 426 Upgrade Required.
 
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, mem, process::ExitCode, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use echoloop::{Context, Error, Flow, Input, Protocol, Server};
@@ -19,8 +19,8 @@ use sha1_smol::Sha1;
 
 /// The longest message, of all its fragments.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// So much of a message's memory is kept for the next one.
-const KEPT_BYTES: usize = 1 << 20;
+/// So much memory at most is reserved for a payload before it comes: a head alone must not cost more.
+const RESERVED_BYTES: usize = 1 << 20;
 /// The longest head of an opening handshake.
 const MAX_HEAD_BYTES: usize = 8 << 10;
 
@@ -102,7 +102,7 @@ impl Frame {
     }
 }
 
-fn write_frame(opcode: u8, payload: &[u8], cx: &mut Context<'_>) {
+fn write_frame(opcode: u8, payload: Vec<u8>, cx: &mut Context<'_>) {
     let length = (payload.len() as u64).to_be_bytes();
     cx.write(&[FLAG | opcode]);
     match payload.len() {
@@ -110,7 +110,7 @@ fn write_frame(opcode: u8, payload: &[u8], cx: &mut Context<'_>) {
         126..=0xffff => cx.write(&[&[126], &length[6..]].concat()),
         _ => cx.write(&[&[127], &length[..]].concat()),
     };
-    cx.write(payload);
+    cx.write_shared(payload);
 }
 
 /// How much of the text is valid. Only if it goes on may its last character be incomplete.
@@ -187,11 +187,12 @@ impl WebSocket {
             frame.unmask(&mut payload);
             ensure(frame.opcode != CLOSE, code_for_close(&payload))?;
             if frame.opcode == PING {
-                write_frame(PONG, &payload, cx);
+                write_frame(PONG, payload, cx);
             }
         } else {
             ensure(self.kind.is_some() == (frame.opcode == CONTINUATION), PROTOCOL_ERROR)?;
             ensure(frame.missing_bytes <= MAX_MESSAGE_BYTES - self.message.len(), TOO_BIG)?;
+            self.message.reserve(frame.missing_bytes.min(RESERVED_BYTES));
             (self.kind, self.frame) = (self.kind.or(Some(frame.opcode)), Some(frame));
         }
         input.consume(input.bytes().len() - rest.len());
@@ -211,10 +212,8 @@ impl WebSocket {
         }
         let frame = self.frame.take_if(|frame| frame.missing_bytes == 0).ok_or(Stop::Incomplete)?;
         if let Some(kind) = self.kind.take_if(|_| frame.is_last) {
-            write_frame(kind, &self.message, cx);
             self.valid_bytes = 0;
-            self.message.clear();
-            self.message.shrink_to(KEPT_BYTES);
+            write_frame(kind, mem::take(&mut self.message), cx);
         }
         Ok(())
     }
@@ -233,7 +232,8 @@ impl Protocol for WebSocket {
                 Ok(()) => {}
                 Err(Stop::Incomplete) => return,
                 Err(Stop::Close(code)) => {
-                    write_frame(CLOSE, &code.to_be_bytes()[..if code == NO_CODE { 0 } else { 2 }], cx);
+                    let payload = if code == NO_CODE { vec![] } else { code.to_be_bytes().to_vec() };
+                    write_frame(CLOSE, payload, cx);
                     return cx.finish();
                 }
             }

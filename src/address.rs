@@ -52,6 +52,27 @@ pub enum Address {
 }
 
 impl Address {
+    /// A host with a port, such as a peer asks to be connected to: a name, or an IPv4 or IPv6 address without brackets.
+    /// An empty name is refused, as it would mean this machine.
+    ///
+    /// ```
+    /// use echoloop::Address;
+    ///
+    /// assert_eq!(Address::host("example.com", 443)?.to_string(), "example.com:443");
+    /// assert_eq!(Address::host("::1", 443)?, "[::1]:443".parse()?);
+    /// assert!(Address::host("", 443).is_err());
+    /// # Ok::<(), echoloop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError::Syntax`] for what is no name of a host.
+    pub fn host(name: &str, port: u16) -> Result<Self, AddressError> {
+        let text = if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") };
+        let parsed = if name.is_empty() { Err(NO_HOST) } else { parse_host_and_port(&text) };
+        parsed.map_err(|why| AddressError::Syntax { text, why })
+    }
+
     /// Every socket address that this address stands for, in the resolver's order and without
     /// duplicates. Blocks while a host name is looked up. A Unix path stands for itself.
     ///
@@ -128,6 +149,8 @@ impl FromStr for Address {
     }
 }
 
+const NO_HOST: &str = "expected a host before the last colon";
+
 fn parse_path(path: &str) -> Result<Address, &'static str> {
     if path.is_empty() {
         return Err("the path after unix: is missing");
@@ -149,7 +172,7 @@ fn parse_host_and_port(text: &str) -> Result<Address, &'static str> {
             return Err("an IPv6 address is written in brackets, as in [::1]:27015");
         }
         Some(_) | None if host.chars().all(is_host_character) => host,
-        Some(_) | None => return Err("expected a host before the last colon"),
+        Some(_) | None => return Err(NO_HOST),
     };
     if !port.bytes().all(|b| b.is_ascii_digit()) {
         return Err("the port is not a number from 0 to 65535");
@@ -403,6 +426,22 @@ mod tests {
             let error = text.parse::<Address>().expect_err(text).to_string();
             assert!(error.starts_with(&format!("address '{text}': ")), "{error}");
             assert!(!error.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_host_with_a_port_is_no_other_form() {
+        let host = |name: &str| Address::host(name, 80).map(|address| address.to_string());
+        for name in ["localhost", "unix", "udp", "a.example", "127.0.0.1"] {
+            assert_eq!(host(name).unwrap(), format!("{name}:80"));
+        }
+        assert!(matches!(Address::host("127.0.0.1", 80), Ok(Address::Ip(_))));
+        assert_eq!(host("fe80::1%eth0").unwrap(), "[fe80::1%eth0]:80");
+        for name in
+            ["", "[::1]", "::1]:1", "localhost:1", "unix:/x", "udp:localhost", "a b", "a\nb", "http://a"]
+        {
+            let error = host(name).expect_err(name);
+            assert!(matches!(error, AddressError::Syntax { why: NO_HOST, .. }), "{error}");
         }
     }
 

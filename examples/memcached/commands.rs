@@ -159,13 +159,9 @@ pub(crate) fn execute(words: &[&[u8]], store: &mut Store, now: Instant) -> Reply
     match *words {
         [b"delete", key] | [b"delete", key, b"0"] => delete(valid_key(key)?, store, now),
         [b"delete", _, _] => Err(BAD_DELETE),
-        [b"incr", key, delta] => {
-            let (key, delta): (_, u64) = (valid_key(key)?, number(delta).ok_or(BAD_DELTA)?);
-            count(key, |count| count.wrapping_add(delta), store, now)
-        }
-        [b"decr", key, delta] => {
-            let (key, delta): (_, u64) = (valid_key(key)?, number(delta).ok_or(BAD_DELTA)?);
-            count(key, |count| count.saturating_sub(delta), store, now)
+        [verb @ (b"incr" | b"decr"), key, delta] => {
+            let change = if verb == b"incr" { u64::wrapping_add } else { u64::saturating_sub };
+            count(valid_key(key)?, change, number(delta).ok_or(BAD_DELTA)?, store, now)
         }
         [b"touch", key, seconds] => {
             let (key, seconds) = (valid_key(key)?, number(seconds).ok_or(BAD_TIME)?);
@@ -188,9 +184,9 @@ fn delete(key: &[u8], store: &mut Store, now: Instant) -> Reply {
     Ok(if was_live { "DELETED" } else { "NOT_FOUND" }.into())
 }
 
-fn count(key: &[u8], change: impl FnOnce(u64) -> u64, store: &mut Store, now: Instant) -> Reply {
+fn count(key: &[u8], change: fn(u64, u64) -> u64, delta: u64, store: &mut Store, now: Instant) -> Reply {
     let Some(item) = store.get(key, now) else { return Ok("NOT_FOUND".into()) };
-    let count = change(number(item.value.trim_ascii_end()).ok_or(NOT_A_NUMBER)?).to_string();
+    let count = change(number(item.value.trim_ascii_end()).ok_or(NOT_A_NUMBER)?, delta).to_string();
     // A number that has become shorter is padded, as memcached does it.
     let padded = format!("{count:<width$}", width = item.value.len());
     let (flags, expires) = (item.flags, item.expires);

@@ -18,6 +18,7 @@ pub(crate) struct Item {
 }
 
 /// What there is, within a limit.
+#[derive(Default)]
 pub(crate) struct Store {
     items: HashMap<Rc<[u8]>, Item>,
     /// Their keys, by version: the one that was stored first is the first.
@@ -35,15 +36,7 @@ pub(crate) struct Store {
 impl Store {
     /// An empty store of so many bytes at most.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self {
-            items: HashMap::new(),
-            order: BTreeMap::new(),
-            bytes: 0,
-            max_bytes,
-            last_version: 0,
-            flushed_version: 0,
-            flush: None,
-        }
+        Self { max_bytes, ..Self::default() }
     }
 
     /// What is at `key`, unless it has expired or was flushed.

@@ -77,14 +77,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         true
     }
 
-    /// Goes on with the handshake of a client. Who makes its protocol is told when it is over, and has the next word.
-    pub(super) fn try_client(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
-        if self.try_handshake(shared) {
-            self.ready = Readiness::NONE;
-            shared.outbox.secured(self.id);
-        }
-    }
-
     /// Goes on with the handshake of a connection that is being made. True when it is over.
     pub(super) fn try_handshake(&mut self, shared: &Shared<P::Message, T::Pipe>) -> bool {
         if !self.has_handshake() {
@@ -92,7 +84,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         match self.transport.handshake() {
             Ok(true) => {
-                if self.protocol.is_some() {
+                // A client's address is still needed.
+                if !self.is_client() {
                     self.forget_handshake();
                 }
                 true

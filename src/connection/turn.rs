@@ -54,13 +54,17 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.settle(shared);
     }
 
-    /// Sees whether an outbound connection is made.
+    /// Sees whether an outbound connection is made, or the handshake of a client is over.
     fn try_connected(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
         if self.ready == Readiness::NONE {
             return false;
         }
         if self.is_client() {
-            self.try_client(shared);
+            if self.try_handshake(shared) {
+                // Who makes its protocol is told, and has the next word.
+                self.ready = Readiness::NONE;
+                shared.outbox.secured(self.id);
+            }
             return false;
         }
         let peer = match self.transport.take_error() {

@@ -77,6 +77,7 @@ impl<M> Context<'_, M> {
 
     /// Sends `bytes` without copying them, behind everything written before: those that are shared by many connections, or
     /// too large to be copied. Less than 1 KiB is copied all the same, which is cheaper. They count as queued, like others.
+    /// It pays where they wait in a queue, which then has no memory of its own, and from about 16 KiB on.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -439,7 +440,8 @@ impl<M> Context<'_, M> {
     /// [`connect_timeout`](crate::Config::connect_timeout), this protocol is told by
     /// [`on_connect_failed`](super::Protocol::on_connect_failed).
     ///
-    /// Meanwhile input comes as usual, and so does its end. A protocol that cannot deal with it yet leaves it
+    /// Meanwhile input comes as usual, and so does its end, at which the default
+    /// [`on_eof`](super::Protocol::on_eof) finishes: a proxy overrides it. A protocol that cannot deal with it yet leaves it
     /// unconsumed: when [`input_limit_bytes`](crate::Config::input_limit_bytes) are, no more is read until the answer has come.
     /// The protocol of the other connection may do so too, until this one was told.
     ///

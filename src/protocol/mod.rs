@@ -70,6 +70,43 @@ pub trait Protocol: Sized {
     /// The peer has sent its FIN; `rest` is what was left unconsumed, for the last time. By default
     /// our side finishes too. A protocol that does otherwise may go on writing; if it is
     /// [relayed](Context::relay) then or later, what it leaves even now is passed on.
+    ///
+    /// The default finishes even while an answer is awaited, such as that of [`connect`](Context::connect) or of
+    /// [`spawn_blocking`](Context::spawn_blocking): a client that asks, half-closes and waits would get nothing. A protocol
+    /// whose answers come later overrides it:
+    ///
+    /// ```
+    /// use echoloop::{Context, Input, Protocol, testing::Loop};
+    ///
+    /// /// Answers a request with its length, which takes a while to find out.
+    /// struct Slow;
+    ///
+    /// impl Protocol for Slow {
+    ///     type Message = usize;
+    ///
+    ///     fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_, usize>) {}
+    ///
+    ///     /// The request is whole.
+    ///     fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, usize>) {
+    ///         let request = rest.take().to_vec();
+    ///         if cx.spawn_blocking(move || request.len()).is_err() {
+    ///             cx.abort_because("too busy");
+    ///         }
+    ///     }
+    ///
+    ///     fn on_message(&mut self, length: usize, cx: &mut Context<'_, usize>) {
+    ///         writeln!(cx, "{length}");
+    ///         cx.finish();
+    ///     }
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Slow));
+    /// let client = net.connect();
+    /// client.send_and_end("request");
+    /// net.next_job().expect("it counts").finish();
+    /// assert_eq!(client.received_text(), "7\n");
+    /// assert!(client.has_fin());
+    /// ```
     fn on_eof(&mut self, rest: &mut Input<'_>, cx: &mut Context<'_, Self::Message>) {
         let _ = rest;
         cx.finish();

@@ -78,7 +78,7 @@ impl Secure {
     pub(super) fn write(&mut self, bytes: &[u8]) {
         assert!(!self.has_closed, "this client has sent close_notify, it cannot send any more");
         if self.is_agreed() {
-            self.session.seal(bytes, &mut self.outgoing).expect("the toy's keys last for ever");
+            self.session.seal(&mut [], bytes, &mut self.outgoing).expect("the toy's keys last for ever");
         } else {
             self.waiting.extend(bytes);
         }
@@ -86,7 +86,7 @@ impl Secure {
 
     pub(super) fn close(&mut self) {
         if self.is_agreed() && !mem::replace(&mut self.has_closed, true) {
-            self.session.close(&mut self.outgoing);
+            self.session.close(&mut [], &mut self.outgoing);
         }
     }
 

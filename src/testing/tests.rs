@@ -1041,7 +1041,7 @@ fn tls_that_was_begun_is_told_before_what_comes_right_behind_its_handshake() {
     let mut session = ToySession::client(ToyTls::new());
     client.send(take_records(&mut session, &client));
     let mut last = take_records(&mut session, &client);
-    session.seal(b"hello", &mut last).unwrap();
+    session.seal(&mut [], b"hello", &mut last).unwrap();
     client.send(last);
     assert_eq!(client.protocol(|upgrade| upgrade.0.clone()).unwrap(), ["data", "tls", "data"]);
 }
@@ -1054,7 +1054,7 @@ fn what_comes_before_a_fault_is_good_also_right_behind_a_handshake() {
     let mut session = ToySession::client(ToyTls::new());
     client.send(take_records(&mut session, &client));
     let mut last = take_records(&mut session, &client);
-    session.seal(b"hello", &mut last).unwrap();
+    session.seal(&mut [], b"hello", &mut last).unwrap();
     last.extend(b"no record");
     let before = net.stats().bytes_received;
     client.send(last);

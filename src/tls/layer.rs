@@ -5,7 +5,7 @@
 //! that is told `WouldBlock` comes again with the same bytes, which are sealed already.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt,
     io::{self, ErrorKind, IoSlice},
     mem,
@@ -14,6 +14,7 @@ use std::{
 
 use super::{
     TlsInfo,
+    scratch::Scratch,
     session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
 };
 use crate::system::transport::{Stirred, Transport};
@@ -35,7 +36,7 @@ pub(crate) struct Layer {
     output: Output,
     /// The socket's own end was read.
     is_ended_below: bool,
-    /// The last read has brought less than it had room for.
+    /// The last read was one of the socket, and that has brought less than it had room for.
     was_short: bool,
     /// A turn was over before the socket was empty.
     has_more: bool,
@@ -89,14 +90,6 @@ struct Buffered {
     used: usize,
 }
 
-/// Where the connections of a loop open and seal: none has memory for it of its own.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    incoming: RefCell<Vec<u8>>,
-    outgoing: RefCell<Vec<u8>>,
-    gathered: RefCell<Vec<u8>>,
-}
-
 /// Room for what is left of a record, or of a message of the handshake (64 KiB at most, in rustls), and a read behind it.
 const SCRATCH_BYTES: usize = 160 << 10;
 
@@ -139,7 +132,8 @@ impl Layer {
     /// See [`Transport::handshake`].
     #[inline(never)]
     pub(crate) fn handshake(&mut self, socket: &mut impl Transport) -> io::Result<bool> {
-        self.flush_if_possible(socket)?;
+        // What the peer has to say comes first, whatever becomes of this.
+        let _ = self.flush(socket);
         let mut read = 0;
         self.has_more = false;
         while self.session.is_handshaking() {
@@ -164,6 +158,8 @@ impl Layer {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.has_more = false;
+        // An event may have come since the socket was last read.
+        self.was_short = false;
         let n = self.plaintext.read(buffer);
         if n > 0 {
             return Ok(n);
@@ -238,8 +234,8 @@ impl Layer {
             return Ok(Filled { came, plaintext: 0 });
         }
         let opened = self.open(&mut bytes[..held + came], buffer);
-        // After a fault it is what tells the peer.
-        self.flush_if_possible(socket)?;
+        // After a fault it is what tells the peer. That it cannot be told is no reason not to read what it has sent.
+        let _ = self.flush(socket);
         Ok(Filled { came, plaintext: opened? })
     }
 
@@ -328,7 +324,7 @@ impl Layer {
         let Some(first) = slices.next() else { return Ok(0) };
         if first.len() >= RECORD_PLAINTEXT || slices.peek().is_none() {
             let n = first.len().min(SEAL_BYTES);
-            self.session.seal(&first[..n], &mut self.outgoing.bytes)?;
+            self.session.seal(&mut self.incoming, &first[..n], &mut self.outgoing.bytes)?;
             return Ok(n);
         }
         // One record is better than several.
@@ -338,7 +334,7 @@ impl Layer {
             let n = slice.len().min(SEAL_BYTES - gathered.len());
             gathered.extend_from_slice(&slice[..n]);
         }
-        self.session.seal(&gathered, &mut self.outgoing.bytes)?;
+        self.session.seal(&mut self.incoming, &gathered, &mut self.outgoing.bytes)?;
         Ok(gathered.len())
     }
 
@@ -358,14 +354,6 @@ impl Layer {
         }
         self.give_scratch_back();
         Ok(())
-    }
-
-    /// The same, where it does not matter whether it must wait.
-    fn flush_if_possible(&mut self, socket: &mut impl Transport) -> io::Result<()> {
-        match self.flush(socket) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            result => result,
-        }
     }
 
     /// See [`Transport::take_stirred`].
@@ -402,7 +390,7 @@ impl Layer {
             if !self.has_failed() && !self.session.is_handshaking() {
                 self.take_scratch();
                 let before = self.outgoing.bytes.len();
-                self.session.close(&mut self.outgoing.bytes);
+                self.session.close(&mut self.incoming, &mut self.outgoing.bytes);
                 self.note_behind(self.outgoing.bytes.len() - before);
             }
         }

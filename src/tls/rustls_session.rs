@@ -95,19 +95,19 @@ impl Session for RustlsSession {
         }
     }
 
-    fn seal(&mut self, plaintext: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()> {
+    fn seal(&mut self, incoming: &mut [u8], plaintext: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.end {
             End::Accepting(..) => Err(ErrorKind::NotConnected.into()),
-            End::Server(connection, _) => seal(connection, SERVER, plaintext, outgoing),
-            End::Client(connection) => seal(connection, CLIENT, plaintext, outgoing),
+            End::Server(connection, _) => seal(connection, SERVER, incoming, plaintext, outgoing),
+            End::Client(connection) => seal(connection, CLIENT, incoming, plaintext, outgoing),
         }
     }
 
-    fn close(&mut self, outgoing: &mut Vec<u8>) {
+    fn close(&mut self, incoming: &mut [u8], outgoing: &mut Vec<u8>) {
         match &mut self.end {
             End::Accepting(..) => {}
-            End::Server(connection, _) => close(connection, SERVER, outgoing),
-            End::Client(connection) => close(connection, CLIENT, outgoing),
+            End::Server(connection, _) => close(connection, SERVER, incoming, outgoing),
+            End::Client(connection) => close(connection, CLIENT, incoming, outgoing),
         }
     }
 
@@ -179,8 +179,12 @@ fn receive<D>(
             // Early data is refused: it can be replayed.
             Ok(_) => return Err(ErrorKind::InvalidData.into()),
             Err(error) => {
-                while let Ok(ConnectionState::EncodeTlsData(mut alert)) = process(connection, &mut []).state {
-                    append(outgoing, 0, |room| alert.encode(room))?;
+                // What tells the peer. Nothing else is asked for after that.
+                while connection.wants_write()
+                    && let Ok(ConnectionState::EncodeTlsData(mut data)) =
+                        process(connection, &mut incoming[used..]).state
+                {
+                    append(outgoing, 0, |room| data.encode(room))?;
                 }
                 return Err(invalid(error));
             }
@@ -192,20 +196,26 @@ fn receive<D>(
 fn seal<D>(
     connection: &mut UnbufferedConnectionCommon<D>,
     process: Process<D>,
+    incoming: &mut [u8],
     plaintext: &[u8],
     outgoing: &mut Vec<u8>,
 ) -> io::Result<()> {
     let records = plaintext.len().div_ceil(RECORD_PLAINTEXT);
     let room = plaintext.len() + records * OVERHEAD;
-    write(connection, process, outgoing, |traffic, outgoing| {
+    write(connection, process, incoming, outgoing, |traffic, outgoing| {
         append(outgoing, room, |room| traffic.encrypt(plaintext, room))
     })
     .unwrap_or(Err(ErrorKind::NotConnected.into()))
 }
 
 /// See [`Session::close`].
-fn close<D>(connection: &mut UnbufferedConnectionCommon<D>, process: Process<D>, outgoing: &mut Vec<u8>) {
-    let result = write(connection, process, outgoing, |traffic, outgoing| {
+fn close<D>(
+    connection: &mut UnbufferedConnectionCommon<D>,
+    process: Process<D>,
+    incoming: &mut [u8],
+    outgoing: &mut Vec<u8>,
+) {
+    let result = write(connection, process, incoming, outgoing, |traffic, outgoing| {
         append(outgoing, OVERHEAD, |room| traffic.queue_close_notify(room))
     });
     if let Some(Err(error)) = result {
@@ -213,15 +223,17 @@ fn close<D>(connection: &mut UnbufferedConnectionCommon<D>, process: Process<D>,
     }
 }
 
-/// Calls `seal` when everything that comes before is in `outgoing`. `None` if nothing can be sealed.
+/// Calls `seal` when everything that comes before is in `outgoing`. `None` if nothing can be sealed. Rustls must see what it
+/// has left of `incoming`: it knows places in it.
 fn write<D, R>(
     connection: &mut UnbufferedConnectionCommon<D>,
     process: Process<D>,
+    incoming: &mut [u8],
     outgoing: &mut Vec<u8>,
     seal: impl FnOnce(&mut rustls::unbuffered::WriteTraffic<'_, D>, &mut Vec<u8>) -> R,
 ) -> Option<R> {
     loop {
-        match process(connection, &mut []).state {
+        match process(connection, incoming).state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => return Some(seal(&mut traffic, outgoing)),
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 append(outgoing, 0, |room| data.encode(room)).ok()?

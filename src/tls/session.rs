@@ -24,15 +24,17 @@ pub trait Session {
         outgoing: &mut Vec<u8>,
     ) -> io::Result<usize>;
 
-    /// Seals `plaintext`, in records that go behind `outgoing`. The handshake is over.
+    /// Seals `plaintext`, in records that go behind `outgoing`. The handshake is over. `incoming` is what the last `receive`
+    /// has left.
     ///
     /// # Errors
     ///
     /// If so much was sent that the keys must not be used any more.
-    fn seal(&mut self, plaintext: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()>;
+    fn seal(&mut self, incoming: &mut [u8], plaintext: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()>;
 
-    /// The clean end of what is sent, close_notify, goes behind `outgoing`. Nothing is sealed after that.
-    fn close(&mut self, outgoing: &mut Vec<u8>);
+    /// The clean end of what is sent, close_notify, goes behind `outgoing`. Nothing is sealed after that. `incoming` is what
+    /// the last `receive` has left.
+    fn close(&mut self, incoming: &mut [u8], outgoing: &mut Vec<u8>);
 
     /// Whether nothing can be sealed, or received, yet.
     fn is_handshaking(&self) -> bool;

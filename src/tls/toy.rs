@@ -372,14 +372,14 @@ impl Session for ToySession {
         })
     }
 
-    fn seal(&mut self, plaintext: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()> {
+    fn seal(&mut self, _: &mut [u8], plaintext: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()> {
         for piece in plaintext.chunks(self.toy.record_bytes) {
             self.put(RecordKind::Data, piece, outgoing);
         }
         Ok(())
     }
 
-    fn close(&mut self, outgoing: &mut Vec<u8>) {
+    fn close(&mut self, _: &mut [u8], outgoing: &mut Vec<u8>) {
         self.put(RecordKind::CloseNotify, &[], outgoing);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     process::Command,
     sync::mpsc::channel,
     thread,
@@ -53,20 +53,32 @@ fn request(command: u8, to: To<'_>) -> Vec<u8> {
     bytes
 }
 
-/// The code of the next reply.
+/// The next reply: its code, and the address that it names.
 #[track_caller]
-fn read_reply(mut stream: impl Read) -> u8 {
+fn read_reply_and_address(mut stream: impl Read) -> (u8, SocketAddr) {
     let mut head = [0; 4];
     stream.read_exact(&mut head).expect("a reply");
     let [version, code, reserved, kind] = head;
     assert_eq!((version, reserved), (5, 0), "{head:?}");
-    let address_bytes = match kind {
-        1 => 4,
-        4 => 16,
+    let ip = match kind {
+        1 => IpAddr::from(read_array::<4>(&mut stream)),
+        4 => IpAddr::from(read_array::<16>(&mut stream)),
         _ => panic!("an address of the kind {kind}"),
     };
-    stream.read_exact(&mut vec![0; address_bytes + 2]).expect("an address and a port");
-    code
+    (code, SocketAddr::new(ip, u16::from_be_bytes(read_array(stream))))
+}
+
+#[track_caller]
+fn read_array<const N: usize>(mut stream: impl Read) -> [u8; N] {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).expect("an address and a port");
+    bytes
+}
+
+/// The code of the next reply.
+#[track_caller]
+fn read_reply(stream: impl Read) -> u8 {
+    read_reply_and_address(stream).0
 }
 
 /// A client that is connected through the proxy.
@@ -302,6 +314,21 @@ fn commands_other_than_connect_are_refused() {
     let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     assert_eq!(refusal(proxy, &request(BIND, To::Address(six))), 7);
     assert_eq!(refusal(proxy, &request(BIND, To::Name(b"localhost", 80))), 7);
+}
+
+#[test]
+fn the_reply_says_from_which_address_the_proxy_connects() {
+    let Some((_program, proxy)) = start() else { return };
+    for own in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(upstream) = TcpListener::bind(own) else { continue };
+        let mut stream = util::connect(proxy);
+        stream.write_all(GREETING).expect("greet");
+        util::expect_bytes(&stream, WELCOME);
+        let to = To::Address(upstream.local_addr().expect("an address"));
+        stream.write_all(&request(CONNECT, to)).expect("ask");
+        let (_connection, from) = upstream.accept().expect("accept");
+        assert_eq!(read_reply_and_address(&stream), (0, from));
+    }
 }
 
 #[test]

@@ -7,5 +7,7 @@
 mod util;
 
 mod ends;
+mod handshakes;
 mod loss;
+mod outbound;
 mod peer;

@@ -9,8 +9,9 @@ use std::{
 use echoloop::{Address, Config, Peer, Protocol, Server, Stats, TlsAcceptor};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, ServerConfig,
+    client::WantsClientCert,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     version::{TLS12, TLS13},
 };
 
@@ -24,15 +25,16 @@ impl Identity {
         Self(generate_simple_self_signed([name.to_owned()]).unwrap())
     }
 
-    fn key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.0.cert.der().clone()]
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.0.signing_key.serialize_der()).into()
     }
 
     pub(crate) fn server(&self) -> ServerConfig {
-        ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.0.cert.der().clone()], self.key())
-            .unwrap()
+        ServerConfig::builder().with_no_client_auth().with_single_cert(self.chain(), self.key()).unwrap()
     }
 
     pub(crate) fn roots(&self) -> RootCertStore {
@@ -41,14 +43,22 @@ impl Identity {
         roots
     }
 
+    /// Trusts this one.
     pub(crate) fn client(&self, version: Version) -> ClientConfig {
+        self.client_builder(version).with_no_client_auth()
+    }
+
+    /// The same, and shows the other one.
+    pub(crate) fn client_with(&self, version: Version, own: &Self) -> ClientConfig {
+        self.client_builder(version).with_client_auth_cert(own.chain(), own.key()).unwrap()
+    }
+
+    fn client_builder(&self, version: Version) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let version = match version {
             Version::Tls12 => &TLS12,
             Version::Tls13 => &TLS13,
         };
-        ClientConfig::builder_with_protocol_versions(&[version])
-            .with_root_certificates(self.roots())
-            .with_no_client_auth()
+        ClientConfig::builder_with_protocol_versions(&[version]).with_root_certificates(self.roots())
     }
 }
 
@@ -95,8 +105,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, config: ClientConfig) -> Self {
+        Self::on(connect(address), config)
+    }
+
+    pub(crate) fn on(socket: TcpStream, config: ClientConfig) -> Self {
         let tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-        Self { tls, socket: connect(address) }
+        Self { tls, socket }
     }
 
     /// Goes on until the handshake is over.
@@ -158,8 +172,11 @@ impl Client {
 
     /// False at the clean end of the stream.
     fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        let before = bytes.len();
         match self.tls.reader().read_to_end(bytes) {
             Ok(_) => return Ok(false),
+            // It has come with the end of the handshake.
+            Err(_) if bytes.len() > before => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -167,7 +184,6 @@ impl Client {
         self.tls.process_new_packets().map_err(io::Error::other)?;
         // An end is told with the next call.
         let n = self.tls.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
-        let before = bytes.len();
         bytes.resize(before + n, 0);
         self.tls.reader().read_exact(&mut bytes[before..])?;
         Ok(true)

@@ -2,10 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use echoloop::{
-    Address, CloseReason, ConnectionId, Context, Input, Origin, Peer, Protocol, Server,
-    raise_descriptor_limit,
-};
+use echoloop::{Address, CloseReason, Context, Input, Peer, Protocol, Server, raise_descriptor_limit};
 
 use crate::servers::common::announce;
 
@@ -23,16 +20,13 @@ pub(super) fn run(upstream: SocketAddr) -> io::Result<()> {
 enum Side {
     /// A client, for which the upstream is wanted.
     Client { upstream: SocketAddr },
-    /// The connection to the upstream that this client has asked for.
-    Upstream { client: ConnectionId },
+    /// The connection to the upstream.
+    Upstream,
 }
 
 impl Side {
     fn of(peer: &Peer<'_>, upstream: SocketAddr) -> Self {
-        match (peer.origin, peer.requested_by) {
-            (Origin::Connect(_), Some(client)) => Self::Upstream { client },
-            _ => Self::Client { upstream },
-        }
+        if peer.requested_by.is_some() { Self::Upstream } else { Self::Client { upstream } }
     }
 }
 
@@ -40,21 +34,24 @@ impl Protocol for Side {
     type Message = ();
 
     fn on_open(&mut self, cx: &mut Context<'_>) {
-        match self {
-            Self::Client { upstream } => {
-                cx.pause_reading();
-                if cx.connect(Address::Ip(*upstream), 0).is_err() {
-                    cx.abort();
-                }
-            }
-            Self::Upstream { client } => cx.relay(*client),
+        if let Self::Client { upstream } = *self
+            && cx.connect(upstream.into(), 0).is_err()
+        {
+            cx.abort();
         }
+    }
+
+    fn on_connected(&mut self, _: u64, upstream: &Peer<'_>, cx: &mut Context<'_>) {
+        cx.relay(upstream.id);
     }
 
     fn on_connect_failed(&mut self, _: u64, _: &CloseReason, cx: &mut Context<'_>) {
         cx.abort();
     }
 
-    /// Not while it is paused, nor when it is relayed.
+    /// What comes before they are relayed is left, and passed on then.
     fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+
+    /// So is the end.
+    fn on_eof(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
 }
