@@ -153,7 +153,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         } else {
             self.transport.unacknowledged().unwrap_or(0).saturating_sub(fin)
         };
-        self.queued() + self.transport.undelivered(in_kernel)
+        self.queued() + self.held() + self.transport.undelivered(in_kernel)
     }
 
     /// `None` where no timeout depends on it.

@@ -110,7 +110,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Sends our FIN: everything before it was sent.
     fn shut_write(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        if self.transport.has_output() && !self.ready.has(Readiness::WRITE) {
+        if (self.transport.has_output() && !self.ready.has(Readiness::WRITE)) || self.held() > 0 {
             return;
         }
         match self.transport.shutdown_write() {

@@ -373,7 +373,7 @@ impl<'f, P: Protocol + 'f> Client<'f, P> {
     #[must_use]
     pub fn queued(&self) -> usize {
         let Some(id) = self.id() else { return 0 };
-        self.engine.borrow().connection(id).map_or(0, |connection| connection.queued())
+        self.engine.borrow().connection(id).map_or(0, |connection| connection.queued() + connection.held())
     }
 
     /// Bytes that this client has sent and the server has not read: the protocol has paused, or its output is full.

@@ -223,3 +223,51 @@ fn a_peer_that_acknowledges_records_slowly_is_not_stalled_by_what_they_weigh() {
     net.advance(Duration::from_secs(9));
     assert_eq!(client.close_reason(), Some(CloseReason::WriteStall));
 }
+
+/// Says something before it wants TLS, right behind, and while both agree.
+struct Secretive;
+
+impl Protocol for Secretive {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        input.take();
+        cx.write(b"open, ");
+        cx.write_shared(&b"shared"[..]);
+        cx.start_tls(ToyTls::new().acceptor());
+        cx.write(b"secret, ");
+        cx.write_shared(&b"shared"[..]);
+    }
+
+    fn on_message(&mut self, (): (), cx: &mut Context<'_>) {
+        cx.write(b", more");
+    }
+
+    fn on_tls(&mut self, _: &TlsInfo, cx: &mut Context<'_>) {
+        cx.write(b", agreed");
+    }
+}
+
+#[test]
+fn what_is_written_behind_the_wish_for_tls_is_not_for_everyone_to_see() {
+    let net = Loop::new(|_| Some(Secretive));
+    let client = net.connect();
+    client.send("?");
+    assert_eq!(client.received_text(), "open, shared");
+    assert!(client.message(()));
+    assert_eq!((client.received_text().as_str(), client.queued()), ("", 20));
+    client.start_tls("echo.example");
+    assert_eq!(client.received_text(), "secret, shared, more, agreed");
+    client.end();
+    assert_eq!(client.close_reason(), Some(CloseReason::Peer));
+}
+
+#[test]
+fn what_waits_for_tls_is_counted_when_nothing_comes_of_it() {
+    let net = Loop::new(|_| Some(Secretive));
+    let client = net.connect();
+    client.send("?");
+    client.send_raw("no TLS at all");
+    assert_eq!(client.close_reason(), Some(CloseReason::HandshakeFailed));
+    assert_eq!(net.stats().bytes_undelivered, 14);
+}
