@@ -189,9 +189,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             **extra = Extra { relay: extra.relay, outbound: extra.outbound.take(), ..Extra::default() };
         }
         self.trim();
-        if !is_whole && !matches!(reason, CloseReason::ConnectFailed(_)) {
-            // No peer is to take a truncated stream for a whole one. One that was never begun is none; and if its server was
-            // told why TLS was refused, that is to be read.
+        let was_refused = reason == CloseReason::ConnectFailed(ErrorKind::InvalidData);
+        if !is_whole && !was_refused {
+            // No peer is to take a truncated stream for a whole one. A server that was told why TLS is refused is to read that.
             self.transport.reset_on_close();
         }
         shared.counters.bytes_undelivered.add(undelivered);
