@@ -210,6 +210,7 @@ pub mod internals {
             channel::Channel,
             scratch::Scratch,
             session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
+            toy::{RecordKind, TOY_HEADER, ToySession, toy_record},
         },
     };
 }

@@ -67,6 +67,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         self.deadline_moved = true;
         let bytes = self.transport.unacknowledged().unwrap_or(0);
+        let overhead = self.transport.take_overhead();
         let before = self.unacknowledged().copied();
         if bytes == 0 {
             if before.is_some() {
@@ -77,7 +78,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             return self.note_nothing_owed();
         }
-        let has_progressed = before.is_none_or(|before| bytes < before.bytes + before.given_since);
+        let has_progressed = before
+            .is_none_or(|before| bytes < (before.bytes + before.given_since).saturating_add_signed(overhead));
         let progress = before.map_or(now, |before| if has_progressed { now } else { before.progress });
         let (next_look, pause) = match before {
             // This one had another cause.
@@ -151,7 +153,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         } else {
             self.transport.unacknowledged().unwrap_or(0).saturating_sub(fin)
         };
-        self.queued() + self.transport.undelivered(in_kernel)
+        self.queued() + self.held() + self.transport.undelivered(in_kernel)
     }
 
     /// `None` where no timeout depends on it.

@@ -110,7 +110,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Sends our FIN: everything before it was sent.
     fn shut_write(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        if self.transport.has_output() && !self.ready.has(Readiness::WRITE) {
+        if (self.transport.has_output() && !self.ready.has(Readiness::WRITE)) || self.held() > 0 {
             return;
         }
         match self.transport.shutdown_write() {
@@ -122,6 +122,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // There is something of its own to be sent before.
                 self.ready.remove(Readiness::WRITE);
+                self.note_stirred(shared.now);
                 self.note_owed();
             }
             Err(error) => {
@@ -168,10 +169,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         let undelivered = self.undelivered();
-        let reason = match self.send {
-            // However the rest of it went.
-            SendHalf::Ending(CloseReason::HandshakeFailed) => CloseReason::HandshakeFailed,
-            SendHalf::Open | SendHalf::Ending(_) | SendHalf::Broken(_) => reason.with_loss(undelivered),
+        let had_last_word = self.state == State::HalfClosed && self.all_acknowledged;
+        let (reason, is_whole) = match self.send {
+            // However the rest of it went. What the peer was told of it is not to be taken from it again.
+            SendHalf::Ending(CloseReason::HandshakeFailed) => (CloseReason::HandshakeFailed, had_last_word),
+            SendHalf::Open | SendHalf::Ending(_) | SendHalf::Broken(_) => {
+                let reason = reason.with_loss(undelivered);
+                (reason, reason.is_complete())
+            }
         };
         log::debug!(
             "{}: closed: {reason}: {}, {undelivered} bytes undelivered",
@@ -184,9 +189,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             **extra = Extra { relay: extra.relay, outbound: extra.outbound.take(), ..Extra::default() };
         }
         self.trim();
-        if !reason.is_complete() && !matches!(reason, CloseReason::ConnectFailed(_)) {
-            // No peer is to take a truncated stream for a whole one. One that was never begun is none; and if its server was
-            // told why TLS was refused, that is to be read.
+        let was_refused = reason == CloseReason::ConnectFailed(ErrorKind::InvalidData);
+        if !is_whole && !was_refused {
+            // No peer is to take a truncated stream for a whole one. A server that was told why TLS is refused is to read that.
             self.transport.reset_on_close();
         }
         shared.counters.bytes_undelivered.add(undelivered);

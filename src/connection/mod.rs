@@ -400,7 +400,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         shared: &mut Shared<P::Message, T::Pipe>,
         callback: impl FnOnce(&mut P, &mut Context<'_, P::Message>),
     ) -> Option<Requests> {
-        let queued = self.queued();
+        let queued = self.queued() + self.held();
         let timers = self.extra.as_ref().map(|extra| &extra.timers);
         let context = Context {
             queued,
@@ -430,7 +430,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.lose(requests.refused, shared);
         }
         self.awaits_writable |= requests.told_full;
-        let forward = &input[requests.forward.clone()];
+        let mut forward = &input[requests.forward.clone()];
+        let mut held = Vec::new();
+        if self.extra.is_some() || requests.rare.is_some() {
+            held = self.take_behind_tls(&mut forward, requests.rare.as_deref_mut(), shared);
+        }
         let sent = match &mut requests.rare {
             Some(rare) if !rare.shared.is_empty() => {
                 self.send_pieces(forward, mem::take(&mut rare.shared), shared)
@@ -439,6 +443,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         };
         if let Some(rare) = requests.take_rare() {
             self.apply_rare(*rare, shared.now);
+        }
+        if !held.is_empty() {
+            self.hold(held, shared);
         }
         match requests.reading {
             Some(Reading::Pause) if self.recv.is_open() => self.set_recv(RecvHalf::Paused),
@@ -473,8 +480,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if let Some(with) = rare.relay {
             self.want_relay(with);
         }
-        if let Some(role) = rare.tls {
-            self.want_tls(role);
+        if let Some(wanted) = rare.tls {
+            self.want_tls(wanted.role);
         }
         if rare.answers_due > 0 && !self.state.is_closed() {
             self.extra.get_or_insert_default().answers_due += rare.answers_due;

@@ -91,7 +91,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     /// Queues what the socket did not take.
-    fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message, T::Pipe>) {
+    pub(super) fn enqueue(&mut self, first: &[u8], second: &[u8], shared: &mut Shared<P::Message, T::Pipe>) {
         let unsent = first.len() + second.len();
         if self.send.fault().is_some() || self.state.is_closed() {
             return self.lose(unsent, shared);
@@ -167,6 +167,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready.remove(Readiness::WRITE);
+                self.note_stirred(shared.now);
                 if shared.drain.is_some() && self.drain == DrainStage::Untold {
                     self.drain = DrainStage::UntoldUntilSilent;
                 }
@@ -182,6 +183,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.set_send(SendHalf::Broken(reason_of(error)));
         }
         self.lose(self.undelivered(), shared);
+        self.take_held();
         self.note_nothing_owed();
         self.ready.insert(Readiness::READ);
         self.queue = None;
@@ -201,7 +203,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Whether the protocol is to be told that it can write again.
     pub(super) fn owes_writable(&self) -> bool {
-        self.awaits_writable && self.queued() <= self.limits.low_water_bytes
+        self.awaits_writable && self.queued() <= self.limits.low_water_bytes && !self.holds_output()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
+    mem,
     time::Instant,
 };
 
@@ -9,8 +10,11 @@ use super::{Connection, halves::RecvHalf, shared::Shared, state::State};
 use crate::{
     address::Address,
     close_reason::CloseReason,
-    protocol::Protocol,
-    system::{readiness::Readiness, transport::Transport},
+    protocol::{Protocol, requests::RareRequests},
+    system::{
+        readiness::Readiness,
+        transport::{Stirred, Transport},
+    },
     tls::TlsRole,
 };
 
@@ -23,6 +27,8 @@ pub(super) struct Handshake {
     client: Option<(Address, usize)>,
     /// It begins when everything written before is sent.
     wanted: Option<TlsRole>,
+    /// What was written behind the request for it.
+    held: Vec<u8>,
 }
 
 impl<P: Protocol, T: Transport> Connection<P, T> {
@@ -51,7 +57,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// From now on its time runs. A client gets its protocol when it is over.
     pub fn begin_handshake(&mut self, client: Option<(Address, usize)>, now: Instant) {
         let by = self.limits.handshake_timeout.and_then(|timeout| now.checked_add(timeout));
-        let handshake = Handshake { by, client, wanted: None };
+        let handshake = Handshake { by, client, ..Handshake::default() };
         self.extra.get_or_insert_default().handshake = Some(Box::new(handshake));
         self.deadline_moved = true;
     }
@@ -109,7 +115,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if !is_refused {
             return self.close(CloseReason::HandshakeAbandoned, shared);
         }
-        if self.queued() > 0 {
+        if self.queued() + self.held() > 0 {
             return self.close(CloseReason::HandshakeFailed, shared);
         }
         self.forget_handshake();
@@ -138,7 +144,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// The protocol wants TLS from here on. Until it begins, what comes waits.
     pub(super) fn want_tls(&mut self, role: TlsRole) {
-        if self.state.is_closed() {
+        if self.state.is_closed() || self.has_handshake() {
             return;
         }
         let handshake = Handshake { wanted: Some(role), ..Handshake::default() };
@@ -146,6 +152,64 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.recv.is_open() {
             self.set_recv(RecvHalf::Paused);
         }
+    }
+
+    /// Takes what was written behind a request for TLS, of this callback or an earlier one: it is not for everyone to see.
+    #[cold]
+    pub(super) fn take_behind_tls(
+        &self,
+        forward: &mut &[u8],
+        rare: Option<&mut RareRequests>,
+        shared: &mut Shared<P::Message, T::Pipe>,
+    ) -> Vec<u8> {
+        let mut held = Vec::new();
+        let (at, before) = match rare.as_ref().and_then(|rare| rare.tls.as_ref()) {
+            _ if self.holds_output() => {
+                held.extend_from_slice(mem::take(forward));
+                (0, 0)
+            }
+            Some(wanted) => (wanted.at, wanted.pieces),
+            None => return held,
+        };
+        let mut from = at;
+        for (at, bytes) in rare.into_iter().flat_map(|rare| rare.shared.drain(before..)) {
+            held.extend_from_slice(&shared.output[from..at]);
+            held.extend_from_slice(&bytes);
+            from = at;
+        }
+        held.extend_from_slice(&shared.output[from..]);
+        shared.output.truncate(at);
+        held
+    }
+
+    /// Keeps what was written until TLS is agreed on.
+    #[cold]
+    pub(super) fn hold(&mut self, bytes: Vec<u8>, shared: &Shared<P::Message, T::Pipe>) {
+        let is_lost = self.send.fault().is_some() || self.state.is_closed();
+        let handshake = self.extra.as_mut().and_then(|extra| extra.handshake.as_mut());
+        let Some(handshake) = handshake.filter(|_| !is_lost) else {
+            return self.lose(bytes.len(), shared);
+        };
+        handshake.held.extend(bytes);
+        if handshake.held.len() > self.limits.queue_limit_bytes {
+            log::warn!("{}: the protocol wrote more than its limit before TLS has begun", self.id);
+            self.close(CloseReason::QueueLimit, shared);
+        }
+    }
+
+    /// Whether what is written now waits for TLS.
+    pub(super) fn holds_output(&self) -> bool {
+        self.has_handshake() && self.state.is_made()
+    }
+
+    /// Bytes that are kept until TLS is agreed on.
+    pub(crate) fn held(&self) -> usize {
+        self.handshake().map_or(0, |handshake| handshake.held.len())
+    }
+
+    pub(super) fn take_held(&mut self) -> Vec<u8> {
+        let handshake = self.extra.as_mut().and_then(|extra| extra.handshake.as_mut());
+        handshake.map(|handshake| mem::take(&mut handshake.held)).unwrap_or_default()
     }
 
     pub(super) fn wants_tls(&self) -> bool {
@@ -162,6 +226,26 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         true
     }
 
+    /// A record is on its way, or something that is for nobody here: the connection is not idle, nor is the peer silent.
+    pub(super) fn note_stirred(&mut self, now: Instant) {
+        let stirred = self.transport.take_stirred();
+        if stirred == Stirred::default() {
+            return;
+        }
+        self.last_activity = now;
+        if let Some(extra) = &mut self.extra {
+            if stirred.received {
+                extra.stamp_received(now);
+            }
+            if stirred.sent {
+                extra.stamp_sent(now);
+            }
+        }
+        if let Some(queue) = self.queue.as_mut().filter(|_| stirred.sent) {
+            queue.progress = now;
+        }
+    }
+
     /// Sends what nobody has written, and tells the protocol when the handshake that it has begun is over.
     #[inline(never)]
     pub(super) fn go_on_with_tls(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
@@ -173,13 +257,18 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 Err(error) => self.break_send(&error, shared),
             }
         }
+        self.note_stirred(shared.now);
         if self.state.is_made()
             && self.has_handshake()
             && !self.wants_tls()
             && !self.transport.is_handshaking()
         {
+            let held = self.take_held();
             self.forget_handshake();
             self.ready.insert(Readiness::WRITE);
+            if !held.is_empty() {
+                self.enqueue(&held, &[], shared);
+            }
             let Some(tls) = self.transport.tls() else { return };
             let requests = self.call(shared, |protocol, cx| protocol.on_tls(&tls, cx));
             self.apply(shared, requests, &[], CloseReason::Finished);
@@ -194,8 +283,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     }
 
     fn begin_tls(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        let wanted = self.extra.as_mut().and_then(|extra| extra.handshake.take()).and_then(|it| it.wanted);
-        let Some(role) = wanted else { return };
+        if self.recv == RecvHalf::Discarded && self.held() == 0 {
+            // It has ended before it was begun.
+            return self.forget_handshake();
+        }
+        let handshake = self.extra.as_mut().and_then(|extra| extra.handshake.as_mut());
+        let Some(role) = handshake.and_then(|handshake| handshake.wanted.take()) else { return };
         if self.unconsumed() > 0 {
             // Whoever can put plaintext before the handshake could speak for the peer (CVE-2011-0411).
             log::warn!("{}: input was left behind the request for TLS", self.id);
@@ -209,7 +302,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             log::warn!("{}: TLS cannot begin: {error}", self.id);
             return self.close(CloseReason::HandshakeFailed, shared);
         }
+        let held = self.take_held();
         self.begin_handshake(None, shared.now);
+        if !held.is_empty() {
+            self.hold(held, shared);
+        }
         self.set_recv(RecvHalf::Open);
         self.ready.insert(Readiness::READ | Readiness::WRITE);
     }

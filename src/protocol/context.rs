@@ -8,7 +8,7 @@ use std::{
 use super::{
     Input,
     boxed::Boxed,
-    requests::{Ending, IdleTimeout, Reading, Requests},
+    requests::{Ending, IdleTimeout, Reading, Requests, WantedTls},
     timeout::TimerKey,
 };
 use crate::{
@@ -126,7 +126,7 @@ impl<M> Context<'_, M> {
         if self.requests.output_closed {
             return self.refuse(bytes);
         }
-        let is_possible = self.can_forward && input.is_received() && self.requests.shared_len() == 0;
+        let is_possible = self.can_forward && input.is_received() && !self.requests.has_pieces();
         if is_possible && self.output.is_empty() && self.requests.forward.is_empty() {
             self.requests.forward = start..start + bytes.len();
         } else {
@@ -715,7 +715,10 @@ impl<M> Context<'_, M> {
     /// connection is reset, as [`HandshakeFailed`](crate::CloseReason::HandshakeFailed), and so is one that speaks TLS
     /// already, or has ended. Layers and relays must not be in its way.
     pub fn start_tls(&mut self, role: impl Into<TlsRole>) {
-        self.requests.rare_mut().tls = Some(role.into());
+        let at = self.output.len();
+        let rare = self.requests.rare_mut();
+        let pieces = rare.shared.len();
+        rare.tls.get_or_insert(WantedTls { role: role.into(), at, pieces });
     }
 
     /// What the TLS handshake of this connection has agreed on, if there was one.

@@ -8,6 +8,16 @@ use std::{
 use super::timeout::TimerKey;
 use crate::{cause::Cause, connection_id::ConnectionId, shared_bytes::SharedBytes, tls::TlsRole};
 
+/// TLS that is to begin behind what was written by then.
+#[derive(Debug)]
+pub(crate) struct WantedTls {
+    /// Which end of it.
+    pub(crate) role: TlsRole,
+    /// Output and shared pieces that come before.
+    pub(crate) at: usize,
+    pub(crate) pieces: usize,
+}
+
 /// What a callback asked for, besides what it wrote. A protocol that calls an inner one gets the inner one's to see and to
 /// pass on, or not: [`Context::inner`](crate::Context::inner).
 #[derive(Debug, Default)]
@@ -34,8 +44,8 @@ pub struct Requests {
 pub(crate) struct RareRequests {
     /// The connection to be relayed with.
     pub(crate) relay: Option<ConnectionId>,
-    /// The end of TLS that is to begin.
-    pub(crate) tls: Option<TlsRole>,
+    /// TLS that is to begin.
+    pub(crate) tls: Option<WantedTls>,
     /// Timers to set, or to cancel where there is no instant.
     pub(crate) timers: Vec<(TimerKey, Option<Instant>)>,
     /// Idle timeouts of this connection's own.
@@ -62,6 +72,11 @@ impl Requests {
     /// Bytes of output that is not copied.
     pub(crate) fn shared_len(&self) -> usize {
         self.rare.as_ref().map_or(0, |rare| rare.shared_len)
+    }
+
+    /// Whether there is output that is not simply behind what was gathered: shared, or behind a request for TLS.
+    pub(crate) fn has_pieces(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.shared_len > 0 || rare.tls.is_some())
     }
 
     pub(crate) fn rare_mut(&mut self) -> &mut RareRequests {

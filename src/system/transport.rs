@@ -172,6 +172,17 @@ pub trait Transport: Read + Write + Addresses {
         false
     }
 
+    /// In which directions bytes have moved since the last call, beside those that a read or write has told of.
+    fn take_stirred(&mut self) -> Stirred {
+        Stirred::default()
+    }
+
+    /// By how much more than the bytes that `write` has told of what is [unacknowledged](Self::unacknowledged) has grown since
+    /// the last call, acknowledgements aside. Less if writes tell now what has grown before.
+    fn take_overhead(&mut self) -> isize {
+        0
+    }
+
     /// Whether the end that a read has told is that of the stream only: the socket has still to be read to its own.
     fn is_open_below(&self) -> bool {
         false
@@ -181,4 +192,13 @@ pub trait Transport: Read + Write + Addresses {
     fn undelivered(&self, unacknowledged: usize) -> usize {
         unacknowledged
     }
+}
+
+/// In which directions bytes have moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stirred {
+    /// Some came.
+    pub received: bool,
+    /// The system took some.
+    pub sent: bool,
 }

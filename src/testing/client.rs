@@ -5,6 +5,7 @@ use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 use super::{
     engine::{Buffer, Engine},
     pace::Pace,
+    secure::Secure,
     socket::SharedSocket,
 };
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     close_reason::CloseReason,
     connection_id::ConnectionId,
     protocol::{Protocol, timeout::TimerKey},
+    tls::{TlsInfo, toy::ToyTls},
 };
 
 /// The peer of one connection: a client that has connected to the server, or the upstream that the server has
@@ -102,9 +104,118 @@ impl<'f, P: Protocol + 'f> Client<'f, P> {
         self.end();
     }
 
-    /// Sends FIN behind everything sent, and goes on receiving: shutdown(2) of the sending side.
+    /// Sends FIN behind everything sent, and goes on receiving: shutdown(2) of the sending side. Over TLS close_notify is
+    /// before it, unless the handshake is not over.
     pub fn end(&self) {
+        self.socket.borrow_mut().close_notify();
+        self.truncate();
+    }
+
+    /// Over TLS: sends close_notify behind everything sent, and no FIN.
+    ///
+    /// ```
+    /// use echoloop::{Echo, testing::{Loop, ToyTls}};
+    ///
+    /// let net = Loop::new(|_| Some(Echo));
+    /// let position = net.listen_tls(ToyTls::new());
+    /// let client = net.client().listener(position).tls("echo.example").connect();
+    /// client.send(b"hello");
+    /// client.close_notify();
+    /// assert_eq!(client.received(), b"hello");
+    /// assert!(client.has_close_notify() && client.has_fin());
+    /// assert!(client.is_open(), "the server waits for the FIN");
+    /// ```
+    pub fn close_notify(&self) {
+        self.socket.borrow_mut().close_notify();
+        self.run();
+    }
+
+    /// Sends FIN alone, as [`end`](Self::end) does where there is no TLS: the stream is truncated. For an example see [the
+    /// module](super#tls).
+    pub fn truncate(&self) {
         self.socket.borrow_mut().end();
+        self.run();
+    }
+
+    /// Begins TLS as a client, on a connection that had none: STARTTLS.
+    ///
+    /// ```
+    /// use echoloop::{Context, Input, Protocol, TlsInfo, testing::{Loop, ToyTls}};
+    ///
+    /// struct Upgrade;
+    ///
+    /// impl Protocol for Upgrade {
+    ///     type Message = ();
+    ///
+    ///     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+    ///         input.take();
+    ///         cx.write(b"go ahead");
+    ///         cx.start_tls(ToyTls::new().acceptor());
+    ///     }
+    ///
+    ///     fn on_tls(&mut self, tls: &TlsInfo, cx: &mut Context<'_>) {
+    ///         cx.write(tls.server_name.as_deref().unwrap_or("nobody").as_bytes());
+    ///     }
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Upgrade));
+    /// let client = net.connect();
+    /// client.send(b"STARTTLS\r\n");
+    /// assert_eq!(client.received(), b"go ahead");
+    /// client.start_tls("mail.example");
+    /// assert_eq!(client.received(), b"mail.example");
+    /// ```
+    pub fn start_tls(&self, tls: impl Into<ToyTls>) {
+        self.socket.borrow_mut().begin_tls(Secure::client(tls.into()));
+        self.run();
+    }
+
+    /// What the handshake has agreed on, as this end sees it. `None` without TLS, and before.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.socket.borrow().secure.as_ref()?.info()
+    }
+
+    /// Whether the server's close_notify was read, behind everything that it sent.
+    #[must_use]
+    pub fn has_close_notify(&self) -> bool {
+        self.socket.borrow().secure.as_ref().is_some_and(Secure::has_close_notify)
+    }
+
+    /// The records that [`send`](Self::send) would send, to be cut and sent with [`send_raw`](Self::send_raw).
+    ///
+    /// ```
+    /// use echoloop::{Echo, testing::{Loop, ToyTls}};
+    ///
+    /// let net = Loop::new(|_| Some(Echo));
+    /// let position = net.listen_tls(ToyTls::new());
+    /// let client = net.client().listener(position).tls("echo.example").connect();
+    /// let records = client.seal(b"hello");
+    /// let (last, first) = records.split_last().unwrap();
+    /// client.send_raw(first);
+    /// assert_eq!(client.received(), b"");
+    /// client.send_raw([*last]);
+    /// assert_eq!(client.received(), b"hello");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no TLS, or its handshake is not over.
+    #[must_use]
+    pub fn seal(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut socket = self.socket.borrow_mut();
+        let secure = socket.secure.as_mut().filter(|secure| secure.is_agreed()).expect("both have agreed");
+        secure.write(bytes.as_ref());
+        secure.take_outgoing()
+    }
+
+    /// Sends bytes as they are on the wire.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_raw(&self, bytes: impl AsRef<[u8]>) {
+        self.socket.borrow_mut().send_raw(bytes.as_ref());
         self.run();
     }
 
@@ -262,7 +373,7 @@ impl<'f, P: Protocol + 'f> Client<'f, P> {
     #[must_use]
     pub fn queued(&self) -> usize {
         let Some(id) = self.id() else { return 0 };
-        self.engine.borrow().connection(id).map_or(0, |connection| connection.queued())
+        self.engine.borrow().connection(id).map_or(0, |connection| connection.queued() + connection.held())
     }
 
     /// Bytes that this client has sent and the server has not read: the protocol has paused, or its output is full.
@@ -365,11 +476,12 @@ pub struct Connector<'f, P: Protocol + 'f> {
     address: Option<Address>,
     buffer: Buffer,
     pace: Option<Pace>,
+    tls: Option<ToyTls>,
 }
 
 impl<'f, P: Protocol + 'f> Connector<'f, P> {
     pub(super) fn new(engine: Rc<RefCell<Engine<'f, P>>>) -> Self {
-        Self { engine, listener: 0, address: None, buffer: Buffer::default(), pace: None }
+        Self { engine, listener: 0, address: None, buffer: Buffer::default(), pace: None, tls: None }
     }
 
     /// Through the listener of this position: [`Origin::Listener`](crate::Origin::Listener). Default 0. The loop has
@@ -427,10 +539,20 @@ impl<'f, P: Protocol + 'f> Connector<'f, P> {
         self
     }
 
+    /// Speaks TLS, as a listener of [`Loop::listen_tls`](super::Loop::listen_tls) wants it; with a name, of the server of
+    /// that name. What it sends before both have agreed waits. One that has [`stopped`](Self::stopped) reading reads as long
+    /// as the handshake takes. Its [buffer](Self::buffer_bytes) holds records.
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<ToyTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// Connects.
     #[must_use]
     pub fn connect(self) -> Client<'f, P> {
-        let socket = self.engine.borrow_mut().connect(self.listener, self.address, self.buffer);
+        let secure = self.tls.map(Secure::client);
+        let socket = self.engine.borrow_mut().connect(self.listener, self.address, self.buffer, secure);
         if let Some(pace) = self.pace {
             self.engine.borrow_mut().set_pace(&socket, pace);
         }

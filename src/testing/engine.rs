@@ -15,6 +15,7 @@ use super::{
     jobs::Jobs,
     kernel::{Kernel, Outgoing},
     pace::{Pace, Paced},
+    secure::Secure,
     server_end::ServerEnd,
     socket::{SharedSocket, Socket},
     system::{Backlog, FIRST_PORT, KitListener, KitSystem},
@@ -33,7 +34,7 @@ use crate::{
     protocol::Protocol,
     stats::{Counters, Stats},
     system::{Wait, Wake},
-    tls::channel::Channel,
+    tls::{TlsAcceptor, channel::Channel},
 };
 
 /// One loop, with whatever is on it.
@@ -183,11 +184,20 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
     }
 
     /// A client that comes to the listener of this position.
-    pub(super) fn connect(&mut self, position: usize, from: Option<Address>, buffer: Buffer) -> SharedSocket {
+    pub(super) fn connect(
+        &mut self,
+        position: usize,
+        from: Option<Address>,
+        buffer: Buffer,
+        secure: Option<Secure>,
+    ) -> SharedSocket {
         self.listen(position);
         let address = from.unwrap_or_else(|| Address::Ip(self.next_client_address()));
         let mut socket = Socket::inbound(self.kernel.events(), address.clone(), listener_address(position));
         buffer.apply(&mut socket);
+        if let Some(secure) = secure {
+            socket.begin_tls(secure);
+        }
         let socket = Rc::new(RefCell::new(socket));
         match self.backlogs[position].upgrade() {
             Some(backlog) => backlog.push(Rc::clone(&socket), address),
@@ -203,6 +213,16 @@ impl<'f, P: Protocol + 'f> Engine<'f, P> {
         self.listen(position);
         if let (Some(event_loop), Some(limits)) = (&mut self.event_loop, limits) {
             event_loop.set_listener_limits(position, limits);
+        }
+        position
+    }
+
+    /// Makes a listener whose clients speak TLS.
+    pub(super) fn listen_tls(&mut self, acceptor: TlsAcceptor) -> usize {
+        let position = self.backlogs.len();
+        self.listen(position);
+        if let Some(event_loop) = &mut self.event_loop {
+            event_loop.set_listener_tls(position, acceptor);
         }
         position
     }
@@ -383,7 +403,7 @@ mod tests {
         let limits = Config { accept_burst: 1, ..Config::default() };
         let mut engine = Engine::with_places(limits, Arc::clone(&places), Box::new(|_| Some(Echo)));
         assert!(places.take(1), "the other worker has a client");
-        let clients = [(); 2].map(|()| engine.connect(0, None, Buffer::default()));
+        let clients = [(); 2].map(|()| engine.connect(0, None, Buffer::default(), None));
         let event_loop = engine.event_loop.as_mut().expect("it runs");
         // The burst ends with the last place: it has not tried in vain.
         event_loop.turn().unwrap();
@@ -414,7 +434,7 @@ mod tests {
         let slow = Rc::clone(&kernel);
         let mut engine = Engine::new(Config::default(), Box::new(move |_| Some(Slow(Rc::clone(&slow)))));
         assert!(kernel.set(engine.kernel.clone()).is_ok());
-        let client = engine.connect(0, None, Buffer::default());
+        let client = engine.connect(0, None, Buffer::default(), None);
         engine.run();
         if is_draining {
             engine.handle.drain();
@@ -447,7 +467,7 @@ mod tests {
         let mut engine =
             Engine::with_places(Config::default(), Arc::clone(&places), Box::new(|_| Some(Echo)));
         assert!(places.take(1), "the other worker has a client, for ever");
-        let client = engine.connect(0, None, Buffer::default());
+        let client = engine.connect(0, None, Buffer::default(), None);
         engine.handle.drain();
         let event_loop = engine.event_loop.as_mut().expect("it runs");
         event_loop.turn().unwrap();

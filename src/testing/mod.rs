@@ -181,6 +181,53 @@
 //! assert_eq!(client.close_reason(), Some(CloseReason::RelayBroken));
 //! ```
 //!
+//! # TLS
+//!
+//! Clients and upstreams speak a TLS without cryptography, [`ToyTls`]: its handshake, its records and its ends are like
+//! those of TLS, so that protocols are tested that want to know who has come, and how it ended.
+//!
+//! ```
+//! use echoloop::{CloseReason, Context, Input, Protocol, testing::{Loop, ToyTls}};
+//!
+//! /// Says whether all has come.
+//! struct Count(usize);
+//!
+//! impl Protocol for Count {
+//!     type Message = ();
+//!
+//!     fn on_data(&mut self, input: &mut Input<'_>, _: &mut Context<'_>) {
+//!         self.0 += input.take().len();
+//!     }
+//!
+//!     fn on_eof(&mut self, _: &mut Input<'_>, cx: &mut Context<'_>) {
+//!         let what = if cx.is_truncated() { "or more" } else { "in all" };
+//!         cx.write(format!("{} {what}", self.0).as_bytes());
+//!         cx.finish();
+//!     }
+//! }
+//!
+//! let net = Loop::new(|peer| {
+//!     let name = peer.tls()?.server_name?;
+//!     (name == "count.example").then_some(Count(0))
+//! });
+//! let position = net.listen_tls(ToyTls::new());
+//! let connect = |name| net.client().listener(position).tls(name).connect();
+//! assert!(connect("other.example").was_reset());
+//!
+//! let client = connect("count.example");
+//! client.send(b"hello");
+//! client.end();
+//! assert_eq!(client.received_text(), "5 in all");
+//! assert!(client.has_close_notify() && client.has_fin());
+//! assert_eq!(client.close_reason(), Some(CloseReason::Peer));
+//!
+//! let client = connect("count.example");
+//! client.send(b"hello");
+//! client.truncate();
+//! assert_eq!(client.received_text(), "5 or more");
+//! assert_eq!(client.close_reason(), Some(CloseReason::Truncated));
+//! ```
+//!
 //! # What is different from sockets
 //!
 //! - What one side sends, the other has at once: there is no network in between. The server's receive buffer has no end.
@@ -198,6 +245,7 @@ mod jobs;
 mod kernel;
 mod outbound;
 mod pace;
+mod secure;
 mod server_end;
 mod socket;
 mod system;
@@ -216,6 +264,8 @@ pub use client::{Client, Connector};
 pub use cuts::every_cut;
 pub use jobs::{Job, Lookup};
 pub use outbound::Outbound;
+
+pub use crate::tls::toy::ToyTls;
 
 use self::engine::Engine;
 use crate::{
@@ -304,6 +354,12 @@ impl<'f, P: Protocol + 'f> Loop<'f, P> {
             panic!("{error}");
         }
         self.engine.borrow_mut().listen_with(limits, Box::new(factory))
+    }
+
+    /// One more listener, for clients that speak TLS; see [`Builder::listen_tls`](crate::Builder::listen_tls). Returns its
+    /// position, for [`Connector::listener`]. For an example see [the module](self).
+    pub fn listen_tls(&self, tls: impl Into<ToyTls>) -> usize {
+        self.engine.borrow_mut().listen_tls(tls.into().acceptor())
     }
 
     /// A client that connects, and reads whatever comes; see [`Client`].

@@ -6,8 +6,9 @@ use super::{
     Client,
     engine::{Buffer, Engine},
     kernel::Outgoing,
+    secure::Secure,
 };
-use crate::{address::Address, connection_id::ConnectionId, protocol::Protocol};
+use crate::{address::Address, connection_id::ConnectionId, protocol::Protocol, tls::toy::ToyTls};
 
 /// A connection that the server wants to make, with [`Context::connect`](crate::Context::connect) or
 /// [`Handle::connect`](crate::Handle::connect). The test answers it; unanswered it runs into the
@@ -73,7 +74,49 @@ impl<'f, P: Protocol + 'f> Outbound<'f, P> {
     ///
     /// If it is not [pending](Self::is_pending) any more.
     pub fn accept(self) -> Client<'f, P> {
+        self.accept_with(None)
+    }
+
+    /// The same of an upstream that speaks TLS, as [`Context::connect_tls`](crate::Context::connect_tls) wants it.
+    ///
+    /// ```
+    /// use echoloop::{Context, Input, Origin, Protocol, testing::{Loop, ToyTls}};
+    ///
+    /// /// Asks an upstream over TLS.
+    /// struct Ask;
+    ///
+    /// impl Protocol for Ask {
+    ///     type Message = ();
+    ///
+    ///     fn on_open(&mut self, cx: &mut Context<'_>) {
+    ///         if cx.tls().is_some() {
+    ///             cx.write(b"?");
+    ///         } else {
+    ///             let tls = ToyTls::new().server_name("upstream.example").connector();
+    ///             cx.connect_tls("192.0.2.80:443".parse().expect("an address"), 0, tls).expect("there is room");
+    ///         }
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut Input<'_>, _: &mut Context<'_>) {}
+    /// }
+    ///
+    /// let net = Loop::new(|_| Some(Ask));
+    /// let client = net.connect();
+    /// let upstream = net.next_connect().expect("it connects").accept_tls(ToyTls::new());
+    /// assert_eq!(upstream.received(), b"?");
+    /// assert_eq!(upstream.tls().unwrap().server_name.as_deref(), Some("upstream.example"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`accept`](Self::accept).
+    pub fn accept_tls(self, tls: impl Into<ToyTls>) -> Client<'f, P> {
+        self.accept_with(Some(Secure::server(tls.into())))
+    }
+
+    fn accept_with(self, secure: Option<Secure>) -> Client<'f, P> {
         self.buffer.apply(&mut self.outgoing.socket.borrow_mut());
+        self.outgoing.socket.borrow_mut().secure = secure;
         self.answer(Ok(()));
         Client::new(self.engine, self.outgoing.socket)
     }

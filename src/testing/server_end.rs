@@ -63,7 +63,7 @@ impl Write for ServerEnd {
         }
         socket.outbound.extend(&bytes[..n]);
         socket.note_sent(n);
-        if socket.reads {
+        if socket.wants_to_read() {
             self.kernel.note_readable(&self.socket);
         }
         Ok(n)

@@ -10,7 +10,7 @@ use std::{
 
 use mio::Interest;
 
-use super::events::Events;
+use super::{events::Events, secure::Secure};
 use crate::{
     address::Address, close_reason::CloseReason, connection_id::ConnectionId, system::readiness::Readiness,
 };
@@ -76,6 +76,8 @@ pub(super) struct Socket {
     interest: Option<Interest>,
     /// A write has found no room; when there is some, an event follows.
     pub(super) write_blocked: bool,
+    /// The client's end of TLS, if it speaks it.
+    pub(super) secure: Option<Secure>,
 }
 
 /// How many bytes wait for a client that does not read, unless the test says otherwise.
@@ -115,6 +117,7 @@ impl Socket {
             pending_error: None,
             interest: None,
             write_blocked: false,
+            secure: None,
         }
     }
 
@@ -154,10 +157,51 @@ impl Socket {
 
     // What the client does.
 
+    /// Sends, over TLS if it speaks it.
+    ///
     /// # Panics
     ///
     /// If the client has ended.
     pub(super) fn send(&mut self, bytes: &[u8]) {
+        match &mut self.secure {
+            Some(secure) => {
+                secure.write(bytes);
+                self.send_records();
+            }
+            None => self.send_raw(bytes),
+        }
+    }
+
+    /// Sends what its end of TLS has to say.
+    fn send_records(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            let bytes = secure.take_outgoing();
+            if self.client_end == ClientEnd::Open && !bytes.is_empty() {
+                self.send_raw(&bytes);
+            }
+        }
+    }
+
+    /// Speaks TLS from here on.
+    pub(super) fn begin_tls(&mut self, secure: Secure) {
+        self.secure = Some(secure);
+        self.send_records();
+    }
+
+    /// Sends close_notify, if both have agreed.
+    pub(super) fn close_notify(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            secure.close();
+            self.send_records();
+        }
+    }
+
+    /// Sends bytes as they are on the wire.
+    ///
+    /// # Panics
+    ///
+    /// If the client has ended.
+    pub(super) fn send_raw(&mut self, bytes: &[u8]) {
         assert!(self.client_end == ClientEnd::Open, "this client has ended, it cannot send any more");
         if self.closed {
             // Bytes for a socket that is closed are answered with a reset.
@@ -232,18 +276,32 @@ impl Socket {
     }
 
     pub(super) fn read_all(&mut self) {
-        if self.reads {
-            let n = self.outbound.len();
-            self.received.extend(take_first(&mut self.outbound, n));
-            self.make_room(n);
+        if self.wants_to_read() {
+            self.take_in(self.outbound.len());
         }
+    }
+
+    /// Whether it reads whatever comes. A handshake goes on in any case.
+    pub(super) fn wants_to_read(&self) -> bool {
+        self.reads || self.secure.as_ref().is_some_and(|secure| !secure.is_agreed())
+    }
+
+    /// Reads `n` bytes.
+    fn take_in(&mut self, n: usize) {
+        let bytes = take_first(&mut self.outbound, n);
+        match &mut self.secure {
+            Some(secure) => {
+                self.received.extend(secure.open(&bytes));
+                self.send_records();
+            }
+            None => self.received.extend(bytes),
+        }
+        self.make_room(n);
     }
 
     /// The client reads up to `most` bytes, and acknowledges as many.
     pub(super) fn read_some(&mut self, most: usize) {
-        let n = most.min(self.outbound.len());
-        self.received.extend(take_first(&mut self.outbound, n));
-        self.make_room(n);
+        self.take_in(most.min(self.outbound.len()));
         self.acknowledge(most);
     }
 
@@ -254,11 +312,9 @@ impl Socket {
 
     /// Takes up to `most` bytes, those first that have been read already.
     pub(super) fn read(&mut self, most: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = self.received.drain(..most.min(self.received.len())).collect();
-        let n = (most - bytes.len()).min(self.outbound.len());
-        bytes.extend(take_first(&mut self.outbound, n));
-        self.make_room(n);
-        bytes
+        let missing = most.saturating_sub(self.received.len());
+        self.take_in(missing.min(self.outbound.len()));
+        self.received.drain(..most.min(self.received.len())).collect()
     }
 
     fn make_room(&mut self, n: usize) {

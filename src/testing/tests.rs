@@ -23,6 +23,11 @@ use crate::{
         input::Input,
         timeout::Timeout,
     },
+    tls::{
+        TlsInfo,
+        session::{Plaintext, Session},
+        toy::ToySession,
+    },
 };
 
 /// Something to do in a callback.
@@ -997,4 +1002,62 @@ fn a_drain_closes_the_datagram_socket_and_waits_for_connections_only() {
     net.advance(Duration::from_millis(250));
     assert!(net.is_finished());
     assert_eq!(net.stats().datagrams_received, 1);
+}
+
+/// Begins TLS at the first byte, and notes what happens.
+#[derive(Default)]
+struct Upgrade(Vec<&'static str>);
+
+impl Protocol for Upgrade {
+    type Message = ();
+
+    fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+        if self.0.is_empty() {
+            cx.start_tls(ToyTls::new().acceptor());
+        }
+        input.take();
+        self.0.push("data");
+    }
+
+    fn on_tls(&mut self, _: &TlsInfo, _: &mut Context<'_>) {
+        self.0.push("tls");
+    }
+}
+
+/// Lets this end of TLS take what has come for the client, and returns what it has to say.
+fn take_records<P: Protocol>(session: &mut ToySession, client: &Client<'_, P>) -> Vec<u8> {
+    let (mut plaintext, mut outgoing) = (Vec::new(), Vec::new());
+    let mut received = client.received();
+    let taken = session.receive(&mut received, &mut Plaintext::new(&mut [], &mut plaintext), &mut outgoing);
+    assert_eq!(taken.unwrap(), received.len());
+    outgoing
+}
+
+#[test]
+fn tls_that_was_begun_is_told_before_what_comes_right_behind_its_handshake() {
+    let net = Loop::new(|_| Some(Upgrade::default()));
+    let client = net.connect();
+    client.send(b"?");
+    let mut session = ToySession::client(ToyTls::new());
+    client.send(take_records(&mut session, &client));
+    let mut last = take_records(&mut session, &client);
+    session.seal(&mut [], b"hello", &mut last).unwrap();
+    client.send(last);
+    assert_eq!(client.protocol(|upgrade| upgrade.0.clone()).unwrap(), ["data", "tls", "data"]);
+}
+
+#[test]
+fn what_comes_before_a_fault_is_good_also_right_behind_a_handshake() {
+    let net = Loop::new(|_| Some(Upgrade::default()));
+    let client = net.connect();
+    client.send(b"?");
+    let mut session = ToySession::client(ToyTls::new());
+    client.send(take_records(&mut session, &client));
+    let mut last = take_records(&mut session, &client);
+    session.seal(&mut [], b"hello", &mut last).unwrap();
+    last.extend(b"no record");
+    let before = net.stats().bytes_received;
+    client.send(last);
+    assert_eq!(net.stats().bytes_received - before, 5);
+    assert_eq!(client.close_reason(), Some(CloseReason::Failed(ErrorKind::InvalidData)));
 }

@@ -13,7 +13,7 @@ use crate::{
     connection_id::ConnectionId,
     system::{
         Poller,
-        transport::{Addresses, Transport},
+        transport::{Addresses, Stirred, Transport},
     },
 };
 
@@ -170,6 +170,15 @@ impl<T: Transport> Transport for Channel<T> {
     #[inline]
     fn has_input(&self) -> bool {
         ask!(self, layer => layer.has_input(), false)
+    }
+
+    #[inline]
+    fn take_stirred(&mut self) -> Stirred {
+        ask!(mut self, layer => layer.take_stirred(), Stirred::default())
+    }
+
+    fn take_overhead(&mut self) -> isize {
+        ask!(mut self, layer => layer.take_overhead(), 0)
     }
 
     fn is_open_below(&self) -> bool {

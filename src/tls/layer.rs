@@ -17,7 +17,7 @@ use super::{
     scratch::Scratch,
     session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
 };
-use crate::system::transport::Transport;
+use crate::system::transport::{Stirred, Transport};
 
 /// One end of TLS on a socket that is handed to each call. What is called for every message is not to be inlined: the way of
 /// those who have no layer would become longer.
@@ -40,6 +40,9 @@ pub(crate) struct Layer {
     was_short: bool,
     /// A turn was over before the socket was empty.
     has_more: bool,
+    stirred: Stirred,
+    /// How many bytes of records there were to be sent since the last look, less what was written.
+    overhead: isize,
     ledger: Cell<Ledger>,
 }
 
@@ -114,6 +117,8 @@ impl Layer {
             is_ended_below: false,
             was_short: false,
             has_more: false,
+            stirred: Stirred::default(),
+            overhead: 0,
             ledger: Cell::default(),
         };
         layer.open(&mut [], &mut [])?;
@@ -147,6 +152,11 @@ impl Layer {
 
     #[inline(never)]
     pub(crate) fn read(&mut self, socket: &mut impl Transport, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.session.is_handshaking() && !self.has_failed() {
+            // Who has begun it is told first when it is over.
+            self.has_more |= self.handshake(socket)?;
+            return Err(ErrorKind::WouldBlock.into());
+        }
         self.has_more = false;
         // An event may have come since the socket was last read.
         self.was_short = false;
@@ -215,6 +225,7 @@ impl Layer {
             }
         };
         self.was_short = came < room;
+        self.stirred.received |= came > 0;
         if came == 0 {
             self.is_ended_below = true;
             if self.session.is_handshaking() {
@@ -258,7 +269,7 @@ impl Layer {
         }
         match result {
             // What came before it is still good.
-            Err(error) if filled > 0 => {
+            Err(error) if filled > 0 || !self.plaintext.is_empty() => {
                 log::debug!("TLS: {error}");
                 self.input = Input::Faulty(error.kind());
                 Ok(filled)
@@ -289,12 +300,16 @@ impl Layer {
             return Err(ErrorKind::InvalidData.into());
         }
         if self.sealed == 0 {
+            self.take_scratch();
+            let before = self.outgoing.bytes.len();
             self.sealed = self.seal(slices)?;
+            self.overhead = self.overhead.saturating_add_unsigned(self.outgoing.bytes.len() - before);
             self.flush(socket)?;
         }
         let offered = slices.iter().map(|slice| slice.len()).sum();
         let n = self.sealed.min(offered);
         self.sealed -= n;
+        self.overhead = self.overhead.saturating_sub_unsigned(n);
         let mut ledger = self.ledger.get();
         ledger.given += n;
         ledger.largest = ledger.largest.max(n.min(RECORD_PLAINTEXT));
@@ -305,7 +320,6 @@ impl Layer {
 
     /// Seals the first of it. Returns how much.
     fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.take_scratch();
         let mut slices = slices.iter().filter(|slice| !slice.is_empty()).peekable();
         let Some(first) = slices.next() else { return Ok(0) };
         if first.len() >= RECORD_PLAINTEXT || slices.peek().is_none() {
@@ -330,13 +344,26 @@ impl Layer {
         while !self.outgoing.is_empty() {
             match socket.write(self.outgoing.bytes()) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => self.outgoing.used += n,
+                Ok(n) => {
+                    self.outgoing.used += n;
+                    self.stirred.sent = true;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         self.give_scratch_back();
         Ok(())
+    }
+
+    /// See [`Transport::take_stirred`].
+    pub(crate) fn take_stirred(&mut self) -> Stirred {
+        mem::take(&mut self.stirred)
+    }
+
+    /// See [`Transport::take_overhead`].
+    pub(crate) fn take_overhead(&mut self) -> isize {
+        mem::take(&mut self.overhead)
     }
 
     pub(crate) fn has_output(&self) -> bool {
@@ -399,7 +426,8 @@ impl Layer {
         if self.session.is_handshaking() { None } else { Some(self.session.info()) }
     }
 
-    fn note_behind(&self, bytes: usize) {
+    fn note_behind(&mut self, bytes: usize) {
+        self.overhead = self.overhead.saturating_add_unsigned(bytes);
         let mut ledger = self.ledger.get();
         ledger.behind += bytes;
         self.ledger.set(ledger);

@@ -9,6 +9,7 @@ pub(crate) mod layer;
 mod rustls_session;
 pub(crate) mod scratch;
 pub(crate) mod session;
+pub(crate) mod toy;
 
 use std::{fmt, io, sync::Arc};
 

@@ -10,3 +10,4 @@ mod layers;
 mod memory;
 mod output;
 mod prestop;
+mod tls;
