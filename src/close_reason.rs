@@ -80,6 +80,9 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// The peer ended, or reset, before its TLS handshake was complete: often one that only looks whether somebody listens.
     HandshakeAbandoned,
+    /// Where clients come through proxies that say for whom: this one came from elsewhere, or its header was wrong;
+    /// [`Config::proxy_protocol`](crate::Config::proxy_protocol).
+    ProxyRefused,
 }
 
 /// Who or what ended a connection; see [`CloseReason::ended_by`].
@@ -99,7 +102,7 @@ pub enum EndedBy {
 }
 
 /// The number of variants of [`CloseReason`] but `AbortedBecause`, for the counters.
-pub(crate) const REASONS: usize = 26;
+pub(crate) const REASONS: usize = 27;
 
 impl CloseReason {
     /// Every reason once, but for the causes of protocols; the error kinds are placeholders. The order is that of the
@@ -131,6 +134,7 @@ impl CloseReason {
         Self::HandshakeFailed,
         Self::HandshakeTimeout,
         Self::HandshakeAbandoned,
+        Self::ProxyRefused,
     ];
 
     /// Whether everything owed to the peer was delivered, and our FIN behind it.
@@ -163,7 +167,8 @@ impl CloseReason {
             | Self::Cancelled
             | Self::HandshakeFailed
             | Self::HandshakeTimeout
-            | Self::HandshakeAbandoned => false,
+            | Self::HandshakeAbandoned
+            | Self::ProxyRefused => false,
         }
     }
 
@@ -177,7 +182,8 @@ impl CloseReason {
             | Self::ResetUndelivered
             | Self::RelayBroken
             | Self::HandshakeFailed
-            | Self::HandshakeAbandoned => EndedBy::Peer,
+            | Self::HandshakeAbandoned
+            | Self::ProxyRefused => EndedBy::Peer,
             Self::Finished
             | Self::Aborted
             | Self::AbortedBecause(_)
@@ -229,6 +235,7 @@ impl CloseReason {
             Self::HandshakeFailed => "handshake failed",
             Self::HandshakeTimeout => "handshake timeout",
             Self::HandshakeAbandoned => "handshake abandoned",
+            Self::ProxyRefused => "proxy refused",
         }
     }
 
@@ -278,7 +285,8 @@ mod tests {
             R::ResetUndelivered,
             R::RelayBroken,
             R::HandshakeFailed,
-            R::HandshakeAbandoned
+            R::HandshakeAbandoned,
+            R::ProxyRefused
         ]));
         assert!(ended_by(EndedBy::Protocol).eq([
             R::Finished,

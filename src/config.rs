@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::{error::Error, proxy_protocol::Cidr};
 
 /// Every limit of a server. Start from [`Config::default`] and set what should differ.
 ///
@@ -141,6 +141,12 @@ pub struct Config {
     pub drain_patience: Duration,
     /// How long an outbound connection may take to be made. Default 10 s.
     pub connect_timeout: Option<Duration>,
+    /// Clients come through proxies in these networks, which say first whom they connect for: the PROXY protocol, versions 1
+    /// and 2. Whoever comes from elsewhere, or says something else, is reset
+    /// ([`ProxyRefused`](crate::CloseReason::ProxyRefused)); Unix sockets are trusted. Default: none, nobody says so.
+    pub proxy_protocol: Vec<Cidr>,
+    /// How long that may take. At least 3 s: a segment that is lost is sent again after a second or three. Default 10 s.
+    pub proxy_timeout: Duration,
     /// How long a TLS handshake may take. Default 10 s.
     pub handshake_timeout: Option<Duration>,
     /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
@@ -198,6 +204,8 @@ impl Default for Config {
             drain_silence: Duration::from_millis(250),
             drain_patience: Duration::from_secs(2),
             connect_timeout: Some(Duration::from_secs(10)),
+            proxy_protocol: Vec::new(),
+            proxy_timeout: Duration::from_secs(10),
             handshake_timeout: Some(Duration::from_secs(10)),
             nodelay: true,
             keepalive: true,
@@ -243,6 +251,9 @@ impl Config {
         ];
         if let Some((_, why)) = at_least_one.into_iter().find(|&(value, _)| value == 0) {
             return Err(Error::Config(why));
+        }
+        if self.proxy_timeout < Duration::from_secs(3) {
+            return Err(Error::Config("proxy_timeout must be at least 3 s"));
         }
         if self.grace.is_some_and(|grace| grace > Duration::from_secs(86_400)) {
             return Err(Error::Config("grace must be at most 24 h"));
@@ -310,13 +321,14 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_named() {
         type Spoil = fn(&mut Config);
-        let spoil: [(Spoil, &str); 8] = [
+        let spoil: [(Spoil, &str); 9] = [
             (|c| c.high_water_bytes = usize::MAX, "high_water_bytes"),
             (|c| (c.max_connections, c.workers) = (Some(1), 4), "max_connections"),
             (|c| c.backlog = 0, "backlog"),
             (|c| c.max_connections = Some(0), "max_connections"),
             (|c| c.workers = 0, "workers"),
             (|c| c.grace = Some(Duration::MAX), "grace"),
+            (|c| c.proxy_timeout = Duration::from_millis(2999), "proxy_timeout"),
             (|c| c.low_water_bytes = c.high_water_bytes, "low_water_bytes"),
             (|c| c.queue_limit_bytes = 1, "queue_limit_bytes"),
         ];

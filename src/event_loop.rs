@@ -31,9 +31,14 @@ use crate::{
     peer::{Local, Origin, Peer},
     places::Places,
     protocol::Protocol,
+    proxy_protocol::Cidr,
     stats::Counters,
     status::{Accepting, WorkerStatus},
-    system::{Accepted, System, Wait, endpoint::Endpoint, transport::Transport},
+    system::{
+        Accepted, System, Wait,
+        endpoint::Endpoint,
+        transport::{Addresses, Transport},
+    },
     tls::{TlsAcceptor, TlsConnector, channel::Channel, session::Session},
 };
 
@@ -623,24 +628,31 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     fn admit_client(&mut self, (mut transport, address): Accepted<S::Transport>, position: usize) {
         self.accepts_left = self.accepts_left.saturating_sub(1);
         self.counters.accepted.add(1);
-        let Ok(counted) = self.count(&address) else {
+        let limits = Rc::clone(self.listener_limits.get(&position).unwrap_or(self.connections.limits()));
+        let has_preface = !limits.proxy_protocol.is_empty();
+        if has_preface && !is_trusted(&address, &limits.proxy_protocol) {
+            log::debug!("{address}: it is none of the proxies through which clients come");
+            self.connections.give_place_back();
+            self.counters.count_closed(CloseReason::ProxyRefused);
+            return transport.reset_on_close();
+        }
+        // Who comes through a proxy is counted when it is known who that is.
+        let counted = if has_preface { Ok(None) } else { self.count(&address) };
+        let Ok(counted) = counted else {
             log::debug!("{address}: there are as many connections from there as there may be");
             self.connections.give_place_back();
             self.counters.over_ip_limit.add(1);
             return transport.reset_on_close();
         };
         let id = self.connections.next_id();
-        let limits = Rc::clone(self.listener_limits.get(&position).unwrap_or(self.connections.limits()));
-        let added = if let Some(acceptor) = self.acceptors.get(&position) {
-            // It gets its protocol when its handshake is over.
-            self.begin_client_handshake(
-                id,
-                Channel::new(transport),
-                acceptor.session(),
-                &address,
-                position,
-                &limits,
-            )
+        let session = self.acceptors.get(&position).map(TlsAcceptor::session);
+        let added = if has_preface || session.is_some() {
+            // It gets its protocol when it is known who it is, and its handshake is over.
+            let mut channel = Channel::new(transport);
+            if has_preface {
+                channel.expect_preface();
+            }
+            self.begin_client_handshake(id, channel, session, &address, position, &limits)
         } else {
             let (origin, local) = (Origin::Listener(position), Local::Ask(&transport));
             let peer = Peer { id, origin, address: &address, requested_by: None, local };
@@ -672,12 +684,13 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         &mut self,
         id: ConnectionId,
         mut channel: Channel<S::Transport>,
-        session: io::Result<Box<dyn Session>>,
+        session: Option<io::Result<Box<dyn Session>>>,
         address: &Address,
         position: usize,
         limits: &Rc<Config>,
     ) -> io::Result<()> {
-        if let Err(error) = session.and_then(|session| channel.secure(session, self.connections.scratch())) {
+        let mut secure = |session| channel.secure(session, self.connections.scratch());
+        if let Some(Err(error)) = session.map(|session| session.and_then(&mut secure)) {
             self.connections.give_place_back();
             self.counters.setup_failures.add(1);
             channel.reset_on_close();
@@ -692,10 +705,26 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
     fn admit_secured(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         let Some((address, position)) = connection.client() else { return };
-        let (origin, local) = (Origin::Listener(*position), Local::Ask(connection.transport()));
+        let channel = connection.transport();
+        let said = channel.proxied().and_then(|proxied| proxied.header.addresses);
+        let address = said.as_ref().map_or(address, |said| &said.source);
+        let counted =
+            if connection.limits().proxy_protocol.is_empty() { Ok(None) } else { self.count(address) };
+        let Ok(counted) = counted else {
+            log::debug!("{id}: there are as many connections from {address} as there may be");
+            self.counters.over_ip_limit.add(1);
+            return self.connections.drop_client(id, &mut self.system);
+        };
+        let (origin, local) = (Origin::Listener(*position), Local::Ask(channel));
         let peer = Peer { id, origin, address, requested_by: None, local };
-        let protocol = self.make_protocol(&peer);
+        let Some(protocol) = self.make_protocol(&peer) else {
+            self.counters.refused.add(1);
+            return self.connections.drop_client(id, &mut self.system);
+        };
         self.connections.admit(id, protocol, &mut self.system);
+        if let Some(counted) = counted {
+            self.connections.set_counted(id, counted);
+        }
     }
 
     /// Counts the client of this address among those from there.
@@ -826,6 +855,14 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 }
             }
         }
+    }
+}
+
+/// Whether clients come through whoever has this address. Only this machine's own programs come to a Unix socket.
+fn is_trusted(address: &Address, proxies: &[Cidr]) -> bool {
+    match address {
+        Address::Ip(address) => proxies.iter().any(|network| network.contains(address.ip())),
+        Address::Unix(_) | Address::Host { .. } | Address::Udp(_) | Address::UdpHost { .. } => true,
     }
 }
 

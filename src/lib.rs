@@ -174,7 +174,7 @@ pub use protocol::{
     requests::{Ending, Reading, Requests},
     timeout::{InnerTimer, Timeout},
 };
-pub use proxy_protocol::{Cidr, CidrError, ProxyAddresses, ProxyHeader, ProxyHeaderError};
+pub use proxy_protocol::{Cidr, CidrError, Proxied, ProxyAddresses, ProxyHeader, ProxyHeaderError};
 pub use server::{Builder, Server};
 pub use shared_bytes::SharedBytes;
 pub use stats::Stats;

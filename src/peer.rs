@@ -2,7 +2,10 @@
 
 use std::{fmt, io};
 
-use crate::{address::Address, connection_id::ConnectionId, system::transport::Addresses, tls::TlsInfo};
+use crate::{
+    address::Address, connection_id::ConnectionId, proxy_protocol::Proxied, system::transport::Addresses,
+    tls::TlsInfo,
+};
 
 /// A connection that wants a protocol: what [`Server::run`](crate::Server::run) hands to the factory.
 #[non_exhaustive]
@@ -49,6 +52,16 @@ impl Peer<'_> {
             Local::None => Err(io::ErrorKind::NotConnected.into()),
             Local::Known(address, _) => Ok(address.clone()),
             Local::Ask(addresses) => addresses.local_addr(),
+        }
+    }
+
+    /// What a proxy in front has said, where clients come through one that speaks the PROXY protocol
+    /// ([`Config::proxy_protocol`](crate::Config::proxy_protocol)). [`address`](Self::address) is the client's then.
+    #[must_use]
+    pub fn proxied(&self) -> Option<Proxied> {
+        match self.local {
+            Local::None | Local::Known(..) => None,
+            Local::Ask(addresses) => addresses.proxied(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     io::{self, ErrorKind},
     mem,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{Connection, halves::RecvHalf, shared::Shared, state::State};
@@ -11,6 +11,7 @@ use crate::{
     address::Address,
     close_reason::CloseReason,
     protocol::{Protocol, requests::RareRequests},
+    proxy_protocol::ProxyHeaderError,
     system::{
         readiness::Readiness,
         transport::{Stirred, Transport},
@@ -56,7 +57,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// From now on its time runs. A client gets its protocol when it is over.
     pub fn begin_handshake(&mut self, client: Option<(Address, usize)>, now: Instant) {
-        let by = self.limits.handshake_timeout.and_then(|timeout| now.checked_add(timeout));
+        let for_proxy = client.is_some() && !self.limits.proxy_protocol.is_empty();
+        let first = if for_proxy { self.limits.proxy_timeout } else { Duration::ZERO };
+        let timeout = if for_proxy && !self.transport.is_secure() {
+            Some(first)
+        } else {
+            self.limits.handshake_timeout.map(|timeout| timeout.saturating_add(first))
+        };
+        let by = timeout.and_then(|timeout| now.checked_add(timeout));
         let handshake = Handshake { by, client, ..Handshake::default() };
         self.extra.get_or_insert_default().handshake = Some(Box::new(handshake));
         self.deadline_moved = true;
@@ -108,6 +116,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// What a peer is told of a handshake that fails is sent, and FIN behind it, as any other last word.
     pub(super) fn fail_handshake(&mut self, error: &io::Error, shared: &Shared<P::Message, T::Pipe>) {
         log::debug!("{}: TLS handshake: {error}", self.id);
+        if error.get_ref().is_some_and(|error| error.is::<ProxyHeaderError>()) {
+            return self.close(CloseReason::ProxyRefused, shared);
+        }
         let is_refused = error.kind() == ErrorKind::InvalidData;
         if self.state == State::Connecting && !self.is_client() {
             return self.close(CloseReason::ConnectFailed(error.kind()), shared);
@@ -134,9 +145,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.made(shared);
     }
 
-    /// The factory has none for it: it is reset, as one that is refused before there is a connection, and counted as such.
-    pub fn refuse(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        shared.counters.refused.add(1);
+    /// There is none for it: it is reset, as one that is refused before there is a connection, and not counted as one that
+    /// has ended.
+    pub fn drop_client(&mut self) {
         self.set_state(State::Closed(CloseReason::Cancelled));
         self.extra = None;
         self.transport.reset_on_close();

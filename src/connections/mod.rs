@@ -326,15 +326,20 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         }
     }
 
-    /// It gets its protocol, or is refused.
-    pub fn admit(&mut self, id: ConnectionId, protocol: Option<P>, poller: &mut impl Poller<T>) {
+    /// It gets its protocol.
+    pub fn admit(&mut self, id: ConnectionId, protocol: P, poller: &mut impl Poller<T>) {
         let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.connection.id() == id);
         let Some(slot) = slot else { return };
-        match protocol {
-            Some(protocol) => slot.connection.admit(protocol, &mut self.shared),
-            None => slot.connection.refuse(&self.shared),
-        }
+        slot.connection.admit(protocol, &mut self.shared);
         self.follow_up(id.index, poller);
+    }
+
+    /// It gets none, and is reset. Whoever says so has counted it.
+    pub fn drop_client(&mut self, id: ConnectionId, poller: &mut impl Poller<T>) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.drop_client();
+            self.follow_up(id.index, poller);
+        }
     }
 
     /// Where connections over TLS seal and open.

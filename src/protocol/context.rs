@@ -19,6 +19,7 @@ use crate::{
     handle::{Answer, Handle, SendError},
     outbox::{Dial, Factory, Outbox},
     peer::Peer,
+    proxy_protocol::Proxied,
     shared_bytes::SharedBytes,
     system::transport::Addresses,
     tls::{TlsConnector, TlsInfo, TlsRole},
@@ -719,6 +720,12 @@ impl<M> Context<'_, M> {
         let rare = self.requests.rare_mut();
         let pieces = rare.shared.len();
         rare.tls.get_or_insert(WantedTls { role: role.into(), at, pieces });
+    }
+
+    /// What a proxy in front has said; see [`Peer::proxied`](crate::Peer::proxied).
+    #[must_use]
+    pub fn proxied(&self) -> Option<Proxied> {
+        self.addresses.proxied()
     }
 
     /// What the TLS handshake of this connection has agreed on, if there was one.

@@ -3,6 +3,7 @@
 //! See HAProxy's *The PROXY protocol, versions 1 & 2*, `doc/proxy-protocol.txt`; sections are those of it.
 
 mod cidr;
+pub(crate) mod preface;
 mod v1;
 mod v2;
 
@@ -30,6 +31,16 @@ pub struct ProxyAddresses {
     pub source: Address,
     /// Where the client has connected to.
     pub destination: Address,
+}
+
+/// What a proxy in front has said, and who it is: [`Peer::proxied`](crate::Peer::proxied).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Proxied {
+    /// The proxy's address.
+    pub by: Address,
+    /// What it has said.
+    pub header: ProxyHeader,
 }
 
 /// The longest header that is read: version 2 allows 64 KiB more than any proxy has to say.

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     address::Address,
     pipes::Pipe,
+    proxy_protocol::Proxied,
     tls::{TlsInfo, scratch::Scratch, session::Session},
 };
 
@@ -29,6 +30,11 @@ pub trait Addresses {
 
     /// What the TLS handshake has agreed on, if there was one.
     fn tls(&self) -> Option<TlsInfo> {
+        None
+    }
+
+    /// What a proxy in front has said.
+    fn proxied(&self) -> Option<Proxied> {
         None
     }
 
@@ -88,6 +94,16 @@ pub trait Transport: Read + Write + Addresses {
     /// Those of a write; `WouldBlock` is one of them.
     fn splice_out(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize> {
         let _ = (pipe, most);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Looks at what has come, and leaves it there: recv(2) with `MSG_PEEK`.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read. `Unsupported` where that cannot be done.
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let _ = buffer;
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -97,6 +97,15 @@ impl Addresses for ServerEnd {
 impl Transport for ServerEnd {
     type Pipe = NoPipe;
 
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let before = self.socket.borrow().inbound.clone();
+        let result = self.read(buffer);
+        if matches!(result, Ok(n) if n > 0) {
+            self.socket.borrow_mut().inbound = before;
+        }
+        result
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         let socket = &mut *self.socket.borrow_mut();
         if socket.is_reset_by_client() {

@@ -11,23 +11,30 @@ use super::{TlsInfo, layer::Layer, scratch::Scratch, session::Session};
 use crate::{
     address::Address,
     connection_id::ConnectionId,
+    proxy_protocol::{Proxied, preface::Preface},
     system::{
         Poller,
         transport::{Addresses, Stirred, Transport},
     },
 };
 
-/// A socket, plain or with a layer of TLS on it.
+/// A socket, plain or with a layer of TLS on it, and perhaps with a header of the PROXY protocol in front.
 #[derive(Debug)]
 pub struct Channel<T> {
     socket: T,
     layer: Option<Box<Layer>>,
+    preface: Option<Box<Preface>>,
 }
 
 impl<T> Channel<T> {
     /// A plain one.
     pub const fn new(socket: T) -> Self {
-        Self { socket, layer: None }
+        Self { socket, layer: None, preface: None }
+    }
+
+    /// Before anything else comes the header of a proxy.
+    pub(crate) fn expect_preface(&mut self) {
+        self.preface = Some(Box::default());
     }
 
     /// The socket.
@@ -75,8 +82,15 @@ impl<T: Transport> Write for Channel<T> {
 }
 
 impl<T: Transport> Addresses for Channel<T> {
+    /// The client's, if a proxy in front has said it.
     fn peer_addr(&self) -> io::Result<Address> {
-        self.socket.peer_addr()
+        let said = self.preface.as_ref().and_then(|preface| preface.said()?.addresses.as_ref());
+        said.map_or_else(|| self.socket.peer_addr(), |addresses| Ok(addresses.source.clone()))
+    }
+
+    fn proxied(&self) -> Option<Proxied> {
+        let header = self.preface.as_ref()?.said()?.clone();
+        Some(Proxied { by: self.socket.peer_addr().ok()?, header })
     }
 
     fn local_addr(&self) -> io::Result<Address> {
@@ -153,6 +167,11 @@ impl<T: Transport> Transport for Channel<T> {
     }
 
     fn handshake(&mut self) -> io::Result<bool> {
+        if let Some(preface) = &mut self.preface
+            && !preface.read(&mut self.socket)?
+        {
+            return Ok(false);
+        }
         ask!(mut self, layer => layer.handshake(&mut self.socket), Ok(true))
     }
 

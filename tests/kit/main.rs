@@ -10,4 +10,5 @@ mod layers;
 mod memory;
 mod output;
 mod prestop;
+mod proxied;
 mod tls;

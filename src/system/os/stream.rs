@@ -9,7 +9,7 @@ use std::{
 };
 
 #[cfg(unix)]
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[cfg(unix)]
 use mio::net::UnixStream;
@@ -37,7 +37,7 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// One that could not be connected at once: the backlog of the path was full. Without a path it is connected by now.
     #[cfg(unix)]
-    Retrying(UnixStream, Option<PathBuf>),
+    Retrying(UnixStream, Option<Box<Path>>),
 }
 
 macro_rules! each {
@@ -91,7 +91,7 @@ fn connect_to_path(path: &Path) -> io::Result<Stream> {
     inline_urgent_data(&stream);
     match connected {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock && WATCHES_UNCONNECTED => {
-            Ok(Stream::Retrying(stream, Some(path.to_owned())))
+            Ok(Stream::Retrying(stream, Some(path.into())))
         }
         Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
             Err(error)
@@ -234,6 +234,16 @@ impl Transport for Stream {
     type Pipe = KernelPipe;
     #[cfg(not(target_os = "linux"))]
     type Pipe = NoPipe;
+
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.peek(buffer),
+            #[cfg(unix)]
+            Self::Unix(stream) | Self::Retrying(stream, _) => {
+                stream.try_io(|| Ok(rustix::net::recv(&*stream, buffer, rustix::net::RecvFlags::PEEK)?.0))
+            }
+        }
+    }
 
     #[cfg(unix)]
     fn must_connect_again(&self) -> bool {
