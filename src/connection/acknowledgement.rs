@@ -12,6 +12,8 @@ use crate::{protocol::Protocol, system::transport::Transport};
 pub(super) struct Unacknowledged {
     /// At that look, with our FIN counted as one where the system does.
     bytes: usize,
+    /// Those among them that ours had not taken.
+    unsent: usize,
     /// What the system took since.
     given_since: usize,
     /// When it was seen to become less, or seen at all.
@@ -37,6 +39,14 @@ impl Unacknowledged {
     /// The system took so much more.
     pub(super) const fn add(&mut self, n: usize) {
         self.given_since += n;
+    }
+
+    /// Whether the peer's system has acknowledged something since, or, where nothing was on its way to it, ours has taken
+    /// something.
+    const fn has_progressed(&self, bytes: usize, unsent: usize, overhead: isize) -> bool {
+        let given = self.given_since;
+        bytes < (self.bytes + given).saturating_add_signed(overhead)
+            || (self.bytes == self.unsent && unsent < (self.unsent + given).saturating_add_signed(overhead))
     }
 
     /// From now on it is looked at as after our FIN.
@@ -78,8 +88,8 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             return self.note_nothing_owed();
         }
-        let has_progressed = before
-            .is_none_or(|before| bytes < (before.bytes + before.given_since).saturating_add_signed(overhead));
+        let unsent = self.transport.unsent();
+        let has_progressed = before.is_none_or(|before| before.has_progressed(bytes, unsent, overhead));
         let progress = before.map_or(now, |before| if has_progressed { now } else { before.progress });
         let (next_look, pause) = match before {
             // This one had another cause.
@@ -90,7 +100,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 (now.checked_add(pause).unwrap_or(now + LONGEST_FIN_PAUSE), pause)
             }
         };
-        let found = Unacknowledged { bytes, given_since: 0, progress, next_look, pause };
+        let found = Unacknowledged { bytes, unsent, given_since: 0, progress, next_look, pause };
         self.extra.get_or_insert_default().unacknowledged = Some(found);
     }
 

@@ -193,6 +193,11 @@ pub trait Transport: Read + Write + Addresses {
         Stirred::default()
     }
 
+    /// How many of the bytes that are [unacknowledged](Self::unacknowledged) the system has not taken.
+    fn unsent(&self) -> usize {
+        0
+    }
+
     /// By how much more than the bytes that `write` has told of what is [unacknowledged](Self::unacknowledged) has grown since
     /// the last call, acknowledgements aside. Less if writes tell now what has grown before.
     fn take_overhead(&mut self) -> isize {

@@ -196,6 +196,10 @@ impl<T: Transport> Transport for Channel<T> {
         ask!(mut self, layer => layer.take_stirred(), Stirred::default())
     }
 
+    fn unsent(&self) -> usize {
+        ask!(self, layer => layer.unsent(), 0)
+    }
+
     fn take_overhead(&mut self) -> isize {
         ask!(mut self, layer => layer.take_overhead(), 0)
     }

@@ -40,6 +40,8 @@ pub(crate) struct Layer {
     was_short: bool,
     /// A turn was over before the socket was empty.
     has_more: bool,
+    /// The handshake is over, and who has wanted it was told so.
+    has_agreed: bool,
     stirred: Stirred,
     /// How many bytes of records there were to be sent since the last look, less what was written.
     overhead: isize,
@@ -117,6 +119,7 @@ impl Layer {
             is_ended_below: false,
             was_short: false,
             has_more: false,
+            has_agreed: false,
             stirred: Stirred::default(),
             overhead: 0,
             ledger: Cell::default(),
@@ -147,6 +150,7 @@ impl Layer {
                 Err(error) => return Err(error),
             }
         }
+        self.has_agreed = true;
         Ok(true)
     }
 
@@ -361,6 +365,11 @@ impl Layer {
         mem::take(&mut self.stirred)
     }
 
+    /// See [`Transport::unsent`].
+    pub(crate) fn unsent(&self) -> usize {
+        self.outgoing.bytes().len()
+    }
+
     /// See [`Transport::take_overhead`].
     pub(crate) fn take_overhead(&mut self) -> isize {
         mem::take(&mut self.overhead)
@@ -382,9 +391,13 @@ impl Layer {
         self.input == Input::Truncated
     }
 
-    /// After it has failed there is nothing to be closed cleanly: the peer gets what says so, and FIN.
+    /// After a handshake that has failed there is nothing to be closed cleanly: the peer gets what says so, and FIN. A fault behind a
+    /// handshake is no end that is clean.
     #[inline(never)]
     pub(crate) fn shutdown_write(&mut self, socket: &mut impl Transport) -> io::Result<()> {
+        if self.has_failed() && self.has_agreed {
+            return Err(ErrorKind::InvalidData.into());
+        }
         if self.output == Output::Open {
             self.output = Output::Closing;
             if !self.has_failed() && !self.session.is_handshaking() {

@@ -271,3 +271,24 @@ fn what_waits_for_tls_is_counted_when_nothing_comes_of_it() {
     assert_eq!(client.close_reason(), Some(CloseReason::HandshakeFailed));
     assert_eq!(net.stats().bytes_undelivered, 14);
 }
+
+#[test]
+fn a_record_that_the_system_begins_to_take_is_no_stall() {
+    let mut config = Config::default();
+    config.write_timeout = Some(Duration::from_secs(8));
+    config.idle_timeout = None;
+    let (net, position) = echo_with(config);
+    let client = net.client().listener(position).tls("echo.example").buffer_bytes(100).connect();
+    client.stop_reading();
+    client.stop_acknowledging();
+    // The first takes the room, of the second nothing is taken.
+    client.send([b'x'; 96]);
+    client.acknowledge(100);
+    client.send([b'y'; 50]);
+    net.advance(Duration::from_secs(7));
+    assert_eq!(client.read(1).len(), 0, "the header of the first");
+    net.advance(Duration::from_secs(7));
+    assert!(client.is_open(), "a byte of the second was taken");
+    net.advance(Duration::from_secs(2));
+    assert_eq!(client.close_reason(), Some(CloseReason::WriteStall));
+}
