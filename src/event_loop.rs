@@ -650,7 +650,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             // It gets its protocol when it is known who it is, and its handshake is over.
             let mut channel = Channel::new(transport);
             if has_preface {
-                channel.expect_preface();
+                channel.expect_preface(address.clone());
             }
             self.begin_client_handshake(id, channel, session, &address, position, &limits)
         } else {

@@ -80,6 +80,8 @@
 //! | a proxy | [`Protocol::on_connected`], [`Context::relay`] |
 //! | the same bytes for many | [`Context::write_shared`] |
 //! | TLS, also in the middle of a connection | [`Builder::listen_tls`], [`Context::connect_tls`], [`Context::start_tls`], [`Peer::tls`] |
+//! | clients that come through a proxy | [`Config::proxy_protocol`], [`Peer::proxied`], [`ProxyHeader::encode`] |
+//! | a soft stop behind a load balancer | [`Config::grace`], [`Protocol::on_prestop`], [`Handle::is_ready`] |
 //! | state of one loop without a lock | [`Server::run_local`] |
 //! | to see and to end single connections | [`Handle::connections`], [`Handle::finish_connection`] |
 //! | datagrams: echo over UDP | [`Builder::bind`] |

@@ -8,6 +8,8 @@
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod util;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use echoloop::{Address, ProxyHeader};
@@ -139,5 +141,172 @@ proptest! {
             prop_assert_eq!(of_ppp(&header), Some((Some(said), length)));
             prop_assert_eq!(of_proxy_header(&header), Some((Some(said), length)));
         }
+    }
+}
+
+/// Real proxies in front of a server.
+#[cfg(unix)]
+mod behind {
+    use std::{
+        fs,
+        io::{Read, Write},
+        net::{SocketAddr, TcpListener},
+        process::{Child, Command, Stdio},
+    };
+
+    use echoloop::{CloseReason, Config, Context, Input, Protocol};
+
+    use crate::util::{self, Running, connect, eventually, pattern};
+
+    /// Says whom it takes its client for, and echoes.
+    struct Named(String);
+
+    impl Protocol for Named {
+        type Message = ();
+
+        fn on_open(&mut self, cx: &mut Context<'_>) {
+            cx.write(self.0.as_bytes());
+        }
+
+        fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_>) {
+            cx.forward(input);
+        }
+    }
+
+    fn server() -> Running<Named> {
+        let mut config = Config::default();
+        config.proxy_protocol = vec!["127.0.0.1".parse().unwrap()];
+        Running::start(config, &["127.0.0.1:0"], |peer| {
+            // A check wants no answer.
+            let is_check = peer.proxied().is_some_and(|proxied| proxied.header.is_local);
+            Some(Named(if is_check { String::new() } else { format!("{}\n", peer.address) }))
+        })
+    }
+
+    /// A proxy that runs. Dropping it ends it.
+    struct Proxy {
+        process: Child,
+        address: SocketAddr,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Drop for Proxy {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    /// Starts a proxy with a file that `configure` makes for its port. `None` where it is not installed.
+    fn start(program: &str, arguments: &[&str], configure: impl Fn(u16, &str) -> String) -> Option<Proxy> {
+        let find = |path: &&str| fs::metadata(path).is_ok();
+        let paths = [format!("/usr/sbin/{program}"), format!("/usr/bin/{program}")];
+        let path = paths.iter().map(String::as_str).find(find)?;
+        // Somebody else may take the port in between.
+        for _ in 0..10 {
+            let directory = tempfile::tempdir().unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            drop(listener);
+            let file = directory.path().join("conf");
+            fs::write(&file, configure(address.port(), directory.path().to_str().unwrap())).unwrap();
+            let mut command = Command::new(path);
+            command.args(arguments).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            let mut has_ended = false;
+            eventually("it listens, or has ended", || {
+                has_ended = child.try_wait().unwrap().is_some();
+                has_ended || std::net::TcpStream::connect(address).is_ok()
+            });
+            let proxy = Proxy { process: child, address, _directory: directory };
+            if !has_ended {
+                return Some(proxy);
+            }
+        }
+        panic!("{program} does not listen")
+    }
+
+    fn haproxy(backend: SocketAddr, send: &str) -> Option<Proxy> {
+        start("haproxy", &["-db", "-f"], |port, _| {
+            format!(
+                "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+                 listen l\n bind 127.0.0.1:{port}\n server s {backend} {send}\n"
+            )
+        })
+    }
+
+    fn nginx(backend: SocketAddr) -> Option<Proxy> {
+        start("nginx", &["-e", "/dev/null", "-c"], |port, directory| {
+            let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+            let load =
+                if fs::metadata(module).is_ok() { format!("load_module {module};\n") } else { String::new() };
+            format!(
+                "{load}daemon off; master_process off; pid {directory}/pid; error_log /dev/null;\n\
+                 events {{ worker_connections 64; }}\nstream {{ server {{ listen 127.0.0.1:{port}; \
+                 proxy_pass {backend}; proxy_protocol on; proxy_half_close on; }} }}\n"
+            )
+        })
+    }
+
+    /// A client's stream comes back whole, and the server knows who it is.
+    fn look_through(proxy: &Proxy) {
+        for size in [14, 8 << 20] {
+            let client = connect(proxy.address);
+            let sent = pattern(1, size);
+            let mut received = Vec::new();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    (&client).write_all(&sent).unwrap();
+                    client.shutdown(std::net::Shutdown::Write).unwrap();
+                });
+                (&client).read_to_end(&mut received).unwrap();
+            });
+            let name = format!("{}\n", client.local_addr().unwrap());
+            assert!(
+                received.starts_with(name.as_bytes()),
+                "{}",
+                received[..40.min(received.len())].escape_ascii()
+            );
+            assert!(received[name.len()..] == sent, "{} of {size}", received.len() - name.len());
+        }
+    }
+
+    #[test]
+    fn haproxy_says_for_whom_it_connects() {
+        for send in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
+            let server = server();
+            let Some(proxy) = haproxy(server.address(), send) else {
+                return util::skip("there is no haproxy");
+            };
+            look_through(&proxy);
+            drop(proxy);
+            let stats = server.drain();
+            assert_eq!(stats.closed(CloseReason::ProxyRefused), 0, "{stats}");
+            assert!(stats.closed(CloseReason::Peer) >= 2, "{stats}");
+        }
+    }
+
+    /// Its check is a header that speaks for itself, and a reset.
+    #[test]
+    fn checks_of_haproxy_are_no_refused_clients() {
+        let server = server();
+        let Some(proxy) = haproxy(server.address(), "send-proxy-v2 check inter 50ms") else {
+            return util::skip("there is no haproxy");
+        };
+        eventually("it checks", || server.stats().accepted > 5);
+        look_through(&proxy);
+        drop(proxy);
+        let stats = server.drain();
+        assert_eq!((stats.closed(CloseReason::ProxyRefused), stats.bytes_undelivered), (0, 0), "{stats}");
+    }
+
+    #[test]
+    fn nginx_says_for_whom_it_connects() {
+        let server = server();
+        let Some(proxy) = nginx(server.address()) else { return util::skip("there is no nginx") };
+        look_through(&proxy);
+        drop(proxy);
+        let stats = server.drain();
+        assert_eq!(stats.closed(CloseReason::ProxyRefused), 0, "{stats}");
     }
 }

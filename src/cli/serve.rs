@@ -8,14 +8,16 @@ use std::{
 };
 
 use clap::Parser;
-use echoloop::{Address, CloseReason, Config, Echo, Handle, Server};
+use echoloop::{Address, Cidr, CloseReason, Config, Echo, Handle, Server};
 
 use super::{
     failure::Failure,
     lines::Lines,
     signals::{Actions, Signals},
     tls::{ServeTlsArgs, ServerTls},
-    values::{COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, listen_address, size, timeout},
+    values::{
+        COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, duration, listen_address, size, timeout,
+    },
 };
 
 const HELP: &str = "\
@@ -96,6 +98,23 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DUR", default_value = "25s", value_parser = timeout)]
     drain_timeout: OptionalTimeout,
 
+    /// Graceful shutdown: go on accepting for this long first
+    ///
+    /// Load balancers have this time to send their clients elsewhere. The drain begins then. Off by default.
+    #[arg(long, value_name = "DUR", default_value = "off", value_parser = timeout)]
+    grace: OptionalTimeout,
+
+    /// Clients come through proxies in these networks, which say for whom (PROXY protocol)
+    ///
+    /// Versions 1 and 2, from a network like 10.0.0.0/8 or 2001:db8::/32, or one address; several with commas. Whoever comes
+    /// from elsewhere, or does not begin with such a header, is reset. Unix sockets are trusted. Off by default.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    proxy_protocol: Vec<Cidr>,
+
+    /// How long a proxy's header may take, 3s at least
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration, requires = "proxy_protocol")]
+    proxy_timeout: Duration,
+
     /// Most clients that wait in the kernel to be accepted
     ///
     /// This is the backlog of listen(2), for each listener. The kernel may cap it (net.core.somaxconn).
@@ -153,6 +172,9 @@ impl ServeArgs {
         config.write_timeout = self.write_timeout.0;
         config.linger_timeout = self.linger_timeout.0;
         config.drain_timeout = self.drain_timeout.0;
+        config.grace = self.grace.0;
+        config.proxy_protocol.clone_from(&self.proxy_protocol);
+        config.proxy_timeout = self.proxy_timeout;
         self.tls.configure(&mut config);
         config
     }

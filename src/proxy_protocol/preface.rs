@@ -2,25 +2,37 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{HEADER_MAX, ProxyHeader};
-use crate::system::transport::Transport;
+use super::{HEADER_MAX, Proxied, ProxyHeader};
+use crate::{address::Address, system::transport::Transport};
 
 /// A header that has yet to come, or what it has said.
 #[derive(Debug)]
-pub(crate) enum Preface {
+pub(crate) struct Preface {
+    /// Who says it. The system need not know that any more when it is asked.
+    by: Address,
+    header: Header,
+}
+
+#[derive(Debug)]
+enum Header {
     /// So much of it has come.
     Awaited(Vec<u8>),
     Said(ProxyHeader),
 }
 
 impl Preface {
+    /// One that this proxy has yet to send.
+    pub(crate) const fn of(by: Address) -> Self {
+        Self { by, header: Header::Awaited(Vec::new()) }
+    }
+
     /// Reads on. True when the whole header has come. What follows stays in the socket.
     ///
     /// # Errors
     ///
     /// What is wrong with it, or `UnexpectedEof`, or what the system says; `WouldBlock` is none.
     pub(crate) fn read(&mut self, socket: &mut impl Transport) -> io::Result<bool> {
-        let Self::Awaited(come) = self else { return Ok(true) };
+        let Header::Awaited(come) = &mut self.header else { return Ok(true) };
         let mut buffer = [0; HEADER_MAX];
         loop {
             let n = match unless_interrupted(|| socket.peek(&mut buffer)) {
@@ -37,24 +49,23 @@ impl Preface {
             let read = unless_interrupted(|| socket.read(&mut buffer[..of_header]))?;
             debug_assert_eq!(read, of_header, "it was there a moment ago");
             if let Some((header, _)) = parsed {
-                *self = Self::Said(header);
+                self.header = Header::Said(header);
                 return Ok(true);
             }
         }
     }
 
     /// What it has said.
-    pub(crate) const fn said(&self) -> Option<&ProxyHeader> {
-        match self {
-            Self::Awaited(_) => None,
-            Self::Said(header) => Some(header),
+    pub(crate) const fn header(&self) -> Option<&ProxyHeader> {
+        match &self.header {
+            Header::Awaited(_) => None,
+            Header::Said(header) => Some(header),
         }
     }
-}
 
-impl Default for Preface {
-    fn default() -> Self {
-        Self::Awaited(Vec::new())
+    /// And who has.
+    pub(crate) fn proxied(&self) -> Option<Proxied> {
+        Some(Proxied { by: self.by.clone(), header: self.header()?.clone() })
     }
 }
 

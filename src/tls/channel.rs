@@ -32,9 +32,9 @@ impl<T> Channel<T> {
         Self { socket, layer: None, preface: None }
     }
 
-    /// Before anything else comes the header of a proxy.
-    pub(crate) fn expect_preface(&mut self) {
-        self.preface = Some(Box::default());
+    /// Before anything else comes the header of this proxy.
+    pub(crate) fn expect_preface(&mut self, by: Address) {
+        self.preface = Some(Box::new(Preface::of(by)));
     }
 
     /// The socket.
@@ -84,13 +84,12 @@ impl<T: Transport> Write for Channel<T> {
 impl<T: Transport> Addresses for Channel<T> {
     /// The client's, if a proxy in front has said it.
     fn peer_addr(&self) -> io::Result<Address> {
-        let said = self.preface.as_ref().and_then(|preface| preface.said()?.addresses.as_ref());
+        let said = self.preface.as_ref().and_then(|preface| preface.header()?.addresses.as_ref());
         said.map_or_else(|| self.socket.peer_addr(), |addresses| Ok(addresses.source.clone()))
     }
 
     fn proxied(&self) -> Option<Proxied> {
-        let header = self.preface.as_ref()?.said()?.clone();
-        Some(Proxied { by: self.socket.peer_addr().ok()?, header })
+        self.preface.as_ref()?.proxied()
     }
 
     fn local_addr(&self) -> io::Result<Address> {
