@@ -146,7 +146,13 @@ impl Layer {
             }
             match self.fill(socket, &mut []) {
                 Ok(n) => read += n.came,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // If it cannot be told anything, there is nothing to wait for.
+                    return match self.flush(socket) {
+                        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+                        Ok(()) | Err(_) => Ok(false),
+                    };
+                }
                 Err(error) => return Err(error),
             }
         }

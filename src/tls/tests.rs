@@ -31,6 +31,8 @@ struct Wire {
     written: usize,
     acknowledged: usize,
     is_shut: bool,
+    /// Writes fail with this.
+    fault: Option<ErrorKind>,
     /// What the peer has opened.
     opened: Vec<u8>,
 }
@@ -46,6 +48,7 @@ impl Wire {
             written: 0,
             acknowledged: 0,
             is_shut: false,
+            fault: None,
             opened: Vec::new(),
         }
     }
@@ -90,6 +93,9 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert!(!self.is_shut, "a write behind FIN");
+        if let Some(fault) = self.fault {
+            return Err(fault.into());
+        }
         let n = bytes.len().min(self.room);
         if n == 0 {
             return Err(ErrorKind::WouldBlock.into());
@@ -314,6 +320,16 @@ fn who_ends_in_the_handshake_has_not_ended_a_stream() {
     assert!(!layer.handshake(&mut wire).unwrap());
     wire.has_ended = true;
     assert_eq!(layer.handshake(&mut wire).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn a_handshake_does_not_wait_for_a_peer_that_cannot_be_told_anything() {
+    let mut layer = Layer::new(Box::new(ToySession::server(ToyTls::new())), &Rc::<Scratch>::default())
+        .expect("it begins");
+    let mut wire = Wire::new();
+    wire.peer_acts();
+    wire.fault = Some(ErrorKind::OutOfMemory);
+    assert_eq!(layer.handshake(&mut wire).unwrap_err().kind(), ErrorKind::OutOfMemory);
 }
 
 /// What is said to be lost, when so many of the bytes that were written are not acknowledged.
