@@ -12,6 +12,8 @@ mod report;
 mod serve;
 mod signals;
 mod stdio;
+#[cfg_attr(not(feature = "cli-tls"), path = "without_tls.rs")]
+mod tls;
 mod udp;
 mod values;
 

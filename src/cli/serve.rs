@@ -14,6 +14,7 @@ use super::{
     failure::Failure,
     lines::Lines,
     signals::{Actions, Signals},
+    tls::{ServeTlsArgs, ServerTls},
     values::{COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, listen_address, size, timeout},
 };
 
@@ -28,7 +29,8 @@ loopback. A datagram that cannot be sent back at once is dropped. A drain answer
 
 Signals: SIGINT, SIGTERM and SIGQUIT start a graceful shutdown (a drain). Clients in the backlog are still accepted. \
 Everything that has arrived is echoed. Then each connection is shut down and closed. A second signal, \
-at least a second later, ends the program at once. SIGHUP drains if the terminal is gone. SIGUSR1 prints a status line \
+at least a second later, ends the program at once. SIGHUP drains if the terminal is gone. Otherwise it reloads \
+the TLS certificates from their files, for new handshakes; if anything is wrong with them, the old ones stay. SIGUSR1 prints a status line \
 for each worker on stderr. A signal that was ignored at the start, as by nohup, stays ignored.
 
 Exit status: 0 after a complete drain, 1 if the drain timeout cut off connections or the server failed, 2 for wrong \
@@ -129,6 +131,9 @@ pub(crate) struct ServeArgs {
     /// The tutorial's sample server does the same. The exit status is 0.
     #[arg(long, conflicts_with = "workers")]
     once: bool,
+
+    #[command(flatten)]
+    tls: ServeTlsArgs,
 }
 
 impl ServeArgs {
@@ -148,6 +153,7 @@ impl ServeArgs {
         config.write_timeout = self.write_timeout.0;
         config.linger_timeout = self.linger_timeout.0;
         config.drain_timeout = self.drain_timeout.0;
+        self.tls.configure(&mut config);
         config
     }
 }
@@ -164,16 +170,23 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
         Ok(limit) => log::debug!("open files: at most {limit:?}"),
         Err(error) => log::warn!("cannot raise the limit on open files: {error}"),
     }
-    let server = Server::builder().config(args.config()).bind(args.addresses.iter().cloned())?;
+    let tls = args.tls.server(&args.addresses)?;
+    let server = bind(args, tls.as_ref())?;
     let (drain, abort) = (server.handle(), server.handle());
-    let actions = Actions::new(move || drain.drain(), move || abort.abort());
     let report = reporter(server.handle(), args.workers, stderr);
-    let signals = Signals::install(actions.reporting(report))
-        .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
+    let mut actions = Actions::new(move || drain.drain(), move || abort.abort()).reporting(report);
+    if let Some(tls) = &tls {
+        actions = actions.reloading(tls.reloader());
+    }
+    let signals =
+        Signals::install(actions).map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     // Whether anyone reads what is printed must not matter to those who are served.
     let stdout = Lines::to_stdout();
     for address in server.local_addrs() {
         stdout.line(&format!("listening on {address}"));
+    }
+    if let Some(tls) = &tls {
+        tls.introduction(server.local_addrs()).iter().for_each(|line| stdout.line(line));
     }
     let stats = server.run(|_peer| Some(Echo))?;
     let cut_off = stats.closed(CloseReason::DrainTimeout);
@@ -186,6 +199,21 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
         return Err(Failure::new(format!("connections cut off by the drain timeout: {cut_off}")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A server whose listeners all speak TLS, or none does.
+fn bind(args: &ServeArgs, tls: Option<&ServerTls>) -> Result<Server<Echo>, Failure> {
+    let builder = Server::builder().config(args.config());
+    let addresses = args.addresses.iter().cloned();
+    Ok(match tls {
+        None => builder.bind(addresses)?,
+        Some(tls) => {
+            let acceptor = tls.acceptor();
+            let builder =
+                addresses.fold(builder, |builder, address| builder.listen_tls(address, acceptor.clone()));
+            builder.bind([] as [Address; 0])?
+        }
+    })
 }
 
 /// How long a worker has to say what it is doing.

@@ -699,7 +699,7 @@ impl<M> Context<'_, M> {
     }
 
     /// Begins TLS on this connection, when everything written so far is sent: STARTTLS. A server passes its
-    /// [`TlsAcceptor`](crate::TlsAcceptor), a client its [`TlsConnector`](crate::TlsConnector). What is written from then on
+    /// [`TlsAcceptor`](crate::TlsAcceptor), a client its [`TlsConnector`]. What is written from then on
     /// waits until both have agreed; the protocol is told by [`on_tls`](super::Protocol::on_tls). Input that was paused is
     /// read again.
     ///

@@ -27,6 +27,8 @@ pub struct TlsInfo {
     pub alpn: Option<Vec<u8>>,
     /// `"TLS 1.2"` or `"TLS 1.3"`.
     pub version: &'static str,
+    /// The cipher suite, such as `"TLS13_AES_128_GCM_SHA256"`.
+    pub cipher_suite: &'static str,
     /// The peer's certificates in DER, its own first. None if it has shown none: clients need not, unless it is asked for.
     pub peer_certificates: Vec<Vec<u8>>,
     /// Whether both had keys from an earlier connection.

@@ -136,6 +136,10 @@ impl Session for RustlsSession {
                 Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
                 Some(_) | None => "TLS 1.3",
             },
+            cipher_suite: state
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or_default(),
             peer_certificates: state
                 .peer_certificates()
                 .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())

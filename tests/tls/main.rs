@@ -7,7 +7,15 @@
 mod util;
 
 mod ends;
+#[cfg(feature = "cli-tls")]
+mod files;
+#[cfg(feature = "cli-tls")]
+mod foreign;
 mod handshakes;
 mod loss;
 mod outbound;
 mod peer;
+#[cfg(feature = "cli-tls")]
+mod program;
+#[cfg(feature = "cli-tls")]
+mod serve;

@@ -13,7 +13,7 @@ use std::{
     env,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
         mpsc::{Receiver, channel},
@@ -364,7 +364,7 @@ impl Drop for Program {
 }
 
 /// The lines that a program writes, as they come, to their end.
-pub fn lines(stdout: ChildStdout) -> Receiver<String> {
+pub fn lines(stdout: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use echoloop::Address;
+use echoloop::{Address, TlsConnector};
 
 use super::{
     condition::ConditionArgs,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::cli::{
     failure::Failure,
+    tls::BenchTlsArgs,
     udp::PAYLOAD_MAX,
     values::{OptionalTimeout, count, count_up_to, duration, server_address, size, timeout},
 };
@@ -138,6 +139,9 @@ pub(crate) struct BenchArgs {
     pub(super) hdr: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(super) tls: BenchTlsArgs,
+
+    #[command(flatten)]
     pub(super) conditions: ConditionArgs,
 
     #[command(flatten)]
@@ -170,9 +174,10 @@ impl BenchArgs {
     }
 
     /// The load that the arguments ask for, on the server at this address.
-    pub(super) fn plan(&self, address: Address) -> Plan {
+    pub(super) fn plan(&self, address: Address, tls: Option<TlsConnector>) -> Plan {
         Plan {
             address,
+            tls,
             connections: self.connections,
             threads: self.threads,
             size: self.size,

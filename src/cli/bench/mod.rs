@@ -54,6 +54,7 @@ use super::{
     failure::Failure,
     output_file::{OutputFile, is_same_file},
     signals::{Actions, Signals},
+    tls::ClientTls,
     udp,
 };
 
@@ -65,12 +66,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     if args.address.is_udp() {
         args.check_udp()?;
     }
+    let tls = args.tls.client(&args.address)?;
     need_descriptors(args.connections, args.threads)?;
     let address = choose_address(args)?;
     let mut files = Files::create(args)?;
     let log = files.log.as_mut().map(|file| file.begin(&address)).transpose()?;
 
-    let plan = args.plan(address);
+    let plan = args.plan(address, tls.as_ref().map(ClientTls::connector));
     let (outcome, aborted) = if plan.address.is_udp() {
         generate(DatagramLoad::start(plan)?, log)?
     } else {
@@ -88,7 +90,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         }
     };
     if outcome.connections.made == 0 && !outcome.is_good() {
-        return Err(verdict::unreachable_server(&outcome));
+        return Err(verdict::unreachable_server(&outcome, tls.as_ref().and_then(ClientTls::trouble)));
     }
     // Whatever fails: the figures are shown, and each file is written that can be.
     let printed = output::print(&match args.output.format {

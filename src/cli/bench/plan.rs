@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use echoloop::Address;
+use echoloop::{Address, TlsConnector};
 
 use super::rate::Rate;
 
@@ -11,6 +11,8 @@ use super::rate::Rate;
 pub(crate) struct Plan {
     /// Where the server is, resolved.
     pub(crate) address: Address,
+    /// Over TLS, if it is to be.
+    pub(crate) tls: Option<TlsConnector>,
     /// Connections open at once, over all threads.
     pub(crate) connections: u64,
     pub(crate) threads: u64,

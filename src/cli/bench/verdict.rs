@@ -9,7 +9,10 @@ use super::{
     condition::{self, Condition, Figures},
     measure::outcome::Outcome,
 };
-use crate::cli::failure::{Failure, connect_hint};
+use crate::cli::{
+    failure::{Failure, connect_hint},
+    tls::Trouble,
+};
 
 /// Success if nothing failed and none of the conditions holds.
 pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<ExitCode, Failure> {
@@ -34,10 +37,19 @@ pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<Exi
     })
 }
 
-/// Not a single connection was established.
-pub(super) fn unreachable_server(outcome: &Outcome) -> Failure {
+/// Not a single connection was established. Over TLS there may have been trouble with a certificate.
+pub(super) fn unreachable_server(outcome: &Outcome, trouble: Option<&Trouble>) -> Failure {
+    let address = &outcome.plan.address;
+    if let Some(trouble) = trouble {
+        return trouble.failure(address);
+    }
     let kind = outcome.ends.first_connect_error.unwrap_or(io::ErrorKind::Other);
-    cannot_connect(&outcome.plan.address, &kind.into())
+    if outcome.plan.tls.is_some() && matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+    {
+        let failure = Failure::new(format!("cannot connect to {address}: the TLS handshake failed"));
+        return failure.hint(Some("`echoloop client --tls` says why"));
+    }
+    cannot_connect(address, &kind.into())
 }
 
 pub(super) fn cannot_connect(address: &Address, error: &io::Error) -> Failure {

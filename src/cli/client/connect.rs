@@ -9,15 +9,20 @@ use std::{
 use echoloop::Address;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::cli::failure::Failure;
+use super::stream::Stream;
+use crate::cli::{failure::Failure, tls::ClientTls};
 
-/// A blocking socket that is connected to the first of the server's addresses that answers.
-pub(super) fn connect(server: &Address, timeout: Option<Duration>) -> Result<Socket, Failure> {
+/// A connection to the first of the server's addresses that answers.
+pub(super) fn connect(
+    server: &Address,
+    tls: Option<&ClientTls>,
+    timeout: Option<Duration>,
+) -> Result<Stream, Failure> {
     let mut last = None;
     for address in server.resolve()? {
         log::debug!("connecting to {address}");
         match connect_to(&address, timeout) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return secured(socket, &address, tls, timeout),
             Err(error) => last = Some((address, error)),
         }
     }
@@ -25,6 +30,20 @@ pub(super) fn connect(server: &Address, timeout: Option<Duration>) -> Result<Soc
     Err(Failure::connect(&address, &error))
 }
 
+/// Over TLS, if that is wanted.
+fn secured(
+    socket: Socket,
+    address: &Address,
+    tls: Option<&ClientTls>,
+    timeout: Option<Duration>,
+) -> Result<Stream, Failure> {
+    let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
+    tls.secure(socket, timeout)
+        .map(|stream| Stream::Tls(Box::new(stream)))
+        .map_err(|trouble| trouble.failure(address))
+}
+
+/// A blocking socket.
 fn connect_to(address: &Address, timeout: Option<Duration>) -> io::Result<Socket> {
     let address = match address {
         Address::Ip(address) => SockAddr::from(*address),

@@ -8,6 +8,7 @@ mod connect;
 mod datagram;
 mod receiver;
 mod sender;
+mod stream;
 
 use std::{
     io::{self, Cursor, Read, Write},
@@ -24,16 +25,18 @@ use super::{
     failure::Failure,
     lines::Lines,
     stdio::Waiting,
+    tls::ClientTlsArgs,
     values::{OptionalTimeout, server_address, timeout},
 };
 
 const HELP: &str = "\
-Half-close: after the last byte the client shuts down its sending side, and receives until the server closes too.
+Half-close: after the last byte the client shuts down its sending side, and receives until the server closes too. \
+Over TLS both say so by close_notify. It is an error if the server closes without it: nobody knows whether that was all.
 
 UDP: the message is sent as one datagram, of 65,507 bytes at most. The third line of the output says whether it came back. \
 UDP may lose it.
 
-Exit status: 0 if every byte came back unchanged and, except over UDP, the server closed the connection with a FIN, 1 if \
+Exit status: 0 if every byte came back unchanged and, except over UDP, the server closed the connection with a FIN, or over TLS with close_notify, 1 if \
 not, 2 for wrong arguments.
 
 The server may close first: some echo one message and close. That is a success if everything is back and nothing is left \
@@ -75,17 +78,21 @@ pub(crate) struct ClientArgs {
     /// It counts while part of the echo, or the server's FIN, is due and no byte is sent or received.
     #[arg(long, value_name = "DUR", default_value = "60s", value_parser = timeout)]
     timeout: OptionalTimeout,
+
+    #[command(flatten)]
+    tls: ClientTlsArgs,
 }
 
 pub(crate) fn run(args: &ClientArgs, stderr: &Lines) -> Result<ExitCode, Failure> {
     let streams_stdin = args.message == "-";
+    let tls = args.tls.client(&args.server)?;
     if args.server.is_udp() {
         if streams_stdin {
             return Err(Failure::arguments("- streams stdin, and UDP has no streams: give a MESSAGE"));
         }
         return datagram::run(&args.server, args.message.as_bytes(), args.timeout.0);
     }
-    let socket = Arc::new(connect::connect(&args.server, args.connect_timeout.0)?);
+    let stream = Arc::new(connect::connect(&args.server, tls.as_ref(), args.connect_timeout.0)?);
     let comparison = Arc::new(Comparison::new());
     let source: Box<dyn Read + Send> = if streams_stdin {
         Box::new(Waiting(io::stdin()))
@@ -96,13 +103,13 @@ pub(crate) fn run(args: &ClientArgs, stderr: &Lines) -> Result<ExitCode, Failure
     let mut nowhere = io::sink();
     let sink: &mut dyn Write = if streams_stdin { &mut stdout } else { &mut nowhere };
 
-    let sender = Sender::start(source, Arc::clone(&socket), Arc::clone(&comparison))?;
+    let sender = Sender::start(source, Arc::clone(&stream), Arc::clone(&comparison))?;
     // The end of a message needs no waiting for.
     let source_end_timeout = streams_stdin.then_some(STDIN_END_TIMEOUT);
     let mut receiver = EchoReceiver::new(&comparison, sender, source_end_timeout);
-    let outcome = receiver.receive_all(&socket, sink, args.timeout.0);
+    let outcome = receiver.receive_all(&stream, sink, args.timeout.0);
     // Closed before that is reported.
-    drop(socket);
+    drop(stream);
     let mut lines = vec![
         format!("Bytes sent: {}", comparison.sent()),
         format!("Bytes received: {}", receiver.received()),

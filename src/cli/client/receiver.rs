@@ -1,16 +1,14 @@
 //! The receiving direction: compares the echo with what was sent, and judges how the conversation ended.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::Shutdown,
+    io::{ErrorKind, Write},
     time::Duration,
 };
-
-use socket2::Socket;
 
 use super::{
     comparison::{Comparison, Difference, ReceivedStream},
     sender::{SendFailure, Sender},
+    stream::Stream,
 };
 use crate::cli::failure::Failure;
 
@@ -27,7 +25,12 @@ pub(super) struct EchoReceiver<'a> {
     sender: Sender,
     /// How long the sender is waited for when the server has ended the connection; `None` is for as long as it takes.
     source_end_timeout: Option<Duration>,
+    /// The first thing that came looks like an alert of TLS.
+    got_alert: bool,
 }
+
+/// How a record with an alert begins (RFC 8446, section 5.1).
+const ALERT: [u8; 2] = [21, 3];
 
 impl<'a> EchoReceiver<'a> {
     pub(super) fn new(
@@ -35,7 +38,7 @@ impl<'a> EchoReceiver<'a> {
         sender: Sender,
         source_end_timeout: Option<Duration>,
     ) -> Self {
-        Self { stream: comparison.receiver(), comparison, sender, source_end_timeout }
+        Self { stream: comparison.receiver(), comparison, sender, source_end_timeout, got_alert: false }
     }
 
     /// The bytes that came back so far.
@@ -43,23 +46,36 @@ impl<'a> EchoReceiver<'a> {
         self.stream.length()
     }
 
-    /// Receives until the server sends its FIN, and compares. Fails if the server owes an answer and nothing is
-    /// sent or received for the timeout.
+    /// Receives until the server ends, by FIN or over TLS by close_notify, and compares. Fails if the server owes an answer
+    /// and nothing is sent or received for the timeout.
     pub(super) fn receive_all(
         &mut self,
-        mut socket: &Socket,
+        stream: &Stream,
+        sink: &mut dyn Write,
+        timeout: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let result = self.receive(stream, sink, timeout);
+        let hint =
+            (self.got_alert && stream.is_plain()).then_some("the server speaks TLS: try it with --tls");
+        result.map_err(|failure| failure.hint(hint))
+    }
+
+    fn receive(
+        &mut self,
+        stream: &Stream,
         sink: &mut dyn Write,
         timeout: Option<Duration>,
     ) -> Result<(), Failure> {
         let check_interval =
             timeout.map(|timeout| (timeout / CHECKS_PER_TIMEOUT).max(Duration::from_millis(1)));
-        socket.set_read_timeout(check_interval).map_err(|error| Failure::new(format!("socket: {error}")))?;
+        stream.set_read_timeout(check_interval).map_err(|error| Failure::new(format!("socket: {error}")))?;
         let mut buffer = vec![0; BUFFER_BYTES];
         let (mut sent_before, mut silent_checks) = (0, 0);
         loop {
-            match socket.read(&mut buffer) {
+            match stream.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(n) => {
+                    self.got_alert |= self.received() == 0 && buffer[..n].starts_with(&ALERT);
                     let equal = self.stream.receive(&buffer[..n]);
                     // At once: someone may be waiting for a line that has no end yet.
                     let written = sink.write_all(&buffer[..n]).and_then(|()| sink.flush());
@@ -79,13 +95,16 @@ impl<'a> EchoReceiver<'a> {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     return Err(self.failure("the server reset the connection"));
                 }
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Err(self.failure("the server ended the connection without close_notify"));
+                }
                 Err(error) => return Err(self.failure(&format!("cannot receive: {error}"))),
             }
         }
-        self.check_end(socket)
+        self.check_end(stream)
     }
 
-    /// Whether the server owes bytes, or its FIN.
+    /// Whether the server owes bytes, or its end.
     fn is_owed(&self) -> bool {
         self.sender.outcome().is_some() || !self.everything_is_back()
     }
@@ -95,13 +114,13 @@ impl<'a> EchoReceiver<'a> {
         self.received() == self.comparison.sent()
     }
 
-    /// The server has sent its FIN: was everything sent, and did all of it come back?
-    fn check_end(&self, socket: &Socket) -> Result<(), Failure> {
+    /// The server has ended: was everything sent, and did all of it come back?
+    fn check_end(&self, stream: &Stream) -> Result<(), Failure> {
         if let Some(Err(SendFailure::Socket(error))) = self.sender.outcome() {
             return Err(self.failure(&format!("the server stopped receiving: {error}")));
         }
         // Nothing that is sent from now on comes back. So the sender fails if it has more to send, and never blocks.
-        let _ = socket.shutdown(Shutdown::Write);
+        stream.stop_sending();
         if self.everything_is_back() {
             self.sender.wait(self.source_end_timeout);
         }

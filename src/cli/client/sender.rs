@@ -2,8 +2,7 @@
 
 use std::{
     cell::OnceCell,
-    io::{self, ErrorKind, Read, Write},
-    net::Shutdown,
+    io::{self, ErrorKind, Read},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
@@ -12,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::Socket;
-
-use super::comparison::Comparison;
+use super::{comparison::Comparison, stream::Stream};
 use crate::cli::failure::Failure;
 
 const BUFFER_BYTES: usize = 64 << 10;
@@ -39,7 +36,7 @@ impl Sender {
     /// Starts a thread that sends everything that the source gives, and then shuts down the sending side (a half-close).
     pub(super) fn start(
         source: Box<dyn Read + Send>,
-        socket: Arc<Socket>,
+        stream: Arc<Stream>,
         comparison: Arc<Comparison>,
     ) -> Result<Self, Failure> {
         let (tell, done) = sync_channel(1);
@@ -48,8 +45,8 @@ impl Sender {
             .spawn(move || {
                 // The receiving thread may have ended the program by now. If the shutdown fails, the server is gone, which
                 // that thread sees too.
-                let _ = tell.send(send_all(source, &socket, &comparison));
-                let _ = socket.shutdown(Shutdown::Write);
+                let _ = tell.send(send_all(source, &stream, &comparison));
+                let _ = stream.end_sending();
             })
             .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
         Ok(Self { done, outcome: OnceCell::new() })
@@ -77,14 +74,14 @@ impl Sender {
     }
 }
 
-fn send_all(mut source: Box<dyn Read + Send>, mut socket: &Socket, comparison: &Comparison) -> SendOutcome {
+fn send_all(mut source: Box<dyn Read + Send>, stream: &Stream, comparison: &Comparison) -> SendOutcome {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match source.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(n) => {
                 comparison.send(&buffer[..n]);
-                socket.write_all(&buffer[..n]).map_err(SendFailure::Socket)?;
+                stream.write_all(&buffer[..n]).map_err(SendFailure::Socket)?;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(SendFailure::Source(error)),

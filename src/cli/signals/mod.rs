@@ -28,17 +28,25 @@ pub(crate) struct Actions {
     /// Only where more signals than those that interrupt a program have a meaning.
     #[cfg_attr(not(unix), expect(dead_code, reason = "no other system has such signals"))]
     report: Option<Box<dyn Fn() + Send>>,
+    /// The same.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no other system has such signals"))]
+    reload: Option<Box<dyn Fn() + Send>>,
 }
 
 impl Actions {
     /// Those of a program that people start, and interrupt: by SIGINT and SIGTERM, or Ctrl-C and Ctrl-Break.
     pub(crate) fn new(shut_down: impl Fn() + Send + 'static, abort: impl Fn() + Send + 'static) -> Self {
-        Self { shut_down: Box::new(shut_down), abort: Box::new(abort), report: None }
+        Self { shut_down: Box::new(shut_down), abort: Box::new(abort), report: None, reload: None }
     }
 
     /// Those of a server: SIGQUIT stops it too, SIGUSR1 calls `report`, and no signal that it has no use for ends it.
     pub(crate) fn reporting(self, report: impl Fn() + Send + 'static) -> Self {
         Self { report: Some(Box::new(report)), ..self }
+    }
+
+    /// Of a server with files that can be read again: SIGHUP does.
+    pub(crate) fn reloading(self, reload: impl Fn() + Send + 'static) -> Self {
+        Self { reload: Some(Box::new(reload)), ..self }
     }
 }
 

@@ -24,7 +24,8 @@ use crate::cli::{
     bench::{
         clock,
         measure::{
-            ends::Ends, measured_time::MeasuredTime, outcome::ConnectionCounts, samples::Source, tally::Tally,
+            ends::Ends, handshakes::Handshakes, measured_time::MeasuredTime, outcome::ConnectionCounts,
+            samples::Source, tally::Tally,
         },
         plan::{Extent, Plan},
         rate::Rate,
@@ -233,6 +234,14 @@ impl Loops {
         self.workers.iter().for_each(|worker| sum += worker.lock().ends());
         sum
     }
+
+    /// Of a load over TLS.
+    pub(super) fn handshakes(&self) -> Option<Handshakes> {
+        self.plan.tls.as_ref()?;
+        let mut sum = Handshakes::default();
+        self.workers.iter().for_each(|worker| sum += worker.lock().handshakes());
+        Some(sum)
+    }
 }
 
 impl Source for Loops {
@@ -259,6 +268,7 @@ fn config(plan: &Plan, connections: usize) -> Config {
     // The loop stops reading above this, and the server may need it to read. So it must never be reached.
     config.set_high_water(QUEUE_MAX_BYTES * 4);
     config.connect_timeout = Some(plan.timeout);
+    config.handshake_timeout = Some(plan.timeout);
     config.write_timeout = Some(plan.timeout);
     config.idle_timeout = Some(plan.timeout);
     config

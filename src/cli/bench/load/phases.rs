@@ -318,6 +318,7 @@ impl Generator for Load {
             interrupted,
             connections: self.loops.connections(),
             ends: self.loops.ends(),
+            tls: self.loops.handshakes(),
             datagrams: None,
             total,
             series,

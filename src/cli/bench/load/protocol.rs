@@ -179,6 +179,9 @@ impl Protocol for LoadConnection {
         {
             let mut worker = self.worker.lock();
             worker.opened(cx.id(), self.label, self.start, clock::now());
+            if conversation.plan.tls.is_some() {
+                cx.tls().iter().for_each(|info| worker.secured(info));
+            }
             conversation.open(&mut worker, self.start);
         }
         conversation.send(cx);
@@ -203,7 +206,7 @@ impl Protocol for LoadConnection {
 
     fn on_eof(&mut self, _rest: &mut Input<'_>, cx: &mut Context<'_, Instruction>) {
         let Conversation { messages, phase, .. } = &self.conversation;
-        let end = if !messages.all_back() {
+        let end = if !messages.all_back() || cx.is_truncated() {
             End::Truncated
         } else if *phase == ConnectionPhase::Shut {
             End::Fin

@@ -7,13 +7,14 @@ use std::{
     time::Instant,
 };
 
-use echoloop::{ConnectionId, Handle, SendError};
+use echoloop::{Address, ConnectionId, Handle, SendError, TlsInfo};
 
 use super::{event::LoadEvent, instruction::Instruction, rotation::Rotation, timetable::Timetable};
 use crate::cli::bench::{
     clock,
     measure::{
         ends::{End, Ends},
+        handshakes::Handshakes,
         measured_time::MeasuredTime,
         outcome::ConnectionCounts,
         tally::{Start, Tally},
@@ -96,6 +97,7 @@ pub(super) struct Worker {
     timetables: Vec<Timetable>,
     tally: Tally,
     ends: Ends,
+    handshakes: Handshakes,
 }
 
 impl Worker {
@@ -128,6 +130,7 @@ impl Worker {
             timetables: Vec::new(),
             tally: Tally::new(plan.is_open_loop()),
             ends: Ends::default(),
+            handshakes: Handshakes::default(),
             plan,
         }
     }
@@ -276,7 +279,7 @@ impl Worker {
         while self.connecting < CONNECTING_MAX && self.live() < self.capacity {
             let Some(&due) = self.wanted.front() else { return };
             let label = (self.number << LABEL_BITS) | self.labels;
-            match self.handle.connect(self.plan.address.clone(), label) {
+            match self.request_connection(label) {
                 Ok(()) => {}
                 // Tried again when a connection ends, or when the next sample is taken.
                 Err(SendError::Full(_)) => return,
@@ -289,6 +292,14 @@ impl Worker {
             self.requested.push_back(Start { due, sent: clock::now() });
             self.labels += 1;
             self.connecting += 1;
+        }
+    }
+
+    fn request_connection(&self, label: u64) -> Result<(), SendError<Address>> {
+        let Plan { address, tls, .. } = &*self.plan;
+        match tls {
+            Some(tls) => self.handle.connect_tls(address.clone(), label, tls.clone()),
+            None => self.handle.connect(address.clone(), label),
         }
     }
 
@@ -328,6 +339,11 @@ impl Worker {
         }
         self.settle();
         self.request_connections();
+    }
+
+    /// A connection over TLS has agreed on this with the server.
+    pub(super) fn secured(&mut self, info: &TlsInfo) {
+        self.handshakes.count(info);
     }
 
     /// A connection has ended, or could not be established.
@@ -395,6 +411,10 @@ impl Worker {
         &self.ends
     }
 
+    pub(super) const fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
     pub(super) const fn connections(&self) -> ConnectionCounts {
         ConnectionCounts { made: self.made, open_max: self.open_max as u64 }
     }
@@ -437,6 +457,7 @@ mod tests {
     fn plan(connections: u64) -> Plan {
         Plan {
             address: "127.0.0.1:7".parse().unwrap(),
+            tls: None,
             connections,
             threads: 1,
             size: 512,

@@ -13,7 +13,7 @@ pub(crate) enum End {
     Fin,
     /// The echo differs from what was sent, or is longer.
     Corrupt,
-    /// The server's FIN came, and part of the echo was missing.
+    /// The server's FIN came, and part of the echo was missing; or over TLS it came without close_notify.
     Truncated,
     /// The server's FIN came before ours, though nothing was missing.
     ShortClose,
@@ -49,7 +49,10 @@ impl End {
             | CloseReason::LingerTimeout
             | CloseReason::LingerSilence
             | CloseReason::LingerBytes => Self::Unanswered,
-            CloseReason::ConnectTimeout => Self::ConnectTimeout,
+            CloseReason::Truncated => Self::Truncated,
+            CloseReason::ConnectTimeout | CloseReason::HandshakeTimeout => Self::ConnectTimeout,
+            CloseReason::HandshakeFailed => Self::ConnectFailed(ErrorKind::InvalidData),
+            CloseReason::HandshakeAbandoned => Self::ConnectFailed(ErrorKind::UnexpectedEof),
             CloseReason::ConnectFailed(kind) => Self::of_connect(kind),
             CloseReason::Panicked
             | CloseReason::InputLimit

@@ -14,6 +14,7 @@
 //! tally         messages, bytes and latencies of a period
 //! latencies     histograms
 //! ends          how connections ended
+//! handshakes    what TLS was agreed on, and how often
 //! datagram_counts    datagrams that were lost, or came late, twice or changed
 //! ```
 //!
@@ -21,6 +22,7 @@
 
 pub(crate) mod datagram_counts;
 pub(crate) mod ends;
+pub(crate) mod handshakes;
 mod hdr_decoder;
 mod hdr_line;
 pub(crate) mod hdr_reader;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     datagram_counts::DatagramCounts,
     ends::{Ends, summary},
+    handshakes::Handshakes,
     interval::{Interval, per_second},
     tally::Tally,
 };
@@ -20,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) interrupted: bool,
     pub(crate) connections: ConnectionCounts,
     pub(crate) ends: Ends,
+    /// Of a load over TLS.
+    pub(crate) tls: Option<Handshakes>,
     /// Of a load of datagrams.
     pub(crate) datagrams: Option<DatagramCounts>,
     /// Its latencies are those of all messages that were due: of those that nobody answered, how long they were waited
@@ -137,6 +140,7 @@ mod tests {
         let measured = Duration::from_secs(10);
         Plan {
             address: "127.0.0.1:7".parse().unwrap(),
+            tls: None,
             connections: 10,
             threads: 2,
             size: 512,

@@ -11,6 +11,7 @@ use crate::cli::bench::{
 /// What kind of load it is, in a few words.
 pub(super) fn load(plan: &Plan) -> String {
     let kind = if plan.is_open_loop() { "open loop" } else { "closed loop" };
+    let over = if plan.tls.is_some() { " over TLS" } else { "" };
     let size = units::size(plan.size);
     let unit = if plan.address.is_udp() { "datagrams" } else { "messages" };
     let messages = match (plan.churn, plan.pipeline) {
@@ -19,7 +20,7 @@ pub(super) fn load(plan: &Plan) -> String {
         (false, depth) => format!("{unit} of {size}, {depth} in flight"),
     };
     let threads = if plan.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", plan.threads) };
-    format!("{kind}, {messages}, {threads}, seed {}", plan.seed)
+    format!("{kind}{over}, {messages}, {threads}, seed {}", plan.seed)
 }
 
 /// The connections that were asked for.

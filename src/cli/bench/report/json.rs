@@ -10,6 +10,7 @@ use crate::cli::{
         measure::{
             datagram_counts::DatagramCounts,
             ends::Failures,
+            handshakes::Handshakes,
             hdr_reader::Merged,
             interval::Interval,
             latencies::Latencies,
@@ -48,6 +49,8 @@ struct LoadFigures {
     connect_latency: LatencyFigures,
     fin: u64,
     failures: Failures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Handshakes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     datagrams: Option<DatagramCounts>,
     intervals: Vec<IntervalFigures>,
@@ -145,6 +148,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> Result<String, Failure> {
         connect_latency: LatencyFigures::of(&total.connect),
         fin: outcome.ends.fin,
         failures: outcome.ends.failures,
+        tls: outcome.tls.clone(),
         datagrams: outcome.datagrams,
         intervals: outcome.series.iter().map(IntervalFigures::of).collect(),
     })

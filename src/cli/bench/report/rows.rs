@@ -103,7 +103,9 @@ pub(super) fn ends(outcome: &Outcome) -> Rows {
             ["ends".to_owned(), format!("{} FIN, {reset} reset", HumanCount(ends.fin))]
         }
     };
-    vec![first.into(), vec!["failures".to_owned(), outcome.failure_summary()]]
+    let tls = outcome.tls.iter().map(|handshakes| vec!["TLS".to_owned(), handshakes.summary()]);
+    let failures = vec!["failures".to_owned(), outcome.failure_summary()];
+    [first.into()].into_iter().chain(tls).chain([failures]).collect()
 }
 
 #[cfg(test)]

@@ -251,6 +251,7 @@ impl Generator for DatagramLoad {
             interrupted: woken != Woken::Done,
             connections: self.workers.connections(),
             ends: self.workers.ends(),
+            tls: None,
             datagrams: Some(self.workers.datagrams()),
             total,
             series,
