@@ -20,6 +20,8 @@ mod kernel;
 mod lookups;
 #[path = "../../tests/simulation/protocol.rs"]
 mod protocol;
+#[path = "../../tests/simulation/secure.rs"]
+mod secure;
 #[path = "../../tests/simulation/stage.rs"]
 mod stage;
 #[path = "../../tests/simulation/witness.rs"]
@@ -35,8 +37,9 @@ static PANICS: Once = Once::new();
 
 fuzz_target!(|decisions: &[u8]| {
     PANICS.call_once(protocol::hush_planned_panics);
-    let choices = choices::Choices::given(decisions.to_vec(), 0);
-    if let Err(failure) = world::run_choices(choices, false) {
+    let choices = || choices::Choices::given(decisions.to_vec(), 0);
+    let outcome = world::run_choices(choices(), false).and_then(|_| world::run_tls_choices(choices(), false));
+    if let Err(failure) = outcome {
         panic!("{failure}");
     }
 });

@@ -430,6 +430,10 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             State::Closed(_) | State::Connecting => return false,
             State::Reading | State::Echoing | State::HalfClosed => {}
         }
+        if slot.connection.protocol().is_none() {
+            // Its handshake has failed, and it is told so.
+            return false;
+        }
         callback(&mut slot.connection, &mut self.shared);
         self.follow_up(id.index, poller);
         true

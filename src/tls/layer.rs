@@ -146,7 +146,13 @@ impl Layer {
             }
             match self.fill(socket, &mut []) {
                 Ok(n) => read += n.came,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // If it cannot be told anything, there is nothing to wait for.
+                    return match self.flush(socket) {
+                        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+                        Ok(()) | Err(_) => Ok(false),
+                    };
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -312,11 +318,12 @@ impl Layer {
         }
         let offered = slices.iter().map(|slice| slice.len()).sum();
         let n = self.sealed.min(offered);
+        let record = self.sealed.min(RECORD_PLAINTEXT);
         self.sealed -= n;
         self.overhead = self.overhead.saturating_sub_unsigned(n);
         let mut ledger = self.ledger.get();
         ledger.given += n;
-        ledger.largest = ledger.largest.max(n.min(RECORD_PLAINTEXT));
+        ledger.largest = ledger.largest.max(record);
         ledger.behind = 0;
         self.ledger.set(ledger);
         Ok(n)
@@ -431,7 +438,8 @@ impl Layer {
     /// Of a record of which a byte is not acknowledged, none is. What waits here is still in the queue of the connection.
     pub(crate) fn undelivered(&self, unacknowledged: usize) -> usize {
         let Ledger { given, largest, behind } = self.ledger.get();
-        let sealed = unacknowledged.saturating_sub(self.outgoing.bytes().len()).saturating_sub(behind);
+        // What waits here may be among what is behind, or what is behind it.
+        let sealed = unacknowledged.saturating_sub(self.outgoing.bytes().len().max(behind));
         if sealed == 0 { 0 } else { given.min(sealed + largest) }
     }
 

@@ -9,6 +9,8 @@ pub(crate) mod layer;
 mod rustls_session;
 pub(crate) mod scratch;
 pub(crate) mod session;
+#[cfg(test)]
+mod tests;
 pub(crate) mod toy;
 
 use std::{fmt, io, sync::Arc};

@@ -292,3 +292,14 @@ fn a_record_that_the_system_begins_to_take_is_no_stall() {
     net.advance(Duration::from_secs(2));
     assert_eq!(client.close_reason(), Some(CloseReason::WriteStall));
 }
+
+#[test]
+fn a_message_for_one_whose_handshake_has_failed_is_not_delivered() {
+    let (net, position) = echo();
+    let client = net.client().listener(position).connect();
+    client.send("no TLS at all");
+    assert!(client.is_open());
+    let _ = net.handle().send(client.id().expect("it has a name"), ());
+    net.run();
+    assert_eq!(net.stats().messages_undeliverable, 1);
+}

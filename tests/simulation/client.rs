@@ -2,9 +2,12 @@
 
 use std::{rc::Rc, time::Duration};
 
-use super::kernel::{
-    Acks, Kernel, Rearm,
-    socket::{Attempt, SharedSocket},
+use super::{
+    kernel::{
+        Acks, Kernel, Rearm,
+        socket::{Attempt, SharedSocket},
+    },
+    secure::{Breach, Secure, TlsEnd},
 };
 
 /// What a client is like.
@@ -44,6 +47,8 @@ pub const MANNERS: [Manner; 8] = [
 pub enum Seen {
     Open,
     Fin,
+    /// FIN, over TLS, and no close_notify before it.
+    Cut,
     Reset,
 }
 
@@ -75,6 +80,10 @@ pub struct Client {
     pub gone: bool,
     /// It has sent FIN.
     pub finished: bool,
+    /// It does not end yet.
+    pub hesitates: bool,
+    /// Its end of TLS, if it speaks it.
+    pub secure: Option<Secure>,
     key: u64,
     /// Whose stream comes back: its own, or that of the one that it is relayed with.
     expected: u64,
@@ -92,6 +101,8 @@ impl Client {
             seen: Seen::Open,
             gone: false,
             finished: false,
+            hesitates: false,
+            secure: None,
             key,
             expected: key,
         }
@@ -125,7 +136,8 @@ impl Client {
         let is_reset = socket.reset_by_server || socket.reset_by_client;
         let has_something_to_read = !socket.outbound.is_empty() || socket.outbound_fin || is_reset;
         let has_all_sent = self.sent >= self.to_send;
-        let can_send = !self.finished && (has_all_sent || socket.closed || socket.room_in() > 0);
+        let can_seal = self.secure.as_ref().is_none_or(|secure| secure.to_send() > 0 || secure.is_agreed());
+        let can_send = !self.finished && can_seal && (has_all_sent || socket.closed || socket.room_in() > 0);
         let is_waiting = self.seen == Seen::Open && !(self.wants_to_read() && has_something_to_read);
         !self.gone && (socket.attempt == Attempt::Pending || can_send || !is_waiting)
     }
@@ -149,8 +161,9 @@ impl Client {
         if self.seen != Seen::Open && self.manner != Manner::NeverReads {
             return Ok(self.leave(rearm) || read);
         }
-        let sent = self.send(kernel, calm);
-        Ok(self.end(kernel) || sent || read)
+        let sent =
+            if self.secure.is_some() { self.send_records(kernel, calm) } else { self.send(kernel, calm) };
+        Ok((!self.gone && self.end(kernel)) || sent || read)
     }
 
     /// Whether its host is gone, for ever. The server's kernel gives it up in the end.
@@ -205,6 +218,9 @@ impl Client {
     }
 
     fn wants_to_read(&self) -> bool {
+        if self.secure.as_ref().is_some_and(|secure| !secure.is_agreed()) {
+            return true;
+        }
         match self.manner {
             Manner::Proper | Manner::Waiting | Manner::Silent | Manner::Endless | Manner::Resetter => true,
             Manner::LateReader => {
@@ -224,6 +240,8 @@ impl Client {
         if socket.outbound.is_empty() {
             self.seen = if socket.reset_by_server || socket.reset_by_client {
                 Seen::Reset
+            } else if socket.outbound_fin && self.secure.as_ref().is_some_and(|tls| !tls.has_close_notify) {
+                Seen::Cut
             } else if socket.outbound_fin {
                 Seen::Fin
             } else {
@@ -233,22 +251,13 @@ impl Client {
         }
         let available = socket.outbound.len();
         let n = if calm { available } else { kernel.choices.usize(1..=available) };
-        for _ in 0..n {
-            let byte = socket.outbound.pop_front().ok_or("counted")?;
-            if byte & ASIDE != 0 {
-                if byte != aside(self.asides) {
-                    return Err(format!("aside {} came wrong", self.asides));
-                }
-                self.asides += 1;
-                continue;
-            }
-            if byte != Self::byte(self.expected, self.received) {
-                return Err(format!("byte {} came back wrong", self.received));
-            }
-            self.received += 1;
-            if self.expected == self.key && self.received > self.sent {
-                return Err("more came back than was sent".to_owned());
-            }
+        let bytes: Vec<u8> = socket.outbound.drain(..n).collect();
+        let bytes = match &mut self.secure {
+            Some(secure) => secure.open(bytes)?,
+            None => bytes,
+        };
+        for byte in bytes {
+            self.take_in(byte)?;
         }
         if !socket.closed {
             socket.edge_write(kernel.nature.rearm);
@@ -260,6 +269,86 @@ impl Client {
             }
         }
         Ok(true)
+    }
+
+    fn take_in(&mut self, byte: u8) -> Result<(), String> {
+        if byte & ASIDE != 0 {
+            if byte != aside(self.asides) {
+                return Err(format!("aside {} came wrong", self.asides));
+            }
+            self.asides += 1;
+            return Ok(());
+        }
+        if byte != Self::byte(self.expected, self.received) {
+            return Err(format!("byte {} came back wrong", self.received));
+        }
+        self.received += 1;
+        if self.expected == self.key && self.received > self.sent {
+            return Err("more came back than was sent".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Seals something, or sends some of what is sealed.
+    fn send_records(&mut self, kernel: &Kernel, calm: bool) -> bool {
+        let Some(mut secure) = self.secure.take() else { return false };
+        let has_acted = !self.finished && self.send_records_of(&mut secure, kernel, calm);
+        self.secure = Some(secure);
+        has_acted
+    }
+
+    fn send_records_of(&mut self, secure: &mut Secure, kernel: &Kernel, calm: bool) -> bool {
+        let (choices, rearm) = (&kernel.choices, kernel.nature.rearm);
+        let mut has_acted = false;
+        if let Some(breach) = secure.breach() {
+            let mut socket = self.socket.borrow_mut();
+            match breach {
+                Breach::Fin => {
+                    socket.inbound_fin = true;
+                    if !socket.closed {
+                        socket.edge_read(rearm);
+                    }
+                }
+                Breach::Reset => {
+                    socket.reset(rearm);
+                    self.gone = true;
+                }
+                Breach::Silence | Breach::Garbage | Breach::Flood | Breach::Injection => {}
+            }
+            self.finished = matches!(breach, Breach::Fin | Breach::Silence | Breach::Reset);
+            return true;
+        }
+        let limit = if self.sends_for_ever() { self.to_send + FOR_EVER } else { self.to_send };
+        if secure.may_seal() && self.sent < limit {
+            if secure.manner.changes_keys && choices.happens(1, 4) {
+                secure.update_key(choices.bool());
+            }
+            let most = (limit - self.sent).min(100);
+            let n = if calm { most } else { choices.u64(1..=most) };
+            let bytes: Vec<u8> = (self.sent..self.sent + n).map(|at| Self::byte(self.key, at)).collect();
+            secure.seal(&bytes);
+            self.sent += n;
+            has_acted = true;
+        }
+        let socket = Rc::clone(&self.socket);
+        let mut socket = socket.borrow_mut();
+        let n = secure.to_send();
+        if n > 0 && socket.closed {
+            let had_output = !socket.outbound.is_empty();
+            if !socket.reset_by_server {
+                socket.reset_by_server = true;
+                socket.outbound.clear();
+            }
+            return had_output || has_acted;
+        }
+        let most = n.min(socket.room_in());
+        if most == 0 {
+            return has_acted;
+        }
+        let n = if calm { most } else { choices.usize(1..=most) };
+        socket.inbound.extend(secure.take(n));
+        socket.edge_read(rearm);
+        true
     }
 
     fn send(&mut self, kernel: &Kernel, calm: bool) -> bool {
@@ -300,12 +389,28 @@ impl Client {
     /// Once everything is sent: ends in its manner.
     fn end(&mut self, kernel: &Kernel) -> bool {
         let rearm = kernel.nature.rearm;
-        if self.sent < self.to_send || self.finished {
+        if self.sent < self.to_send || self.finished || self.hesitates {
             return false;
         }
         match self.manner {
             Manner::Waiting if self.received < self.sent => false,
             Manner::Proper | Manner::LateReader | Manner::Waiting => {
+                if let Some(secure) = &mut self.secure {
+                    if !secure.is_agreed() || !secure.is_flushed() || secure.is_refused {
+                        return false;
+                    }
+                    match secure.manner.end {
+                        TlsEnd::CloseNotify | TlsEnd::CloseNotifyAndFin if !secure.has_closed => {
+                            secure.close();
+                            return true;
+                        }
+                        TlsEnd::CloseNotify => {
+                            self.finished = true;
+                            return true;
+                        }
+                        TlsEnd::CloseNotifyAndFin | TlsEnd::Fin => {}
+                    }
+                }
                 let mut socket = self.socket.borrow_mut();
                 socket.inbound_fin = true;
                 if !socket.closed {
@@ -335,6 +440,18 @@ impl Client {
             return true;
         }
         if socket.outbound.is_empty() {
+            if let Some(secure) = &mut self.secure
+                && secure.is_agreed()
+                && secure.manner.end != TlsEnd::Fin
+                && !socket.inbound_fin
+                && !secure.has_broken
+            {
+                if !secure.has_closed {
+                    secure.close();
+                }
+                let left = secure.to_send();
+                socket.inbound.extend(secure.take(left));
+            }
             socket.inbound_fin = true;
             socket.edge_read(rearm);
         } else {

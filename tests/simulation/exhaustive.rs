@@ -26,7 +26,7 @@ use crate::{
     protocol::{Callback, Habit, hush_planned_panics},
     relays,
     stage::Failure,
-    world::{Moves, Plan, World},
+    world::{Moves, Plan, TlsPlan, World},
 };
 
 /// A world that is small enough. Of manners and habits each client has one.
@@ -44,6 +44,8 @@ struct Tiny {
     /// See [`Nature::left_percent`]. That a client comes by another worker is as unusual as a fault.
     left_percent: Option<u8>,
     kind: Kind,
+    /// The clients speak TLS, and have agreed when it begins.
+    is_secure: bool,
 }
 
 /// Sizes in bytes that differ from schedule to schedule.
@@ -102,9 +104,10 @@ const ECHO: Tiny = Tiny {
     acks: Acks::AtOnce,
     left_percent: None,
     kind: Kind::Alone,
+    is_secure: false,
 };
 
-const WORLDS: [Tiny; 23] = [
+const WORLDS: [Tiny; 25] = [
     ECHO,
     Tiny { name: "acks", acks: Acks::Late, moves: Moves { waits: 2, ..CONNECTED }, ..ECHO },
     Tiny {
@@ -121,6 +124,16 @@ const WORLDS: [Tiny; 23] = [
         acks: Acks::Late,
         manners: &[Manner::Proper, Manner::LateReader],
         moves: Moves { may_drain: true, waits: 2, ..CONNECTED },
+        ..ECHO
+    },
+    Tiny { name: "tls", bytes: 2, is_secure: true, ..ECHO },
+    Tiny {
+        name: "tls-end",
+        bytes: 1,
+        acks: Acks::Late,
+        habits: &[Habit::FinishAfter(1), Habit::ShutdownAfter(1)],
+        moves: Moves { waits: 1, ..CONNECTED },
+        is_secure: true,
         ..ECHO
     },
     Tiny { name: "pipes", bytes: 6, kind: Kind::Moved, ..ECHO },
@@ -257,6 +270,12 @@ impl Tiny {
             bytes: Some(self.bytes),
             is_pure: self.is_moved(),
             habits: self.habits.to_vec(),
+            tls: self.is_secure.then(|| TlsPlan {
+                listeners: vec![true],
+                record_bytes: 2,
+                client_record_bytes: Some(2),
+                is_proper: true,
+            }),
         }
     }
 

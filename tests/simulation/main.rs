@@ -22,6 +22,7 @@ mod lookups;
 mod protocol;
 mod real;
 mod relays;
+mod secure;
 mod stage;
 mod witness;
 mod world;
@@ -82,6 +83,29 @@ fn random_schedules_break_no_invariant() {
     );
 }
 
+/// Of schedules over TLS an ordinary run has fewer.
+const TLS_SCHEDULES: u64 = SCHEDULES / 2;
+
+#[test]
+fn random_schedules_over_tls_break_no_invariant() {
+    hush_planned_panics();
+    if let Some(seed) = number("ECHOLOOP_SEED") {
+        println!("{:#?}", Plan::tls(&Choices::seeded(seed)));
+        of_seed(seed, || world::run_tls_seed(seed, true));
+        return;
+    }
+    let schedules = number("ECHOLOOP_SCHEDULES").unwrap_or(TLS_SCHEDULES);
+    let first = number("ECHOLOOP_FIRST_SEED").unwrap_or(0);
+    let (mut echoed, mut agreed) = (0, 0);
+    for seed in first..first + schedules {
+        let outcome = of_seed(seed, || world::run_tls_seed(seed, false));
+        echoed += outcome.echoed;
+        agreed += outcome.agreed;
+    }
+    println!("{schedules} schedules, {agreed} handshakes, {echoed} bytes echoed");
+    assert!(echoed > 0 && agreed > 0);
+}
+
 /// Scripts of the error sweep of an ordinary run; `ECHOLOOP_SCRIPTS=N` runs so many.
 const SCRIPTS: u64 = if cfg!(debug_assertions) { 2 } else { 8 };
 
@@ -100,6 +124,27 @@ fn every_error_at_every_call_breaks_no_invariant() {
                 let planned = Some(Planned { call, choice, sticky });
                 if let Err(failure) = world::run_script(seed, planned, false) {
                     let _ = world::run_script(seed, planned, true);
+                    panic!("script {seed}, {planned:?}: {failure}");
+                }
+                runs += 1;
+            }
+        }
+    }
+    println!("{runs} runs");
+}
+
+#[test]
+fn every_error_at_every_call_over_tls_breaks_no_invariant() {
+    hush_planned_panics();
+    let mut runs = 0;
+    for seed in 0..number("ECHOLOOP_SCRIPTS").unwrap_or(SCRIPTS) {
+        let clean = world::run_tls_script(seed, None, false);
+        let calls = clean.unwrap_or_else(|failure| panic!("script {seed}: {failure}")).calls;
+        for call in 1..=calls.min(CALLS_MAX) {
+            for (choice, sticky) in (0..CHOICES).flat_map(|choice| [(choice, false), (choice, true)]) {
+                let planned = Some(Planned { call, choice, sticky });
+                if let Err(failure) = world::run_tls_script(seed, planned, false) {
+                    let _ = world::run_tls_script(seed, planned, true);
                     panic!("script {seed}, {planned:?}: {failure}");
                 }
                 runs += 1;

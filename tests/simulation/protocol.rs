@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoloop::{CloseReason, ConnectionId, Context, Flow, Input, Peer, Protocol, Timeout};
+use echoloop::{CloseReason, ConnectionId, Context, Flow, Input, Peer, Protocol, Timeout, TlsInfo};
 
 use super::{
     client::aside,
+    secure::{REPLY, REQUEST},
     witness::Witness,
-    world::{by_name, elsewhere},
+    world::{Tls, by_name, elsewhere, elsewhere_secure},
 };
 
 /// What a connection's protocol does beside echoing.
@@ -38,6 +39,8 @@ pub enum Habit {
     Talkative,
     /// Asks for an outbound connection from inside a callback, once.
     Dialling,
+    /// Begins TLS when its client asks for it, and echoes then.
+    StartTls,
     /// Panics in this callback.
     PanicIn(Callback),
     /// The factory refuses the connection.
@@ -132,6 +135,8 @@ pub struct Record {
     pub messages: u64,
     /// The context has taken its wish for an outbound connection.
     pub has_dialled: bool,
+    /// TLS that it has begun is agreed on.
+    pub is_secure: bool,
     /// It was told that it is made.
     pub dials_made: u32,
     /// It was told that nothing came of it.
@@ -158,6 +163,10 @@ pub struct Simulated<const PURE: bool> {
     has_dialled: bool,
     timer_due: Option<Instant>,
     has_finished: bool,
+    /// What it speaks TLS with, where that is spoken.
+    tls: Option<Tls>,
+    /// It may write: its client has not to ask for TLS before.
+    may_talk: bool,
     witness: Option<Witness>,
 }
 
@@ -175,6 +184,8 @@ impl<const PURE: bool> Simulated<PURE> {
             has_dialled: false,
             timer_due: None,
             has_finished: false,
+            tls: None,
+            may_talk: habit != Habit::StartTls,
             witness: None,
         }
     }
@@ -182,6 +193,24 @@ impl<const PURE: bool> Simulated<PURE> {
     /// Everything that happens too early is noted.
     pub fn watched_by(self, witness: Witness) -> Self {
         Self { witness: Some(witness), ..self }
+    }
+
+    /// It can begin TLS, and connect over it.
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    fn start_tls(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Note>) {
+        if input.bytes().len() < REQUEST.len() {
+            return;
+        }
+        if &input.bytes()[..REQUEST.len()] != REQUEST {
+            self.record.borrow_mut().violations.push("no wish for TLS".to_owned());
+        }
+        input.consume(REQUEST.len());
+        cx.write(REPLY);
+        cx.start_tls(self.tls.as_ref().expect("it is spoken here").acceptor.clone());
+        self.may_talk = true;
     }
 
     fn check(&self, seen: impl FnOnce(&Witness) -> Result<(), String>) {
@@ -201,7 +230,7 @@ impl<const PURE: bool> Simulated<PURE> {
     /// Says something that is no echo.
     fn say_aside(&self, cx: &mut Context<'_, Note>) {
         let mut record = self.record.borrow_mut();
-        if !cx.is_full() && cx.write(&[aside(record.asides)]) != Flow::Closed {
+        if self.may_talk && !cx.is_full() && cx.write(&[aside(record.asides)]) != Flow::Closed {
             record.asides += 1;
         }
     }
@@ -332,13 +361,24 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
                 self.echo(input, cx);
                 if !std::mem::replace(&mut self.has_dialled, true) {
                     let elsewhere = if asks_by_name(self.number.into()) { by_name() } else { elsewhere() };
-                    if self.number.is_multiple_of(2) {
+                    let tls = self.tls.as_ref().filter(|_| self.number.is_multiple_of(4));
+                    if let Some(tls) = tls {
+                        let made = cx.connect_tls(elsewhere_secure(), LABEL, tls.connector.clone());
+                        self.record.borrow_mut().has_dialled = made.is_ok();
+                    } else if self.number.is_multiple_of(2) {
                         self.record.borrow_mut().has_dialled = cx.connect(elsewhere, LABEL).is_ok();
                     } else {
                         // A mailbox that is full is as good as a server that does not answer.
                         let _ = cx.handle().connect(elsewhere, LABEL);
                     }
                 }
+            }
+            Habit::StartTls if !self.may_talk => self.start_tls(input, cx),
+            Habit::StartTls => {
+                if !self.record.borrow().is_secure {
+                    self.record.borrow_mut().violations.push("input before TLS is agreed on".to_owned());
+                }
+                self.echo(input, cx);
             }
             Habit::FinishAfter(n) => {
                 self.echo(input, cx);
@@ -405,6 +445,9 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.enter(Callback::Eof);
         self.record.borrow_mut().eof = true;
         self.write_kept(cx);
+        if self.habit == Habit::StartTls && !self.record.borrow().is_secure {
+            rest.take();
+        }
         self.echo(rest, cx);
         self.finish(cx);
         self.leave(cx);
@@ -459,6 +502,17 @@ impl<const PURE: bool> Protocol for Simulated<PURE> {
         self.note_entry();
         self.record.borrow_mut().dials_failed += 1;
         self.check_answer(label == LABEL);
+        self.leave(cx);
+    }
+
+    fn on_tls(&mut self, tls: &TlsInfo, cx: &mut Context<'_, Note>) {
+        self.note_entry();
+        let mut record = self.record.borrow_mut();
+        if self.habit != Habit::StartTls || record.is_secure || tls.version != "toy" {
+            record.violations.push("TLS that it has not asked for".to_owned());
+        }
+        record.is_secure = true;
+        drop(record);
         self.leave(cx);
     }
 

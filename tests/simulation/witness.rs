@@ -84,6 +84,7 @@ impl Witness {
                     self.has_passed(&what, ordered, limits.drain_timeout)
                 })
             }
+            CloseReason::HandshakeTimeout => self.has_passed(&what, socket.since, limits.handshake_timeout),
             CloseReason::DrainTimeout => {
                 let ordered = self.kernel.borrow().drain_ordered.ok_or("a drain that nobody asked for")?;
                 self.has_passed(&what, ordered, limits.drain_timeout)

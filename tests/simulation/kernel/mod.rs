@@ -26,7 +26,7 @@ use self::{
     other_worker::OtherWorker,
     socket::{Attempt, SharedSocket, Socket},
 };
-use super::choices::Choices;
+use super::{choices::Choices, secure::Handshakes};
 
 /// How the poller arms itself again after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +129,8 @@ pub struct Kernel {
     /// Watched sockets that the server has closed.
     pub freed: u64,
     pub violation: Option<String>,
+    /// The server's sessions, where TLS is spoken.
+    pub handshakes: Option<Handshakes>,
 }
 
 /// The kernel's side of a listening socket.
@@ -283,6 +285,7 @@ impl Kernel {
             dials_in_turn: 0,
             freed: 0,
             violation: None,
+            handshakes: None,
             listeners: (0..listeners).map(|_| Backlog { is_armed: true, ..Backlog::default() }).collect(),
         }))
     }
@@ -348,6 +351,15 @@ impl Kernel {
             backlog.is_armed = false;
             backlog.has_event = true;
         }
+    }
+
+    /// What the server has sent in all, over TLS in plaintext.
+    pub fn plaintext_sent(&self) -> u64 {
+        let of = |socket: &SharedSocket| {
+            let socket = socket.borrow();
+            socket.meter.as_ref().map_or(socket.taken, |meter| meter.whole(socket.taken) + meter.plain())
+        };
+        self.sockets.iter().map(of).sum()
     }
 
     /// Whether clients wait in a backlog.

@@ -6,6 +6,7 @@ use echoloop::{ConnectionId, internals::Readiness};
 use mio::{Interest, Token};
 
 use super::Rearm;
+use crate::secure::Meter;
 
 pub type SharedSocket = Rc<RefCell<Socket>>;
 
@@ -61,7 +62,7 @@ pub struct Socket {
     pub client_closed: bool,
     pub closed: bool,
     pub(super) pending_error: Option<ErrorKind>,
-    pub(super) sticky: Option<ErrorKind>,
+    pub sticky: Option<ErrorKind>,
     pub(super) linger_zero: bool,
     // The poller's side.
     /// What the server calls it, once it is watched.
@@ -80,6 +81,10 @@ pub struct Socket {
     pub taken: u64,
     /// Bytes that it moved into a pipe, to be handed over.
     pub moved: u64,
+    /// What it has sent over TLS.
+    pub meter: Option<Meter>,
+    /// It was closed with bytes unread, and reset by that.
+    pub closed_over_input: bool,
 }
 
 impl Socket {
@@ -121,6 +126,8 @@ impl Socket {
             write_shut: false,
             taken: 0,
             moved: 0,
+            meter: None,
+            closed_over_input: false,
         }
     }
 
@@ -161,6 +168,15 @@ impl Socket {
     /// The same without FIN.
     pub fn bytes_unacked(&self) -> u64 {
         self.taken.saturating_sub(self.acked)
+    }
+
+    /// What the client's system has never acknowledged of what it was sent, in bytes of plaintext: of a record, all or
+    /// nothing.
+    pub fn lost(&self) -> u64 {
+        match &self.meter {
+            None => self.bytes_unacked(),
+            Some(meter) => meter.begun - meter.whole(self.acked.min(self.taken)),
+        }
     }
 
     /// Whether both sides have ended, and know it. Where no event tells the server, a look does a little later.

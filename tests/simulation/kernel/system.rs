@@ -55,6 +55,9 @@ impl System for SimSystem {
         self.events.clear();
         kernel.calls += 1;
         kernel.dials_in_turn = 0;
+        if let Some(Err(violation)) = kernel.handshakes.as_ref().map(|all| all.begin_turn(kernel.now)) {
+            kernel.violation = Some(violation);
+        }
         if let Some((error, _)) = kernel.planned_error(Call::Wait) {
             if error == ErrorKind::Interrupted {
                 // A signal: no events, and no error.

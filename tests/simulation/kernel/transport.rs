@@ -198,6 +198,9 @@ impl Write for FakeTransport {
         socket.note_sending();
         socket.taken += n as u64;
         socket.last_taken = socket.stirred;
+        if let Some(Err(violation)) = socket.meter.as_mut().map(|meter| meter.note(&bytes[..n])) {
+            socket.violation(&violation);
+        }
         if socket.client_closed {
             // The bytes are taken; the reset that answers them comes at once on loopback.
             socket.reset(rearm);
@@ -307,6 +310,9 @@ impl Transport for FakeTransport {
         if socket.reset_by_client {
             return Err(ErrorKind::NotConnected.into());
         }
+        if socket.meter.as_ref().is_some_and(|meter| meter.has_agreed && !meter.has_closed) {
+            socket.violation("FIN without close_notify");
+        }
         socket.note_sending();
         socket.write_shut = true;
         socket.shut_at = Some(socket.stirred);
@@ -356,6 +362,7 @@ impl Drop for FakeTransport {
         if !socket.inbound.is_empty() || socket.linger_zero || socket.sticky.is_some() {
             socket.reset_by_server = true;
             socket.outbound.clear();
+            socket.closed_over_input = !socket.linger_zero && socket.sticky.is_none();
         } else if !socket.write_shut {
             // An ordinary close sends FIN behind what is queued in the kernel.
             socket.outbound_fin = true;

@@ -1,6 +1,6 @@
 //! What must hold at any time, when nobody has anything to do, and when all is over.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use echoloop::{CloseReason, internals::Connections};
 
@@ -9,6 +9,7 @@ use crate::{
     client::{Manner, Seen},
     kernel::{Acks, FAR, socket::Attempt},
     protocol::{Callback, Habit, asks_by_name},
+    secure::{Breach, Secure},
     stage::Failure,
 };
 
@@ -26,12 +27,19 @@ impl<const PURE: bool> World<PURE> {
         if let Some(violation) = socket.violations.first().or(record.violations.first()) {
             return Err(violation.clone());
         }
-        if record.eof && !socket.inbound_fin {
+        let secure = pair.client.secure.as_ref();
+        if record.eof && !socket.inbound_fin && !secure.is_some_and(Secure::has_said_so) {
             return Err("an end of input that it never sent".to_owned());
         }
         self.check_queue(pair)?;
+        if let Some(meter) = socket.meter.as_ref().filter(|meter| meter.has_closed)
+            && meter.begun != pair.owed() + record.asides
+        {
+            let owed = pair.owed() + record.asides;
+            return Err(format!("close_notify after {} of {owed} bytes owed", meter.begun));
+        }
         // A stream that is not whole never looks whole.
-        if pair.client.seen == Seen::Fin {
+        if pair.client.seen == Seen::Fin || secure.is_some_and(|secure| secure.has_close_notify) {
             let (got, owed) = (pair.client.received + pair.client.asides, pair.owed() + record.asides);
             if got != owed || record.opened == 0 {
                 return Err(format!("a clean end after {got} of {owed} bytes owed"));
@@ -123,12 +131,17 @@ impl<const PURE: bool> World<PURE> {
             let is_connected = pair.client.socket.borrow().attempt == Attempt::Made;
             let (opened, closed) = (pair.record.borrow().opened, pair.record.borrow().closed);
             if pair.id().is_some() && is_connected && opened == 0 && closed.is_none() {
+                if let Some(secure) = &pair.client.secure {
+                    self.check_handshake(pair, secure).map_err(|what| format!("client {number}: {what}"))?;
+                    continue;
+                }
                 return Err(format!("client {number} is connected to, and nobody knows"));
             }
             let is_proper =
-                matches!(pair.client.manner, Manner::Proper | Manner::LateReader | Manner::Waiting);
+                matches!(pair.client.manner, Manner::Proper | Manner::LateReader | Manner::Waiting)
+                    && pair.client.secure.as_ref().is_none_or(Secure::is_proper);
             let ends_by_itself = match pair.habit {
-                Habit::Echo | Habit::Piecewise | Habit::Talkative | Habit::Dialling => true,
+                Habit::Echo | Habit::Piecewise | Habit::Talkative | Habit::Dialling | Habit::StartTls => true,
                 // These never send back what comes after they have ended.
                 Habit::FinishAfter(_) | Habit::ShutdownAfter(_) => pair.client.manner != Manner::Waiting,
                 Habit::AbortAfter(_)
@@ -151,6 +164,17 @@ impl<const PURE: bool> World<PURE> {
             }
         }
         Ok(())
+    }
+
+    /// Nothing has come of its handshake.
+    fn check_handshake(&self, pair: &Pair, secure: &Secure) -> Result<(), Failure> {
+        let socket = pair.client.socket.borrow();
+        let is_unwanted = matches!(pair.habit, Habit::Refused | Habit::PanicIn(Callback::Factory));
+        let has_ended = socket.closed || socket.has_vanished || pair.client.gone || socket.sticky.is_some();
+        if has_ended || !secure.is_proper() || is_unwanted {
+            return Ok(());
+        }
+        Err(format!("its handshake does not go on: {:?}", pair.client))
     }
 
     /// Whoever asked for an outbound connection and is still there knows if nothing came of it.
@@ -210,6 +234,7 @@ impl<const PURE: bool> World<PURE> {
             && !self.kernel.borrow().has_failed
             && self.plan.nature.planned.is_none()
             && record.opened == 1
+            && pair.client.secure.as_ref().is_none_or(Secure::is_proper)
             && !self.is_draining
             && !self.is_aborted()
             && !record.was_idle
@@ -224,7 +249,7 @@ impl<const PURE: bool> World<PURE> {
         let pairs = self.pairs.borrow();
         for &number in patient {
             let (closed, manner) = (pairs[number].record.borrow().closed, pairs[number].client.manner);
-            if !matches!(closed, Some(CloseReason::Peer | CloseReason::InputLimit)) {
+            if !matches!(closed, Some(CloseReason::Peer | CloseReason::Truncated | CloseReason::InputLimit)) {
                 return Err(format!("client {number}, {manner:?}: {closed:?} though it was served slowly"));
             }
         }
@@ -236,6 +261,7 @@ impl<const PURE: bool> World<PURE> {
         let limits = &self.plan.limits;
         let all_on = [
             limits.connect_timeout,
+            if self.plan.tls.is_some() { limits.handshake_timeout } else { limits.connect_timeout },
             limits.idle_timeout,
             limits.write_timeout,
             limits.linger_timeout,
@@ -259,12 +285,21 @@ impl<const PURE: bool> World<PURE> {
         }
         self.check()?;
         let (mut ended, mut cut_off, mut refused, mut accepted) = (0, 0, 0, 0);
+        // Over TLS: accepted, and then not watched, or cut off.
+        let mut unknown = 0;
         for (number, pair) in self.pairs.borrow().iter().enumerate() {
             let named = |failure| format!("client {number}: {failure}");
             let is_accepted = pair.client.socket.borrow().is_accepted;
             accepted += u64::from(is_accepted);
             let is_unwanted = matches!(pair.habit, Habit::Refused | Habit::PanicIn(Callback::Factory));
             refused += u64::from(pair.was_asked_for && is_unwanted);
+            let has_protocol = pair.was_asked_for && !is_unwanted;
+            if pair.client.secure.is_some() && is_accepted && !has_protocol && pair.habit != Habit::StartTls {
+                // Nobody was told of it.
+                ended += u64::from(!pair.was_asked_for && pair.id().is_some());
+                unknown += u64::from(!pair.was_asked_for && pair.id().is_none());
+                continue;
+            }
             if is_accepted && !pair.was_asked_for {
                 cut_off += 1;
                 self.check_cut_off().map_err(named)?;
@@ -284,7 +319,8 @@ impl<const PURE: bool> World<PURE> {
         if told != heard + stats.messages_undeliverable {
             return Err(format!("{told} messages sent, {heard} received, but {stats:?}"));
         }
-        if stats.closed_total() != ended + cut_off || stats.open != 0 {
+        let closed = ended + cut_off..=ended + cut_off + unknown;
+        if !closed.contains(&stats.closed_total()) || stats.open != 0 {
             return Err(format!("{ended} connections ended and {cut_off} were cut off, but {stats:?}"));
         }
         if (stats.accepted, stats.refused) != (accepted, refused) {
@@ -322,11 +358,31 @@ impl<const PURE: bool> World<PURE> {
                     | CloseReason::Cancelled
                     | CloseReason::Failed(_)
                     | CloseReason::DrainTimeout
+                    | CloseReason::HandshakeTimeout
             );
         if record.opened != 1 && !(record.opened == 0 && was_never_made) {
             return Err(format!("opened {} times, '{reason}'", record.opened));
         }
-        let (taken, owed) = (socket.taken, pair.owed() + record.asides);
+        let ends_with_the_peers = matches!(
+            reason,
+            CloseReason::Peer
+                | CloseReason::Truncated
+                | CloseReason::Finished
+                | CloseReason::Idle
+                | CloseReason::Drained
+        );
+        if ends_with_the_peers && socket.closed_over_input {
+            return Err(format!("'{reason}', and the client was reset"));
+        }
+        self.check_truncation(pair, reason)?;
+        let taken = match &socket.meter {
+            Some(meter) if meter.has_closed => meter.whole(socket.taken),
+            // Its client has ended before it has asked for TLS.
+            Some(meter) if meter.begun == 0 => 0,
+            Some(_) => u64::MAX,
+            None => socket.taken,
+        };
+        let owed = pair.owed() + record.asides;
         if reason.is_complete() && (taken != owed || !socket.write_shut) {
             return Err(format!("'{reason}' after {taken} of {owed} bytes owed"));
         }
@@ -337,16 +393,39 @@ impl<const PURE: bool> World<PURE> {
         Ok(())
     }
 
+    /// An end without close_notify is told from one with it.
+    fn check_truncation(&self, pair: &Pair, reason: CloseReason) -> Result<(), Failure> {
+        let is_right = match (&pair.client.secure, reason) {
+            (None, CloseReason::Truncated) => false,
+            // FIN before it has asked for TLS is its end.
+            (Some(secure), CloseReason::Peer) => secure.has_closed || !secure.is_agreed(),
+            (Some(secure), CloseReason::Truncated) => !secure.has_said_so(),
+            _ => true,
+        };
+        if is_right { Ok(()) } else { Err(format!("'{reason}' of {:?}", pair.client)) }
+    }
+
     /// Whether a connection cannot have ended in this way when no call failed by itself.
     fn is_unexpected(&self, reason: CloseReason, pair: &Pair) -> bool {
         let has_vanished = pair.client.socket.borrow().has_vanished;
-        let resets = has_vanished || matches!(pair.client.manner, Manner::Resetter | Manner::Careless);
+        let secure = pair.client.secure.as_ref();
+        let breaks = |breach| secure.is_some_and(|secure| secure.has_broken_by(breach));
+        let is_refused = secure.is_some_and(Secure::breaks_the_protocol);
+        let resets = has_vanished
+            || matches!(pair.client.manner, Manner::Resetter | Manner::Careless)
+            || breaks(Breach::Reset);
         match reason {
+            CloseReason::Failed(ErrorKind::InvalidData) => !is_refused,
+            CloseReason::HandshakeFailed => !is_refused,
+            CloseReason::HandshakeTimeout => secure.is_none(),
+            CloseReason::HandshakeAbandoned => {
+                secure.is_none() || !(resets || breaks(Breach::Fin) || pair.habit == Habit::StartTls)
+            }
             CloseReason::Failed(_) => !has_vanished,
             CloseReason::QueueLimit => true,
             CloseReason::ConnectFailed(_) => {
                 let is_begun = pair.client.socket.borrow().is_begun;
-                !pair.is_outbound || (is_begun && !resets)
+                !pair.is_outbound || (is_begun && !resets && !is_refused && !breaks(Breach::Fin))
             }
             CloseReason::ConnectTimeout => !pair.is_outbound,
             CloseReason::Cancelled => pair.requested_by.is_none(),
@@ -366,5 +445,5 @@ fn is_open(pair: &Pair) -> bool {
 
 /// What the client's system has never acknowledged of what it was sent, in bytes.
 fn bytes_lost(pair: &Pair) -> u64 {
-    pair.client.socket.borrow().bytes_unacked()
+    pair.client.socket.borrow().lost()
 }

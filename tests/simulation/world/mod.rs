@@ -15,10 +15,10 @@ use std::{
 
 use echoloop::{Address, ConnectionId};
 
-use self::pair::{Maker, Pairs};
+use self::pair::{Maker, Pair, Pairs};
 pub use self::{
-    pair::{by_name, elsewhere, found},
-    plan::{Plan, limits, nature},
+    pair::{Tls, by_name, elsewhere, elsewhere_secure, found},
+    plan::{Plan, TlsPlan, limits, nature},
     steps::Moves,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     client::{Manner, Seen},
     kernel::{FAR, Faults, Kernel, Nature, Planned, SharedKernel},
     protocol::{Broadcast, Habit, Note, SharedNeighbours, Simulated},
+    secure::{Handshakes, Secure},
     stage::{Failure, Stage},
 };
 
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub moved: u64,
     /// Connections that went from one worker to another.
     pub changed_worker: u64,
+    /// Clients over TLS that have agreed with the server.
+    pub agreed: u64,
 }
 
 /// Runs a random schedule.
@@ -67,10 +70,33 @@ pub fn run_choices(choices: Choices, is_verbose: bool) -> Result<Outcome, Failur
     run(Plan::new(&choices), choices, is_verbose)
 }
 
+/// Runs a random schedule over TLS.
+pub fn run_tls_seed(seed: u64, is_verbose: bool) -> Result<Outcome, Failure> {
+    run_tls_choices(Choices::seeded(seed), is_verbose)
+}
+
+pub fn run_tls_choices(choices: Choices, is_verbose: bool) -> Result<Outcome, Failure> {
+    run(Plan::tls(&choices), choices, is_verbose)
+}
+
 /// Runs a schedule in which nothing fails but what is planned.
 pub fn run_script(seed: u64, planned: Option<Planned>, is_verbose: bool) -> Result<Outcome, Failure> {
     let choices = Choices::seeded(seed);
-    let mut plan = Plan::script(&choices);
+    run_planned(Plan::script(&choices), planned, choices, is_verbose)
+}
+
+/// The same over TLS.
+pub fn run_tls_script(seed: u64, planned: Option<Planned>, is_verbose: bool) -> Result<Outcome, Failure> {
+    let choices = Choices::seeded(seed);
+    run_planned(Plan::tls_script(&choices), planned, choices, is_verbose)
+}
+
+fn run_planned(
+    mut plan: Plan,
+    planned: Option<Planned>,
+    choices: Choices,
+    is_verbose: bool,
+) -> Result<Outcome, Failure> {
     plan.nature.planned = planned;
     run(plan, choices, is_verbose)
 }
@@ -100,6 +126,13 @@ impl<const PURE: bool> World<PURE> {
         let begin = Instant::now();
         let kernel = Kernel::new(&choices, plan.nature, begin, plan.listeners);
         let (pairs, neighbours) = (Pairs::default(), SharedNeighbours::default());
+        let tls = plan.tls.clone().map(|of_plan| {
+            let handshakes = Handshakes::new(plan.limits.handshake_timeout);
+            let acceptor = handshakes.acceptor(of_plan.record_bytes);
+            let connector = handshakes.connector(of_plan.record_bytes);
+            kernel.borrow_mut().handshakes = Some(handshakes);
+            (of_plan, Tls { acceptor, connector })
+        });
         let maker = Rc::new(Maker {
             kernel: Rc::clone(&kernel),
             pairs: Rc::clone(&pairs),
@@ -108,14 +141,20 @@ impl<const PURE: bool> World<PURE> {
             habits: plan.habits.clone(),
             bytes: plan.bytes,
             limits: Rc::new(plan.limits.clone()),
+            tls,
         });
         let factory = Rc::clone(&maker);
-        let stage = Stage::new(
+        let mut stage = Stage::new(
             &kernel,
             plan.limits.clone(),
             plan.capacity,
             Box::new(move |peer| factory.protocol(peer)),
         );
+        if let Some((of_plan, tls)) = &maker.tls {
+            for (position, _) in of_plan.listeners.iter().enumerate().filter(|&(_, &is_secure)| is_secure) {
+                stage.set_listener_tls(position, tls.acceptor.clone());
+            }
+        }
         Self {
             plan,
             choices,
@@ -143,7 +182,9 @@ impl<const PURE: bool> World<PURE> {
         let echoed = pairs.iter().map(|pair| pair.client.received).sum();
         let moved = pairs.iter().map(|pair| pair.client.socket.borrow().moved).sum();
         let (calls, changed_worker) = (self.kernel.borrow().calls, self.kernel.borrow().changed_worker);
-        Ok(Outcome { trace: self.trace.finish(), calls, echoed, moved, changed_worker })
+        let has_agreed = |pair: &&Pair| pair.client.secure.as_ref().is_some_and(Secure::is_agreed);
+        let agreed = pairs.iter().filter(has_agreed).count() as u64;
+        Ok(Outcome { trace: self.trace.finish(), calls, echoed, moved, changed_worker, agreed })
     }
 
     /// One client, no faults: how many bytes it gets back, and how it sees the end.
@@ -178,6 +219,7 @@ impl<const PURE: bool> World<PURE> {
             95 => self.answer_lookup(),
             96 => self.message_to_some(),
             97 => self.message_all(),
+            98 if self.maker.tls.is_some() && self.choices.bool() => self.ask_to_connect_over_tls(),
             98 if self.choices.bool() => self.ask_to_connect(elsewhere()),
             98 => self.ask_to_connect(by_name()),
             _ => match self.choices.u8(..32) {
@@ -198,7 +240,7 @@ impl<const PURE: bool> World<PURE> {
         if !self.kernel.borrow().has_place(listener) {
             return;
         }
-        let number = self.maker.add_inbound();
+        let number = self.maker.add_inbound(listener);
         self.kernel.borrow_mut().arrive(listener, number);
         let about = {
             let pair = &self.pairs.borrow()[number];
@@ -279,6 +321,12 @@ impl<const PURE: bool> World<PURE> {
     fn ask_to_connect(&mut self, address: Address) {
         let is_taken = self.stage.handle.connect(address, 0).is_ok();
         self.note(("ask to connect", is_taken));
+    }
+
+    fn ask_to_connect_over_tls(&mut self) {
+        let Some((_, tls)) = &self.maker.tls else { return };
+        let is_taken = self.stage.handle.connect_tls(elsewhere_secure(), 0, tls.connector.clone()).is_ok();
+        self.note(("ask to connect over TLS", is_taken));
     }
 
     fn answer_lookup(&mut self) {

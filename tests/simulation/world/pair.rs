@@ -2,12 +2,14 @@
 
 use std::{cell::RefCell, panic, rc::Rc, time::Duration};
 
-use echoloop::{Address, Config, ConnectionId, Origin, Peer};
+use echoloop::{Address, Config, ConnectionId, Origin, Peer, TlsAcceptor, TlsConnector};
 
+use super::plan::TlsPlan;
 use crate::{
     client::{Client, Manner},
     kernel::{SharedKernel, socket::SharedSocket, system::client_at},
     protocol::{Callback, Habit, PlannedPanic, Record, SharedNeighbours, SharedRecord, Simulated},
+    secure::{Meter, REPLY, Secure, TlsManner},
     witness::Witness,
 };
 
@@ -48,29 +50,75 @@ pub struct Maker {
     /// What each client sends; `None`: any number.
     pub bytes: Option<u64>,
     pub limits: Rc<Config>,
+    pub tls: Option<(TlsPlan, Tls)>,
+}
+
+/// What the server speaks TLS with.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub acceptor: TlsAcceptor,
+    pub connector: TlsConnector,
+}
+
+/// Who begins, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Plain,
+    /// A client of a listener with TLS.
+    Client,
+    /// The server connects to it.
+    Server,
 }
 
 impl Maker {
     /// A client that is to come to a listener.
-    pub fn add_inbound(&self) -> usize {
+    pub fn add_inbound(&self, listener: usize) -> usize {
         let socket = {
             let mut kernel = self.kernel.borrow_mut();
             let (inbound, outbound) = (kernel.buffer_size(), kernel.buffer_size());
             kernel.add_socket(inbound, outbound)
         };
-        self.add(socket, false, None)
+        let is_secure = self.tls.as_ref().is_some_and(|(plan, _)| plan.listeners[listener]);
+        self.add(socket, if is_secure { Start::Client } else { Start::Plain }, false, None)
     }
 
-    fn add(&self, socket: SharedSocket, is_outbound: bool, requested_by: Option<ConnectionId>) -> usize {
+    fn add(
+        &self,
+        socket: SharedSocket,
+        start: Start,
+        is_outbound: bool,
+        requested_by: Option<ConnectionId>,
+    ) -> usize {
         let choices = self.kernel.borrow().choices.clone();
         let manner = choices.of(&self.manners).expect("there are some");
-        let habit = choices.of(&self.habits).expect("there are some");
+        let habit = match choices.of(&self.habits).expect("there are some") {
+            Habit::StartTls if start != Start::Plain || is_outbound => Habit::Echo,
+            habit => habit,
+        };
         let to_send = match self.bytes {
             Some(bytes) => bytes,
             None if choices.u8(..4) == 0 => choices.u64(..3),
             None => choices.u64(..2000),
         };
-        let client = Client::new(manner, socket, to_send, choices.key());
+        let mut client = Client::new(manner, socket, to_send, choices.key());
+        if let Some((plan, _)) = &self.tls
+            && (start != Start::Plain || habit == Habit::StartTls)
+        {
+            let record_bytes = match plan.client_record_bytes {
+                Some(bytes) => bytes,
+                None if choices.bool() => choices.usize(1..=8),
+                None => choices.usize(1..=100),
+            };
+            let tls_manner = if plan.is_proper { TlsManner::PROPER } else { TlsManner::new(&choices) };
+            let has_wish = habit == Habit::StartTls;
+            client.secure = Some(if has_wish {
+                Secure::starttls(record_bytes, tls_manner)
+            } else {
+                Secure::new(start == Start::Server, record_bytes, tls_manner)
+            });
+            let plain = if has_wish { REPLY.len() } else { 0 };
+            client.socket.borrow_mut().meter = Some(Meter::new(plain));
+        }
         let record = Rc::new(RefCell::new(Record::default()));
         let mut pairs = self.pairs.borrow_mut();
         pairs.push(Pair { client, record, habit, is_outbound, was_asked_for: false, requested_by });
@@ -99,13 +147,18 @@ impl Maker {
         let witness = Witness::new(&self.kernel, &pair.client.socket, &limits);
         let neighbours = Rc::clone(&self.neighbours);
         let protocol = Simulated::new(pair.habit, Rc::clone(&pair.record), number, neighbours);
-        Some(protocol.watched_by(witness))
+        let protocol = protocol.watched_by(witness);
+        Some(match &self.tls {
+            Some((_, tls)) => protocol.with_tls(tls.clone()),
+            None => protocol,
+        })
     }
 
     /// The client that the server is about to connect to.
     fn outbound(&self, peer: &Peer<'_>) -> usize {
         let socket = self.kernel.borrow_mut().add_unconnected(peer.id);
-        self.add(socket, true, peer.requested_by)
+        let is_secure = *peer.address == elsewhere_secure();
+        self.add(socket, if is_secure { Start::Server } else { Start::Plain }, true, peer.requested_by)
     }
 }
 
@@ -122,4 +175,9 @@ pub fn found() -> Address {
 /// Where outbound connections go.
 pub fn elsewhere() -> Address {
     Address::Unix("elsewhere".into())
+}
+
+/// The same, over TLS.
+pub fn elsewhere_secure() -> Address {
+    Address::Unix("elsewhere-secure".into())
 }

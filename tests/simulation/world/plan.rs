@@ -26,9 +26,64 @@ pub struct Plan {
     /// Its protocols say that they return what comes unchanged.
     pub is_pure: bool,
     pub habits: Vec<Habit>,
+    /// Where TLS is spoken.
+    pub tls: Option<TlsPlan>,
+}
+
+/// Where TLS is spoken, and how.
+#[derive(Clone, Debug)]
+pub struct TlsPlan {
+    /// The listeners whose clients speak it, by position.
+    pub listeners: Vec<bool>,
+    /// What the server puts into a record at most.
+    pub record_bytes: usize,
+    /// The same of the clients; `None`: any number.
+    pub client_record_bytes: Option<usize>,
+    /// Clients do nothing that others would not.
+    pub is_proper: bool,
 }
 
 impl Plan {
+    /// A schedule with TLS.
+    pub fn tls(choices: &Choices) -> Self {
+        let mut plan = Self { is_pure: false, ..Self::new(choices) };
+        let n = choices.u64(..500);
+        plan.habits = match choices.u8(..4) {
+            0 => vec![Habit::Echo],
+            1 => vec![Habit::StartTls],
+            2 => vec![Habit::Echo, Habit::Dialling, Habit::StartTls, Habit::Talkative],
+            _ => vec![
+                Habit::Echo,
+                Habit::StartTls,
+                Habit::FinishAfter(n),
+                Habit::ShutdownAfter(n),
+                Habit::AbortAfter(n),
+                Habit::PanicAfter(n),
+                Habit::Hesitant,
+                Habit::Deferring,
+                Habit::Piecewise,
+                Habit::Talkative,
+                Habit::Dialling,
+                Habit::Refused,
+                Habit::PanicIn(choices.of(&CALLBACKS).expect("there are some")),
+            ],
+        };
+        plan.limits.handshake_timeout = match choices.u8(..4) {
+            0 => None,
+            1 => Some(Duration::from_millis(choices.u64(1..100))),
+            _ => Some(Duration::from_millis(choices.u64(1..5000))),
+        };
+        // Records are longer than what is in them.
+        plan.limits.splice_threshold_bytes = None;
+        plan.tls = Some(TlsPlan {
+            listeners: (0..plan.listeners).map(|_| choices.u8(..4) > 0).collect(),
+            record_bytes: if choices.bool() { choices.usize(1..=8) } else { choices.usize(1..=300) },
+            client_record_bytes: None,
+            is_proper: choices.bool(),
+        });
+        plan
+    }
+
     pub fn new(choices: &Choices) -> Self {
         let is_pure = choices.u8(..3) == 0;
         let limits = limits(is_pure, choices);
@@ -47,15 +102,25 @@ impl Plan {
             bytes: None,
             is_pure,
             habits: habits(is_pure, choices),
+            tls: None,
         }
     }
 
     /// A small schedule in which nothing fails by itself, for the error sweep.
     pub fn script(choices: &Choices) -> Self {
-        let mut plan =
-            Self { clients: choices.usize(1..=3), steps: choices.usize(20..80), ..Self::new(choices) };
-        plan.nature.faults = Faults { partial: 30, ..Faults::default() };
-        plan
+        let (clients, steps) = (choices.usize(1..=3), choices.usize(20..80));
+        Self { clients, steps, ..Self::new(choices) }.in_which_nothing_fails()
+    }
+
+    /// The same over TLS.
+    pub fn tls_script(choices: &Choices) -> Self {
+        let (clients, steps) = (choices.usize(1..=3), choices.usize(40..120));
+        Self { clients, steps, ..Self::tls(choices) }.in_which_nothing_fails()
+    }
+
+    fn in_which_nothing_fails(mut self) -> Self {
+        self.nature.faults = Faults { partial: 30, ..Faults::default() };
+        self
     }
 }
 

@@ -51,6 +51,7 @@ impl<const PURE: bool> World<PURE> {
             (0..self.plan.clients).for_each(|_| self.connect());
             self.choices.freeze();
             self.turn()?;
+            self.shake_hands()?;
             self.choices.thaw();
         }
         let mut before = None;
@@ -65,6 +66,23 @@ impl<const PURE: bool> World<PURE> {
         self.calm_down()?;
         self.check_end()?;
         Ok(true)
+    }
+
+    /// Those that speak TLS agree, and everyone comes to rest.
+    fn shake_hands(&mut self) -> Result<(), Failure> {
+        if self.plan.tls.is_none() {
+            return Ok(());
+        }
+        for pair in self.pairs.borrow_mut().iter_mut() {
+            pair.client.to_send = 0;
+            pair.client.hesitates = true;
+        }
+        self.settle()?;
+        for pair in self.pairs.borrow_mut().iter_mut() {
+            pair.client.to_send = self.plan.bytes.unwrap_or_default();
+            pair.client.hesitates = false;
+        }
+        Ok(())
     }
 
     /// The steps that may do something. Clients do not see each other: of two steps in a row that lead to the same
