@@ -430,11 +430,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             self.lose(requests.refused, shared);
         }
         self.awaits_writable |= requests.told_full;
-        let mut forward = &input[requests.forward.clone()];
-        let mut held = Vec::new();
         if self.extra.is_some() || requests.rare.is_some() {
-            held = self.take_behind_tls(&mut forward, requests.rare.as_deref_mut(), shared);
+            self.hold_back_secrets(&mut requests, input, shared);
         }
+        let forward = &input[requests.forward.clone()];
         let sent = match &mut requests.rare {
             Some(rare) if !rare.shared.is_empty() => {
                 self.send_pieces(forward, mem::take(&mut rare.shared), shared)
@@ -443,9 +442,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         };
         if let Some(rare) = requests.take_rare() {
             self.apply_rare(*rare, shared.now);
-        }
-        if !held.is_empty() {
-            self.hold(held, shared);
         }
         match requests.reading {
             Some(Reading::Pause) if self.recv.is_open() => self.set_recv(RecvHalf::Paused),
@@ -479,9 +475,6 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         if let Some(with) = rare.relay {
             self.want_relay(with);
-        }
-        if let Some(wanted) = rare.tls {
-            self.want_tls(wanted.role);
         }
         if rare.answers_due > 0 && !self.state.is_closed() {
             self.extra.get_or_insert_default().answers_due += rare.answers_due;

@@ -142,7 +142,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Nothing more has come so far. An event follows when something does.
     pub(super) fn note_drained(&mut self, shared: &Shared<P::Message, T::Pipe>) {
-        self.note_stirred(shared.now);
+        if self.transport.is_secure() {
+            self.note_stirred(shared.now);
+        }
         self.ready.remove(Readiness::READ);
         // In a drain, one that is caught up is told earlier.
         self.deadline_moved |= shared.drain.is_some();

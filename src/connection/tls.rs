@@ -10,7 +10,7 @@ use super::{Connection, halves::RecvHalf, shared::Shared, state::State};
 use crate::{
     address::Address,
     close_reason::CloseReason,
-    protocol::{Protocol, requests::RareRequests},
+    protocol::{Protocol, requests::Requests},
     proxy_protocol::ProxyHeaderError,
     system::{
         readiness::Readiness,
@@ -165,37 +165,43 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
     }
 
-    /// Takes what was written behind a request for TLS, of this callback or an earlier one: it is not for everyone to see.
+    /// Takes what was written behind a request for TLS, of this callback or an earlier one, out of what is sent: it is not for
+    /// everyone to see.
     #[cold]
-    pub(super) fn take_behind_tls(
-        &self,
-        forward: &mut &[u8],
-        rare: Option<&mut RareRequests>,
+    pub(super) fn hold_back_secrets(
+        &mut self,
+        requests: &mut Requests,
+        input: &[u8],
         shared: &mut Shared<P::Message, T::Pipe>,
-    ) -> Vec<u8> {
+    ) {
         let mut held = Vec::new();
-        let (at, before) = match rare.as_ref().and_then(|rare| rare.tls.as_ref()) {
+        let wanted = requests.rare.as_mut().and_then(|rare| rare.tls.take());
+        let (at, before) = match &wanted {
             _ if self.holds_output() => {
-                held.extend_from_slice(mem::take(forward));
+                held.extend_from_slice(&input[mem::take(&mut requests.forward)]);
                 (0, 0)
             }
             Some(wanted) => (wanted.at, wanted.pieces),
-            None => return held,
+            None => return,
         };
         let mut from = at;
-        for (at, bytes) in rare.into_iter().flat_map(|rare| rare.shared.drain(before..)) {
+        for (at, bytes) in requests.rare.iter_mut().flat_map(|rare| rare.shared.drain(before..)) {
             held.extend_from_slice(&shared.output[from..at]);
             held.extend_from_slice(&bytes);
             from = at;
         }
         held.extend_from_slice(&shared.output[from..]);
         shared.output.truncate(at);
-        held
+        if let Some(wanted) = wanted {
+            self.want_tls(wanted.role);
+        }
+        if !held.is_empty() {
+            self.hold(held, shared);
+        }
     }
 
     /// Keeps what was written until TLS is agreed on.
-    #[cold]
-    pub(super) fn hold(&mut self, bytes: Vec<u8>, shared: &Shared<P::Message, T::Pipe>) {
+    fn hold(&mut self, bytes: Vec<u8>, shared: &Shared<P::Message, T::Pipe>) {
         let is_lost = self.send.fault().is_some() || self.state.is_closed();
         let handshake = self.extra.as_mut().and_then(|extra| extra.handshake.as_mut());
         let Some(handshake) = handshake.filter(|_| !is_lost) else {
