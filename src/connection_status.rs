@@ -30,7 +30,7 @@ pub struct ConnectionStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// Outbound, and not made yet.
+    /// Outbound, and not made yet; or a client whose TLS handshake is under way.
     Connecting,
     /// Nothing is queued; what comes is handed to the protocol.
     Reading,

@@ -79,6 +79,7 @@
 //! | outbound connections, also by name | [`Context::connect`], [`Handle::connect`] |
 //! | a proxy | [`Protocol::on_connected`], [`Context::relay`] |
 //! | the same bytes for many | [`Context::write_shared`] |
+//! | TLS, also in the middle of a connection | [`Builder::listen_tls`], [`Context::connect_tls`], [`Context::start_tls`], [`Peer::tls`] |
 //! | state of one loop without a lock | [`Server::run_local`] |
 //! | to see and to end single connections | [`Handle::connections`], [`Handle::finish_connection`] |
 //! | datagrams: echo over UDP | [`Builder::bind`] |
@@ -93,6 +94,7 @@
 //! | the peer sends FIN | [`Protocol::on_eof`]; by default: everything queued is sent, then FIN, then close |
 //! | [`Context::finish`] | everything written is sent, then FIN; input is discarded until the peer's FIN or a linger limit; close |
 //! | [`Context::shutdown_write`] | everything written is sent, then FIN; input still comes until the peer's FIN |
+//! | over TLS: close_notify | as for FIN, which close_notify is sent before; FIN alone: [`Context::is_truncated`] |
 //! | no byte for the idle timeout | [`Protocol::on_timeout`]; by default: as `finish` |
 //! | [`Handle::drain`] | everything that peers had sent is dealt with, then [`Protocol::on_drain`]; by default: as `finish` |
 //! | the peer's system acknowledges nothing of what is owed | after the write timeout: reset, so that no truncated reply looks whole |
@@ -111,8 +113,10 @@
 //!
 //! # Features
 //!
-//! `cli` (default): what only the program `echoloop` needs. Without it the library depends on mio, slab, log,
-//! socket2, memmap2 and, on Unix, rustix and libc; where UDP needs it, nix.
+//! - `tls`: [`TlsAcceptor`] and [`TlsConnector`] are made of the configurations of rustls 0.23, with *ring*.
+//! - `cli`: what only the program `echoloop` needs; `cli-tls` (default): the program with TLS.
+//!
+//! Without any the library depends on mio, slab, log, socket2, memmap2 and, on Unix, rustix and libc; where UDP needs it, nix.
 
 mod accept;
 mod address;
@@ -202,7 +206,7 @@ pub mod internals {
         },
         tls::{
             channel::Channel,
-            layer::Scratch,
+            scratch::Scratch,
             session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
         },
     };

@@ -12,7 +12,7 @@ use crate::stats::Stats;
 pub struct WorkerStatus {
     /// Its number, from 0.
     pub worker: usize,
-    /// Outbound connections that are being made.
+    /// Outbound connections that are being made, and clients whose TLS handshake is under way.
     pub connecting: usize,
     /// Connections with nothing queued, whose ends are open.
     pub reading: usize,

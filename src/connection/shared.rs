@@ -15,7 +15,7 @@ use crate::{
     protocol::{context::Context, requests::Requests},
     stats::Counters,
     system::transport::Addresses,
-    tls::layer::Scratch,
+    tls::scratch::Scratch,
 };
 
 /// What the connections of one loop share.

@@ -22,10 +22,11 @@ use crate::close_reason::CloseReason;
 ///    error / reset / abort, from any state ─▶ Closed: close, free the slot
 /// ```
 ///
-/// An outbound connection begins as `Connecting` and becomes `Reading` when it is made.
+/// An outbound connection begins as `Connecting` and becomes `Reading` when it is made. So does a client with a TLS
+/// handshake before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Outbound, and not made yet.
+    /// Outbound, and not made yet; or a client whose TLS handshake is under way.
     Connecting,
     /// Nothing is queued; what comes is handed to the protocol.
     Reading,
@@ -38,7 +39,7 @@ pub enum State {
 }
 
 impl State {
-    /// The outbound connection is made.
+    /// The outbound connection is made, or the handshake is over.
     #[must_use]
     pub fn connected(self) -> Self {
         match self {

@@ -42,7 +42,7 @@ use crate::{
         readiness::Readiness,
         transport::{Addresses, Transport},
     },
-    tls::layer::Scratch,
+    tls::scratch::Scratch,
 };
 
 /// All connections of one loop, in a slab, with the queue of those that have work.

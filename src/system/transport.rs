@@ -8,7 +8,7 @@ use std::{
 use crate::{
     address::Address,
     pipes::Pipe,
-    tls::{TlsInfo, layer::Scratch, session::Session},
+    tls::{TlsInfo, scratch::Scratch, session::Session},
 };
 
 /// Both ends of a connection, asked of the operating system when someone wants to know.

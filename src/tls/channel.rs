@@ -7,11 +7,7 @@ use std::{
 
 use mio::Interest;
 
-use super::{
-    TlsInfo,
-    layer::{Layer, Scratch},
-    session::Session,
-};
+use super::{TlsInfo, layer::Layer, scratch::Scratch, session::Session};
 use crate::{
     address::Address,
     connection_id::ConnectionId,

@@ -5,7 +5,7 @@
 //! that is told `WouldBlock` comes again with the same bytes, which are sealed already.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt,
     io::{self, ErrorKind, IoSlice},
     mem,
@@ -14,6 +14,7 @@ use std::{
 
 use super::{
     TlsInfo,
+    scratch::Scratch,
     session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
 };
 use crate::system::transport::Transport;
@@ -84,14 +85,6 @@ struct Ledger {
 struct Buffered {
     bytes: Vec<u8>,
     used: usize,
-}
-
-/// Where the connections of a loop open and seal: none has memory for it of its own.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    incoming: RefCell<Vec<u8>>,
-    outgoing: RefCell<Vec<u8>>,
-    gathered: RefCell<Vec<u8>>,
 }
 
 /// Room for what is left of a record, or of a message of the handshake (64 KiB at most, in rustls), and a read behind it.

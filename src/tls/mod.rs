@@ -7,6 +7,7 @@ pub(crate) mod channel;
 pub(crate) mod layer;
 #[cfg(feature = "tls")]
 mod rustls_session;
+pub(crate) mod scratch;
 pub(crate) mod session;
 
 use std::{fmt, io, sync::Arc};
