@@ -94,7 +94,7 @@ const SCRATCH_BYTES: usize = 160 << 10;
 const READ_BYTES: usize = 64 << 10;
 
 /// What is sealed at once: it waits here if the socket does not take it.
-const SEAL_BYTES: usize = 2 * RECORD_PLAINTEXT;
+const SEAL_BYTES: usize = 4 * RECORD_PLAINTEXT;
 
 /// What is read in one go where there is no plaintext in it: after that it is somebody else's turn.
 const EMPTY_READ_BYTES: usize = 64 << 10;
