@@ -24,14 +24,8 @@ use crate::system::transport::Transport;
 pub(crate) struct Layer {
     session: Box<dyn Session>,
     scratch: Rc<Scratch>,
-    /// The beginning of what a record holds, or a message of the handshake.
-    incoming: Vec<u8>,
-    /// What was opened, and had no room in the reader's buffer.
-    plaintext: Buffered,
-    /// What was sealed, and the socket has not taken.
-    outgoing: Buffered,
-    /// How much of what is written next is among it: a write that was told `WouldBlock` had it sealed.
-    sealed: usize,
+    /// None where nothing is, as in most that are idle: many are.
+    left: Option<Box<Left>>,
     input: Input,
     output: Output,
     /// The socket's own end was read.
@@ -41,6 +35,19 @@ pub(crate) struct Layer {
     /// A turn was over before the socket was empty.
     has_more: bool,
     ledger: Cell<Ledger>,
+}
+
+/// What one call leaves for the next.
+#[derive(Debug, Default)]
+struct Left {
+    /// The beginning of what a record holds, or a message of the handshake.
+    incoming: Vec<u8>,
+    /// What was opened, and had no room in the reader's buffer.
+    plaintext: Buffered,
+    /// What was sealed, and the socket has not taken.
+    outgoing: Buffered,
+    /// How much of what is written next is among it: a write that was told `WouldBlock` had it sealed.
+    sealed: usize,
 }
 
 /// What the peer has to say.
@@ -75,9 +82,9 @@ struct Ledger {
     /// Bytes of plaintext that were sent since all was seen to be acknowledged.
     given: usize,
     /// The most that one record has held of it.
-    largest: usize,
+    largest: u16,
     /// Bytes of records behind it that hold none.
-    behind: usize,
+    behind: u32,
 }
 
 /// Bytes in use from some point on.
@@ -105,10 +112,7 @@ impl Layer {
         let mut layer = Self {
             session,
             scratch: Rc::clone(scratch),
-            incoming: Vec::new(),
-            plaintext: Buffered::default(),
-            outgoing: Buffered::default(),
-            sealed: 0,
+            left: None,
             input: Input::Open,
             output: Output::Open,
             is_ended_below: false,
@@ -150,9 +154,12 @@ impl Layer {
         self.has_more = false;
         // An event may have come since the socket was last read.
         self.was_short = false;
-        let n = self.plaintext.read(buffer);
-        if n > 0 {
-            return Ok(n);
+        if let Some(left) = &mut self.left {
+            let n = left.plaintext.read(buffer);
+            if n > 0 {
+                self.trim();
+                return Ok(n);
+            }
         }
         let mut read = 0;
         loop {
@@ -200,8 +207,9 @@ impl Layer {
         if bytes.is_empty() {
             *bytes = vec![0; SCRATCH_BYTES];
         }
-        let held = self.incoming.len();
-        bytes[..held].copy_from_slice(&self.incoming);
+        let left = self.left_incoming();
+        let held = left.len();
+        bytes[..held].copy_from_slice(left);
         // A reader with little room still gets the whole of a record.
         let room = buffer.len().clamp(RECORD_BYTES, READ_BYTES).min(bytes.len() - held);
         if room == 0 {
@@ -230,19 +238,18 @@ impl Layer {
 
     /// Opens the records in `bytes`, and keeps what is left. Returns how much of the buffer is filled.
     fn open(&mut self, bytes: &mut [u8], buffer: &mut [u8]) -> io::Result<usize> {
-        self.take_scratch();
-        let before = self.outgoing.bytes.len();
-        let mut plaintext = Plaintext::new(buffer, &mut self.plaintext.bytes);
-        let result = self.session.receive(bytes, &mut plaintext, &mut self.outgoing.bytes);
+        let mut outgoing = self.take_outgoing();
+        let before = outgoing.bytes.len();
+        let mut rest = Vec::new();
+        let mut plaintext = Plaintext::new(buffer, &mut rest);
+        let result = self.session.receive(bytes, &mut plaintext, &mut outgoing.bytes);
         let filled = plaintext.filled();
         if self.output != Output::Open {
             // Nothing follows our close_notify.
-            self.outgoing.bytes.truncate(before);
+            outgoing.bytes.truncate(before);
         }
-        self.note_behind(self.outgoing.bytes.len() - before);
-        if self.outgoing.is_empty() {
-            self.give_scratch_back();
-        }
+        self.note_behind(outgoing.bytes.len() - before);
+        self.put_outgoing(outgoing);
         if self.session.has_peer_closed() && self.input == Input::Open {
             self.input = Input::Closed;
         }
@@ -250,12 +257,7 @@ impl Layer {
             Ok(used) if self.input == Input::Open => &bytes[*used..],
             Ok(_) | Err(_) => &[],
         };
-        if left.is_empty() {
-            self.incoming = Vec::new();
-        } else {
-            self.incoming.clear();
-            self.incoming.extend_from_slice(left);
-        }
+        self.keep(left, rest);
         match result {
             // What came before it is still good.
             Err(error) if filled > 0 => {
@@ -288,29 +290,44 @@ impl Layer {
         if self.has_failed() {
             return Err(ErrorKind::InvalidData.into());
         }
-        if self.sealed == 0 {
-            self.sealed = self.seal(slices)?;
-            self.flush(socket)?;
-        }
-        let offered = slices.iter().map(|slice| slice.len()).sum();
-        let n = self.sealed.min(offered);
-        self.sealed -= n;
+        let n = match self.left.as_mut().filter(|left| left.sealed > 0) {
+            None => self.seal_and_send(socket, slices)?,
+            Some(left) => {
+                let n = left.sealed.min(slices.iter().map(|slice| slice.len()).sum());
+                left.sealed -= n;
+                self.trim();
+                n
+            }
+        };
         let mut ledger = self.ledger.get();
         ledger.given += n;
-        ledger.largest = ledger.largest.max(n.min(RECORD_PLAINTEXT));
+        ledger.largest = ledger.largest.max(u16::try_from(n.min(RECORD_PLAINTEXT)).unwrap_or(u16::MAX));
         ledger.behind = 0;
         self.ledger.set(ledger);
         Ok(n)
     }
 
+    /// Nothing else waits to be sent.
+    fn seal_and_send(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut outgoing = self.take_outgoing();
+        let sealed = self.seal(slices, &mut outgoing.bytes);
+        let sent = outgoing.send(socket);
+        self.put_outgoing(outgoing);
+        let n = sealed?;
+        if sent.is_err() {
+            self.left.get_or_insert_default().sealed = n;
+        }
+        sent.map(|()| n)
+    }
+
     /// Seals the first of it. Returns how much.
-    fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.take_scratch();
+    fn seal(&mut self, slices: &[IoSlice<'_>], outgoing: &mut Vec<u8>) -> io::Result<usize> {
+        let incoming = self.left.as_mut().map_or(&mut [][..], |left| &mut left.incoming);
         let mut slices = slices.iter().filter(|slice| !slice.is_empty()).peekable();
         let Some(first) = slices.next() else { return Ok(0) };
         if first.len() >= RECORD_PLAINTEXT || slices.peek().is_none() {
             let n = first.len().min(SEAL_BYTES);
-            self.session.seal(&mut self.incoming, &first[..n], &mut self.outgoing.bytes)?;
+            self.session.seal(incoming, &first[..n], outgoing)?;
             return Ok(n);
         }
         // One record is better than several.
@@ -320,27 +337,31 @@ impl Layer {
             let n = slice.len().min(SEAL_BYTES - gathered.len());
             gathered.extend_from_slice(&slice[..n]);
         }
-        self.session.seal(&mut self.incoming, &gathered, &mut self.outgoing.bytes)?;
+        self.session.seal(incoming, &gathered, outgoing)?;
         Ok(gathered.len())
     }
 
     /// Sends what is sealed.
-    #[inline(never)]
     pub(crate) fn flush(&mut self, socket: &mut impl Transport) -> io::Result<()> {
-        while !self.outgoing.is_empty() {
-            match socket.write(self.outgoing.bytes()) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => self.outgoing.used += n,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.give_scratch_back();
-        Ok(())
+        if self.has_output() { self.send_what_waits(socket) } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn send_what_waits(&mut self, socket: &mut impl Transport) -> io::Result<()> {
+        let mut outgoing = self.take_outgoing();
+        let result = outgoing.send(socket);
+        self.put_outgoing(outgoing);
+        self.trim();
+        result
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        !self.outgoing.is_empty()
+        self.waiting() > 0
+    }
+
+    /// How many sealed bytes the socket has not taken.
+    fn waiting(&self) -> usize {
+        self.left.as_ref().map_or(0, |left| left.outgoing.bytes().len())
     }
 
     pub(crate) const fn has_input(&self) -> bool {
@@ -361,10 +382,12 @@ impl Layer {
         if self.output == Output::Open {
             self.output = Output::Closing;
             if !self.has_failed() && !self.session.is_handshaking() {
-                self.take_scratch();
-                let before = self.outgoing.bytes.len();
-                self.session.close(&mut self.incoming, &mut self.outgoing.bytes);
-                self.note_behind(self.outgoing.bytes.len() - before);
+                let mut outgoing = self.take_outgoing();
+                let before = outgoing.bytes.len();
+                let incoming = self.left.as_mut().map_or(&mut [][..], |left| &mut left.incoming);
+                self.session.close(incoming, &mut outgoing.bytes);
+                self.note_behind(outgoing.bytes.len() - before);
+                self.put_outgoing(outgoing);
             }
         }
         self.flush(socket)?;
@@ -374,13 +397,13 @@ impl Layer {
 
     /// See [`Transport::short_read_drains`].
     pub(crate) fn short_read_drains(&self) -> bool {
-        self.was_short && !self.has_more && self.plaintext.is_empty() && self.input == Input::Open
+        let is_all_read = self.left.as_ref().is_none_or(|left| left.plaintext.is_empty());
+        self.was_short && !self.has_more && is_all_read && self.input == Input::Open
     }
 
     pub(crate) fn unacknowledged(&self, socket: &impl Transport) -> Option<usize> {
-        let unsent = self.outgoing.bytes().len();
         let below = socket.unacknowledged();
-        let all = below.unwrap_or(0) + unsent;
+        let all = below.unwrap_or(0) + self.waiting();
         if all == 0 {
             self.ledger.take();
             return below;
@@ -391,8 +414,8 @@ impl Layer {
     /// Of a record of which a byte is not acknowledged, none is. What waits here is still in the queue of the connection.
     pub(crate) fn undelivered(&self, unacknowledged: usize) -> usize {
         let Ledger { given, largest, behind } = self.ledger.get();
-        let sealed = unacknowledged.saturating_sub(self.outgoing.bytes().len()).saturating_sub(behind);
-        if sealed == 0 { 0 } else { given.min(sealed + largest) }
+        let sealed = unacknowledged.saturating_sub(self.waiting()).saturating_sub(behind as usize);
+        if sealed == 0 { 0 } else { given.min(sealed + usize::from(largest)) }
     }
 
     pub(crate) fn info(&self) -> Option<TlsInfo> {
@@ -401,23 +424,55 @@ impl Layer {
 
     fn note_behind(&self, bytes: usize) {
         let mut ledger = self.ledger.get();
-        ledger.behind += bytes;
+        ledger.behind = ledger.behind.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.ledger.set(ledger);
     }
 
-    fn take_scratch(&mut self) {
-        if self.outgoing.bytes.capacity() == 0 {
-            self.outgoing.bytes = self.scratch.outgoing.take();
+    fn left_incoming(&self) -> &[u8] {
+        self.left.as_ref().map_or(&[], |left| &left.incoming)
+    }
+
+    /// Keeps what was not dealt with: `incoming` bytes, and opened ones behind those that are kept already.
+    fn keep(&mut self, incoming: &[u8], opened: Vec<u8>) {
+        if incoming.is_empty() && opened.is_empty() && self.left.is_none() {
+            return;
+        }
+        let left = self.left.get_or_insert_default();
+        left.incoming.clear();
+        left.incoming.extend_from_slice(incoming);
+        if left.plaintext.is_empty() {
+            left.plaintext = Buffered { bytes: opened, used: 0 };
+        } else {
+            left.plaintext.bytes.extend(opened);
+        }
+        self.trim();
+    }
+
+    /// Frees what has nothing in it.
+    fn trim(&mut self) {
+        let Some(left) = &mut self.left else { return };
+        let Left { incoming, plaintext, outgoing, sealed } = &**left;
+        if incoming.is_empty() && plaintext.is_empty() && outgoing.is_empty() && *sealed == 0 {
+            self.left = None;
+        }
+    }
+
+    /// What waits to be sent, or nothing, in memory that all share: to be put back.
+    fn take_outgoing(&mut self) -> Buffered {
+        match &mut self.left {
+            Some(left) if !left.outgoing.is_empty() => mem::take(&mut left.outgoing),
+            Some(_) | None => Buffered { bytes: self.scratch.outgoing.take(), used: 0 },
         }
     }
 
     /// The next who has something to send needs no memory of its own.
-    fn give_scratch_back(&mut self) {
-        if self.outgoing.bytes.capacity() > 0 {
-            let mut bytes = mem::take(&mut self.outgoing).bytes;
-            bytes.clear();
-            self.scratch.outgoing.replace(bytes);
+    fn put_outgoing(&mut self, mut outgoing: Buffered) {
+        if !outgoing.is_empty() {
+            self.left.get_or_insert_default().outgoing = outgoing;
+            return;
         }
+        outgoing.bytes.clear();
+        self.scratch.outgoing.replace(outgoing.bytes);
     }
 }
 
@@ -436,6 +491,19 @@ impl Buffered {
 
     fn is_empty(&self) -> bool {
         self.used == self.bytes.len()
+    }
+
+    /// Sends it.
+    fn send(&mut self, socket: &mut impl Transport) -> io::Result<()> {
+        while !self.is_empty() {
+            match socket.write(self.bytes()) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => self.used += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Hands out the first of it.
