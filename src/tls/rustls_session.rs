@@ -1,7 +1,9 @@
 //! Sessions of rustls: nothing else in the crate knows it.
 
 use std::{
+    cell::RefCell,
     io::{self, ErrorKind},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -28,7 +30,7 @@ enum End {
     /// The client's first words have not come as a whole. So many bytes of them were looked at.
     Accepting(Box<Acceptor>, usize, Arc<ServerConfig>),
     // Not in memory of its own: a session has one piece.
-    Server(UnbufferedServerConnection, Option<Box<str>>),
+    Server(UnbufferedServerConnection, Option<Rc<str>>),
     Client(UnbufferedClientConnection),
 }
 
@@ -67,7 +69,7 @@ impl RustlsSession {
         match acceptor.accept() {
             Ok(None) => {}
             Ok(Some(accepted)) => {
-                let name = accepted.client_hello().server_name().map(Box::from);
+                let name = accepted.client_hello().server_name().map(shared);
                 let connection = UnbufferedServerConnection::new(Arc::clone(config)).map_err(invalid)?;
                 self.end = End::Server(connection, name);
             }
@@ -78,6 +80,21 @@ impl RustlsSession {
         }
         Ok(())
     }
+}
+
+thread_local! {
+    /// The server that the last client of this loop wanted.
+    static LAST_NAME: RefCell<Rc<str>> = RefCell::new(Rc::from(""));
+}
+
+/// Most want the same server as the one before: its name is kept once for them.
+fn shared(name: &str) -> Rc<str> {
+    LAST_NAME.with_borrow_mut(|last| {
+        if **last != *name {
+            *last = Rc::from(name);
+        }
+        Rc::clone(last)
+    })
 }
 
 impl Session for RustlsSession {
