@@ -158,7 +158,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         if self.transport.is_handshaking() && !self.may_handshake(shared) {
             return false;
         }
-        self.go_on_with_tls(shared);
+        // Where something is to be read, what is to be sent goes with the answer, or at the end of the turn.
+        if self.has_handshake() || !self.ready.has(Readiness::READ) {
+            self.go_on_with_tls(shared);
+        }
         true
     }
 

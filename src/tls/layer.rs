@@ -231,8 +231,11 @@ impl Layer {
             return Ok(Filled { came, plaintext: 0 });
         }
         let opened = self.open(&mut bytes[..held + came], buffer);
-        // After a fault it is what tells the peer. That it cannot be told is no reason not to read what it has sent.
-        let _ = self.flush(socket);
+        let is_answered = matches!(opened, Ok(n) if n > 0 || self.has_plaintext());
+        if !is_answered || self.has_failed() || self.session.is_handshaking() {
+            // After a fault it is what tells the peer. That it cannot be told is no reason not to read what it has sent.
+            let _ = self.flush(socket);
+        } // Otherwise it goes with the answer, or at the end of the turn.
         Ok(Filled { came, plaintext: opened? })
     }
 
@@ -280,8 +283,11 @@ impl Layer {
     /// Seals what is written, unless that has happened, and sends it.
     #[inline(never)]
     pub(crate) fn write(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.flush(socket)?;
-        if self.session.is_handshaking() {
+        let is_handshaking = self.session.is_handshaking();
+        if is_handshaking || self.left.as_ref().is_some_and(|left| left.sealed > 0) {
+            self.flush(socket)?;
+        }
+        if is_handshaking {
             return Err(ErrorKind::WouldBlock.into());
         }
         if self.output != Output::Open {
@@ -307,7 +313,8 @@ impl Layer {
         Ok(n)
     }
 
-    /// Nothing else waits to be sent.
+    /// What nobody has written, and waits, goes with it: the answer to a client's first words with the tickets for its next
+    /// visit.
     fn seal_and_send(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut outgoing = self.take_outgoing();
         let sealed = self.seal(slices, &mut outgoing.bytes);
@@ -397,8 +404,7 @@ impl Layer {
 
     /// See [`Transport::short_read_drains`].
     pub(crate) fn short_read_drains(&self) -> bool {
-        let is_all_read = self.left.as_ref().is_none_or(|left| left.plaintext.is_empty());
-        self.was_short && !self.has_more && is_all_read && self.input == Input::Open
+        self.was_short && !self.has_more && !self.has_plaintext() && self.input == Input::Open
     }
 
     pub(crate) fn unacknowledged(&self, socket: &impl Transport) -> Option<usize> {
@@ -426,6 +432,11 @@ impl Layer {
         let mut ledger = self.ledger.get();
         ledger.behind = ledger.behind.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.ledger.set(ledger);
+    }
+
+    /// Whether something was opened that the reader had no room for.
+    fn has_plaintext(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| !left.plaintext.is_empty())
     }
 
     fn left_incoming(&self) -> &[u8] {
