@@ -220,8 +220,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     #[inline(never)]
     pub(super) fn begin_secure_turn(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
         let may_go_on = !self.transport.is_handshaking() || self.may_handshake(shared);
-        // What is sealed is sent in any case: nobody would come back to it.
-        self.go_on_with_tls(shared);
+        // Where something is to be read, what is to be sent goes with the answer, or at the end of the turn. To one that is put off
+        // nobody would come back for it.
+        if !may_go_on || self.has_handshake() || !self.ready.has(Readiness::READ) {
+            self.go_on_with_tls(shared);
+        }
         may_go_on
     }
 
