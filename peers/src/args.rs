@@ -5,11 +5,13 @@
 //!
 //! A filter is the beginning of the name of peers or of workloads, or of `behaviour`. If filters name peers, only those
 //! run, and echoloop, or its relay, which they are compared to; if filters name workloads, only those run. A workload is
-//! either for echo servers or for proxies, and runs with the peers of that kind.
+//! either for echo servers, or for those over TLS, or for proxies, and runs with the peers of that kind.
 //!
 //! Without a filter for them these do not run, to keep the run short; but all workloads do with `--test`:
 //!
 //! - `pings`, `pings-paced`, `mixed-4m`, `mixed-4m-paced`: what small messages wait for beside very large ones;
+//! - `tls-small`, `tls-bulk`, `tls-churn`, `tls-churn-resumed`, `tls-idle`, `tls-pings-handshakes`, `tls-pings-bursts`; a
+//!   filter that names a server over TLS has them run, too;
 //! - `proxy-bulk`, `proxy-small`, `proxy-churn`, `proxy-idle`; a filter that names a proxy has them run, too;
 //! - `budget`: echoloop with other budgets.
 
@@ -20,7 +22,7 @@ use crate::{
     effort::Effort,
     output::output_directory,
     process::CoreCount,
-    servers::{Kind, PEERS, Peer, proxies::PROXIES},
+    servers::{Kind, PEERS, Peer, proxies::PROXIES, tls::TLS_SERVERS},
     workloads::{WORKLOADS, Workload},
 };
 
@@ -91,12 +93,14 @@ impl Selection {
         let mut workloads: Vec<_> = WORKLOADS.iter().filter(|load| names(load.name)).collect();
         let mut peers = with_references(Peer::all().filter(|peer| names(peer.name)).collect());
         if workloads.is_empty() && !behaviour {
-            let proxies = peers.iter().any(|peer| peer.kind() == Kind::Proxy);
-            let runs = |load: &&Workload| load.default || everything || (proxies && load.kind == Kind::Proxy);
+            let named = |kind| peers.iter().any(|peer| peer.kind() == kind);
+            let runs = |load: &&Workload| {
+                load.default || everything || (load.kind != Kind::EchoServer && named(load.kind))
+            };
             (workloads, behaviour) = (WORKLOADS.iter().filter(runs).collect(), true);
         }
         if peers.is_empty() {
-            peers = PEERS.iter().chain(&PROXIES).collect();
+            peers = PEERS.iter().chain(&TLS_SERVERS).chain(&PROXIES).collect();
         }
         let selection = Self { peers, workloads, behaviour }.matching();
         if selection.peers.is_empty() {

@@ -17,6 +17,8 @@ pub(crate) struct Effort {
     pub(crate) churned: usize,
     /// Idle connections.
     pub(crate) idle: usize,
+    /// Idle connections over TLS.
+    pub(crate) sessions: usize,
     /// Idle connections through a proxy.
     pub(crate) pairs: usize,
     /// Clients that want the reply of test B.
@@ -39,6 +41,7 @@ impl Effort {
         duration: Duration::from_millis(300),
         churned: 3000,
         idle: 15_000,
+        sessions: 10_000,
         pairs: 4_000,
         replies: 10,
         late: Duration::from_secs(1),
@@ -64,6 +67,7 @@ impl Effort {
         duration: Duration::from_millis(2),
         churned: 40,
         idle: 200,
+        sessions: 100,
         pairs: 100,
         replies: 2,
         late: Duration::from_millis(100),

@@ -1,13 +1,14 @@
-//! A comparison of echo servers, and of TCP proxies before one of them. Each does the same work on the same core, as a
+//! A comparison of echo servers, plain and over TLS, and of TCP proxies before one of them. Each does the same work on the same core, as a
 //! process of its own, and one client on another core, or on the same one if asked to, measures them all. Under 5 minutes:
 //!
 //! ```sh
 //! cargo run --release --manifest-path peers/Cargo.toml
 //! ```
 //!
-//! The proxies, and workloads that are of interest to few, run where they are named:
+//! TLS, the proxies, and workloads that are of interest to few, run where they are named:
 //!
 //! ```sh
+//! cargo run --release --manifest-path peers/Cargo.toml -- tls
 //! cargo run --release --manifest-path peers/Cargo.toml -- proxy
 //! ```
 //!
@@ -105,9 +106,11 @@ fn run(args: &Args) -> io::Result<()> {
 const DESCRIPTORS_OF_PAIR: usize = 3;
 
 fn set_up(args: &Args) -> io::Result<Setup> {
-    let Effort { idle, pairs, .. } = args.effort;
+    let Effort { idle, sessions, pairs, .. } = args.effort;
     let effort = Effort {
         idle: idle.min(descriptors()),
+        // One of them has an echo server behind it.
+        sessions: sessions.min(descriptors() / DESCRIPTORS_OF_PAIR),
         pairs: pairs.min(descriptors() / DESCRIPTORS_OF_PAIR),
         ..args.effort
     };
@@ -142,13 +145,11 @@ fn with_running<T>(
 ) -> Result<T, String> {
     let echo = Task::Serve(Mode::Echo);
     let Setup { cores, upstream, .. } = setup;
-    match peer.kind() {
-        Kind::EchoServer => act(&Process::start(peer, echo, cores.server(), None)?),
-        Kind::Proxy => {
-            let upstream = Process::start(upstream, echo, cores.client(), None)?;
-            act(&Process::start(peer, Task::Forward(upstream.address()), cores.server(), None)?)
-        }
+    if !peer.has_upstream() {
+        return act(&Process::start(peer, echo, cores.server(), None)?);
     }
+    let upstream = Process::start(upstream, echo, cores.client(), None)?;
+    act(&Process::start(peer, Task::Forward(upstream.address()), cores.server(), None)?)
 }
 
 /// How many descriptors for connections a process may have, the client among them.

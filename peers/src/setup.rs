@@ -14,7 +14,7 @@ pub(crate) struct Setup {
     pub(crate) cores: Cores,
     /// What the client does with the replies in the workloads that let it choose.
     pub(crate) reading: Reading,
-    /// The echo server behind the proxies, on the client's core.
+    /// The echo server behind those that forward, on the client's core.
     pub(crate) upstream: &'static Peer,
 }
 

@@ -2,15 +2,19 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use rustls::ClientConfig;
 
 use crate::{
     client::{
         Client,
-        churn::churn,
+        arrivals::Schedule,
+        churn::{churn, churn_resumed},
         group::{Group, Reading, Sending, Tally},
-        pacer::Idling,
+        tls::{self, Keys},
     },
     effort::Effort,
     measure::{cpu_time, percentile, resident_bytes},
@@ -62,8 +66,20 @@ enum Load {
         hogs: Group,
         pingers: Group,
     },
+    /// Over TLS each of them has a handshake of its own.
     Churn {
         parallel: usize,
+        size: usize,
+    },
+    /// Over TLS, with sessions that are resumed.
+    ChurnResumed {
+        parallel: usize,
+        size: usize,
+    },
+    /// Throughput and processor time are those of the visitors, latencies those of the `pingers`.
+    Visited {
+        pingers: Group,
+        schedule: Schedule,
         size: usize,
     },
     Idle {
@@ -86,7 +102,7 @@ const fn pingers(sending: Sending) -> Group {
 }
 
 /// All of them.
-pub(crate) const WORKLOADS: [Workload; 18] = [
+pub(crate) const WORKLOADS: [Workload; 25] = [
     Workload {
         name: "small-128",
         title: "100 connections × 128 B, one message at a time",
@@ -217,6 +233,77 @@ pub(crate) const WORKLOADS: [Workload; 18] = [
         load: Load::Mixed { hogs: HOGS_4M, pingers: pingers(Sending::Every(PING)) },
     },
     Workload {
+        name: "tls-small-512",
+        title: "100 connections × 512 B over TLS, one message at a time",
+        kind: Kind::TlsServer,
+        per: Per::Message,
+        matters: Figure::Cpu,
+        default: false,
+        load: Load::Echo(Group { connections: 100, size: 512, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "tls-bulk-256k",
+        title: "8 connections × 256 KiB over TLS",
+        kind: Kind::TlsServer,
+        per: Per::Gigabyte,
+        matters: Figure::Cpu,
+        default: false,
+        load: Load::Echo(Group { connections: 8, size: 256 << 10, sending: Sending::Window(1) }),
+    },
+    Workload {
+        name: "tls-churn",
+        title: "connect, full handshake, 64 B, close_notify, FIN, read to the end, close; 32 at a time",
+        kind: Kind::TlsServer,
+        per: Per::Connection,
+        matters: Figure::Cpu,
+        default: false,
+        load: Load::Churn { parallel: 32, size: 64 },
+    },
+    Workload {
+        name: "tls-churn-resumed",
+        title: "the same with resumed sessions",
+        kind: Kind::TlsServer,
+        per: Per::Connection,
+        matters: Figure::Cpu,
+        default: false,
+        load: Load::ChurnResumed { parallel: 32, size: 64 },
+    },
+    Workload {
+        name: "tls-idle",
+        title: "connections over TLS that rest after one echo of 64 B each",
+        kind: Kind::TlsServer,
+        per: Per::Connection,
+        matters: Figure::Memory,
+        default: false,
+        load: Load::Idle { size: 64 },
+    },
+    Workload {
+        name: "tls-pings-handshakes",
+        title: "50 pingers × 64 B every 5 ms, and 1,000 visitors a second: the visitors' time, the pingers' latencies",
+        kind: Kind::TlsServer,
+        per: Per::Connection,
+        matters: Figure::P99,
+        default: false,
+        load: Load::Visited {
+            pingers: pingers(Sending::Every(PING)),
+            schedule: Schedule { crowd: 1, every: Duration::from_millis(1) },
+            size: 64,
+        },
+    },
+    Workload {
+        name: "tls-pings-bursts",
+        title: "the same with 50 visitors at once every 50 ms",
+        kind: Kind::TlsServer,
+        per: Per::Connection,
+        matters: Figure::P99,
+        default: false,
+        load: Load::Visited {
+            pingers: pingers(Sending::Every(PING)),
+            schedule: Schedule { crowd: 50, every: Duration::from_millis(50) },
+            size: 64,
+        },
+    },
+    Workload {
         name: "proxy-bulk",
         title: "8 connections × 256 KiB through a proxy and back; each byte counts once",
         kind: Kind::Proxy,
@@ -274,7 +361,12 @@ impl Workload {
         match self.load {
             // Memory hardly differs from round to round.
             Load::Idle { .. } => effort.idle_rounds,
-            Load::Echo(_) | Load::Pings(_) | Load::Mixed { .. } | Load::Churn { .. } => effort.rounds,
+            Load::Echo(_)
+            | Load::Pings(_)
+            | Load::Mixed { .. }
+            | Load::Churn { .. }
+            | Load::ChurnResumed { .. }
+            | Load::Visited { .. } => effort.rounds,
         }
     }
 
@@ -284,40 +376,62 @@ impl Workload {
     ///
     /// A wrong byte, a connection that ended, a server that does nothing, or one that is gone.
     pub(crate) fn measure(&self, server: &Process, setup: Setup) -> io::Result<Sample> {
-        warm_up(server)?;
-        let Setup { effort, reading, cores, upstream: _ } = setup;
+        let Setup { effort, reading, .. } = setup;
+        let tls = match self.kind {
+            Kind::EchoServer | Kind::Proxy => None,
+            Kind::TlsServer => Some(tls::config(Keys::New)?),
+        };
+        warm_up(server, tls.clone())?;
         match self.load {
-            Load::Echo(group) => echo(server, self.per, &[(group, reading)], setup),
-            Load::Pings(group) => echo(server, self.per, &[(group, Reading::Verify)], setup),
+            Load::Echo(group) => echo(server, tls, self.per, &[(group, reading)], setup),
+            Load::Pings(group) => echo(server, tls, self.per, &[(group, Reading::Verify)], setup),
             Load::Mixed { hogs, pingers } => {
-                echo(server, self.per, &[(hogs, reading), (pingers, Reading::Verify)], setup)
+                let groups = [(hogs, reading), (pingers, Reading::Verify)];
+                echo(server, tls, self.per, &groups, setup)
             }
             Load::Churn { parallel, size } => {
                 let observed = Observed::begin(server)?;
-                let tally = churn(server.address(), parallel, effort.churned, size)?;
+                let tally = churn(server.address(), tls, parallel, effort.churned, size)?;
                 observed.sample(tally, self.per, None)
             }
+            Load::ChurnResumed { parallel, size } => {
+                let begin = || Observed::begin(server);
+                let (observed, tally) =
+                    churn_resumed(server.address(), parallel, effort.churned, size, begin)?;
+                observed.sample(tally, self.per, None)
+            }
+            Load::Visited { pingers, schedule, size } => visited(server, tls, pingers, schedule, size, setup),
             Load::Idle { size } => {
                 let connections = match self.kind {
                     Kind::EchoServer => effort.idle,
+                    Kind::TlsServer => effort.sessions,
                     Kind::Proxy => effort.pairs,
                 };
-                idle(server, connections, size, cores.idling())
+                idle(server, tls, connections, size, setup)
             }
         }
     }
 }
 
+/// What connections speak on TCP.
+type Tls = Option<Arc<ClientConfig>>;
+
 /// Brings code and the first buffers into memory.
-fn warm_up(server: &Process) -> io::Result<()> {
-    churn(server.address(), 8, 32, 64)?;
+fn warm_up(server: &Process, tls: Tls) -> io::Result<()> {
+    churn(server.address(), tls, 8, 32, 64)?;
     Ok(())
 }
 
 /// The first group counts; the latencies are the last one's.
-fn echo(server: &Process, per: Per, groups: &[(Group, Reading)], setup: Setup) -> io::Result<Sample> {
+fn echo(
+    server: &Process,
+    tls: Tls,
+    per: Per,
+    groups: &[(Group, Reading)],
+    setup: Setup,
+) -> io::Result<Sample> {
     let resident = resident(server)?;
-    let mut client = Client::new(setup.cores.idling())?;
+    let mut client = Client::new(setup.cores.idling(), tls)?;
     for &(group, reading) in groups {
         client.connect(server.address(), group, reading)?;
     }
@@ -331,9 +445,29 @@ fn echo(server: &Process, per: Per, groups: &[(Group, Reading)], setup: Setup) -
     observed.sample(tally, per, Some(client.len()))
 }
 
-fn idle(server: &Process, connections: usize, size: usize, idling: Idling) -> io::Result<Sample> {
+fn visited(
+    server: &Process,
+    tls: Tls,
+    pingers: Group,
+    schedule: Schedule,
+    size: usize,
+    setup: Setup,
+) -> io::Result<Sample> {
+    let mut client = Client::new(setup.cores.idling(), tls)?;
+    client.connect(server.address(), pingers, Reading::Verify)?;
+    client.expect(server.address(), schedule, size);
+    let duration = setup.effort.duration;
+    client.run(duration / 5)?;
+    client.take_visits();
     let observed = Observed::begin(server)?;
-    let mut client = Client::new(idling)?;
+    let pings = client.run(duration)?.pop().unwrap_or_default();
+    let tally = Tally { latencies: pings.latencies, ..client.take_visits() };
+    observed.sample(tally, Per::Connection, None)
+}
+
+fn idle(server: &Process, tls: Tls, connections: usize, size: usize, setup: Setup) -> io::Result<Sample> {
+    let observed = Observed::begin(server)?;
+    let mut client = Client::new(setup.cores.idling(), tls)?;
     let mut all = Tally::default();
     while client.len() < connections {
         let first = client.len();

@@ -289,7 +289,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// Whether it waits for the socket to take bytes.
     pub fn wants_writable(&self) -> bool {
         match self.state {
-            State::Connecting => true,
+            // A client has no protocol yet, and is connected. After its handshake it waits for its protocol only.
+            State::Connecting => {
+                self.protocol.is_some() || (self.transport.is_handshaking() && self.transport.has_output())
+            }
             State::Echoing => !self.ready.has(Readiness::WRITE),
             State::Reading | State::HalfClosed => {
                 !self.ready.has(Readiness::WRITE) && self.transport.has_output()

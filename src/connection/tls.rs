@@ -236,11 +236,13 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     /// What comes before anything else in a turn. False if others have theirs first.
     #[inline(never)]
     pub(super) fn begin_secure_turn(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
-        if self.transport.is_handshaking() && !self.may_handshake(shared) {
-            return false;
+        let may_go_on = !self.transport.is_handshaking() || self.may_handshake(shared);
+        // Where something is to be read, what is to be sent goes with the answer, or at the end of the turn. To one that is put off
+        // nobody would come back for it.
+        if !may_go_on || self.has_handshake() || !self.ready.has(Readiness::READ) {
+            self.go_on_with_tls(shared);
         }
-        self.go_on_with_tls(shared);
-        true
+        may_go_on
     }
 
     /// A record is on its way, or something that is for nobody here: the connection is not idle, nor is the peer silent.

@@ -279,9 +279,13 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         limits: &Rc<Config>,
         poller: &mut impl Poller<T>,
     ) -> io::Result<()> {
+        let protocol = protocol.into();
         let interest = match state {
-            State::Connecting => INPUT | Interest::WRITABLE,
-            State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => INPUT,
+            State::Connecting if protocol.is_some() => INPUT | Interest::WRITABLE,
+            // A client that has no protocol yet has the first word.
+            State::Connecting | State::Reading | State::Echoing | State::HalfClosed | State::Closed(_) => {
+                INPUT
+            }
         };
         let mut connection =
             Connection::new(id, state, transport, protocol, self.shared.now, Rc::clone(limits));

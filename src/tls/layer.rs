@@ -24,14 +24,8 @@ use crate::system::transport::{Stirred, Transport};
 pub(crate) struct Layer {
     session: Box<dyn Session>,
     scratch: Rc<Scratch>,
-    /// The beginning of what a record holds, or a message of the handshake.
-    incoming: Vec<u8>,
-    /// What was opened, and had no room in the reader's buffer.
-    plaintext: Buffered,
-    /// What was sealed, and the socket has not taken.
-    outgoing: Buffered,
-    /// How much of what is written next is among it: a write that was told `WouldBlock` had it sealed.
-    sealed: usize,
+    /// None where nothing is, as in most that are idle: many are.
+    left: Option<Box<Left>>,
     input: Input,
     output: Output,
     /// The socket's own end was read.
@@ -46,6 +40,19 @@ pub(crate) struct Layer {
     /// How many bytes of records there were to be sent since the last look, less what was written.
     overhead: isize,
     ledger: Cell<Ledger>,
+}
+
+/// What one call leaves for the next.
+#[derive(Debug, Default)]
+struct Left {
+    /// The beginning of what a record holds, or a message of the handshake.
+    incoming: Vec<u8>,
+    /// What was opened, and had no room in the reader's buffer.
+    plaintext: Buffered,
+    /// What was sealed, and the socket has not taken.
+    outgoing: Buffered,
+    /// How much of what is written next is among it: a write that was told `WouldBlock` had it sealed.
+    sealed: usize,
 }
 
 /// What the peer has to say.
@@ -80,9 +87,9 @@ struct Ledger {
     /// Bytes of plaintext that were sent since all was seen to be acknowledged.
     given: usize,
     /// The most that one record has held of it.
-    largest: usize,
+    largest: u16,
     /// Bytes of records behind it that hold none.
-    behind: usize,
+    behind: u32,
 }
 
 /// Bytes in use from some point on.
@@ -99,7 +106,7 @@ const SCRATCH_BYTES: usize = 160 << 10;
 const READ_BYTES: usize = 64 << 10;
 
 /// What is sealed at once: it waits here if the socket does not take it.
-const SEAL_BYTES: usize = 2 * RECORD_PLAINTEXT;
+const SEAL_BYTES: usize = 4 * RECORD_PLAINTEXT;
 
 /// What is read in one go where there is no plaintext in it: after that it is somebody else's turn.
 const EMPTY_READ_BYTES: usize = 64 << 10;
@@ -110,10 +117,7 @@ impl Layer {
         let mut layer = Self {
             session,
             scratch: Rc::clone(scratch),
-            incoming: Vec::new(),
-            plaintext: Buffered::default(),
-            outgoing: Buffered::default(),
-            sealed: 0,
+            left: None,
             input: Input::Open,
             output: Output::Open,
             is_ended_below: false,
@@ -162,17 +166,20 @@ impl Layer {
 
     #[inline(never)]
     pub(crate) fn read(&mut self, socket: &mut impl Transport, buffer: &mut [u8]) -> io::Result<usize> {
+        self.has_more = false;
         if self.session.is_handshaking() && !self.has_failed() {
             // Who has begun it is told first when it is over.
             self.has_more |= self.handshake(socket)?;
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.has_more = false;
         // An event may have come since the socket was last read.
         self.was_short = false;
-        let n = self.plaintext.read(buffer);
-        if n > 0 {
-            return Ok(n);
+        if let Some(left) = &mut self.left {
+            let n = left.plaintext.read(buffer);
+            if n > 0 {
+                self.trim();
+                return Ok(n);
+            }
         }
         let mut read = 0;
         loop {
@@ -220,8 +227,9 @@ impl Layer {
         if bytes.is_empty() {
             *bytes = vec![0; SCRATCH_BYTES];
         }
-        let held = self.incoming.len();
-        bytes[..held].copy_from_slice(&self.incoming);
+        let left = self.left_incoming();
+        let held = left.len();
+        bytes[..held].copy_from_slice(left);
         // A reader with little room still gets the whole of a record.
         let room = buffer.len().clamp(RECORD_BYTES, READ_BYTES).min(bytes.len() - held);
         if room == 0 {
@@ -244,26 +252,28 @@ impl Layer {
             return Ok(Filled { came, plaintext: 0 });
         }
         let opened = self.open(&mut bytes[..held + came], buffer);
-        // After a fault it is what tells the peer. That it cannot be told is no reason not to read what it has sent.
-        let _ = self.flush(socket);
+        let is_answered = matches!(opened, Ok(n) if n > 0 || self.has_plaintext());
+        if !is_answered || self.has_failed() || self.session.is_handshaking() {
+            // After a fault it is what tells the peer. That it cannot be told is no reason not to read what it has sent.
+            let _ = self.flush(socket);
+        } // Otherwise it goes with the answer, or at the end of the turn.
         Ok(Filled { came, plaintext: opened? })
     }
 
     /// Opens the records in `bytes`, and keeps what is left. Returns how much of the buffer is filled.
     fn open(&mut self, bytes: &mut [u8], buffer: &mut [u8]) -> io::Result<usize> {
-        self.take_scratch();
-        let before = self.outgoing.bytes.len();
-        let mut plaintext = Plaintext::new(buffer, &mut self.plaintext.bytes);
-        let result = self.session.receive(bytes, &mut plaintext, &mut self.outgoing.bytes);
+        let mut outgoing = self.take_outgoing();
+        let before = outgoing.bytes.len();
+        let mut rest = Vec::new();
+        let mut plaintext = Plaintext::new(buffer, &mut rest);
+        let result = self.session.receive(bytes, &mut plaintext, &mut outgoing.bytes);
         let filled = plaintext.filled();
         if self.output != Output::Open {
             // Nothing follows our close_notify.
-            self.outgoing.bytes.truncate(before);
+            outgoing.bytes.truncate(before);
         }
-        self.note_behind(self.outgoing.bytes.len() - before);
-        if self.outgoing.is_empty() {
-            self.give_scratch_back();
-        }
+        self.note_behind(outgoing.bytes.len() - before);
+        self.put_outgoing(outgoing);
         if self.session.has_peer_closed() && self.input == Input::Open {
             self.input = Input::Closed;
         }
@@ -271,15 +281,10 @@ impl Layer {
             Ok(used) if self.input == Input::Open => &bytes[*used..],
             Ok(_) | Err(_) => &[],
         };
-        if left.is_empty() {
-            self.incoming = Vec::new();
-        } else {
-            self.incoming.clear();
-            self.incoming.extend_from_slice(left);
-        }
+        self.keep(left, rest);
         match result {
             // What came before it is still good.
-            Err(error) if filled > 0 || !self.plaintext.is_empty() => {
+            Err(error) if filled > 0 || self.has_plaintext() => {
                 log::debug!("TLS: {error}");
                 self.input = Input::Faulty(error.kind());
                 Ok(filled)
@@ -299,8 +304,11 @@ impl Layer {
     /// Seals what is written, unless that has happened, and sends it.
     #[inline(never)]
     pub(crate) fn write(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.flush(socket)?;
-        if self.session.is_handshaking() {
+        let is_handshaking = self.session.is_handshaking();
+        if is_handshaking || self.left.as_ref().is_some_and(|left| left.sealed > 0) {
+            self.flush(socket)?;
+        }
+        if is_handshaking {
             return Err(ErrorKind::WouldBlock.into());
         }
         if self.output != Output::Open {
@@ -309,33 +317,52 @@ impl Layer {
         if self.has_failed() {
             return Err(ErrorKind::InvalidData.into());
         }
-        if self.sealed == 0 {
-            self.take_scratch();
-            let before = self.outgoing.bytes.len();
-            self.sealed = self.seal(slices)?;
-            self.overhead = self.overhead.saturating_add_unsigned(self.outgoing.bytes.len() - before);
-            self.flush(socket)?;
-        }
-        let offered = slices.iter().map(|slice| slice.len()).sum();
-        let n = self.sealed.min(offered);
-        let record = self.sealed.min(RECORD_PLAINTEXT);
-        self.sealed -= n;
+        let (sealed, n) = match self.left.as_mut().filter(|left| left.sealed > 0) {
+            None => {
+                let n = self.seal_and_send(socket, slices)?;
+                (n, n)
+            }
+            Some(left) => {
+                let sealed = left.sealed;
+                let n = sealed.min(slices.iter().map(|slice| slice.len()).sum());
+                left.sealed -= n;
+                self.trim();
+                (sealed, n)
+            }
+        };
         self.overhead = self.overhead.saturating_sub_unsigned(n);
+        let record = sealed.min(RECORD_PLAINTEXT);
         let mut ledger = self.ledger.get();
         ledger.given += n;
-        ledger.largest = ledger.largest.max(record);
+        ledger.largest = ledger.largest.max(u16::try_from(record).unwrap_or(u16::MAX));
         ledger.behind = 0;
         self.ledger.set(ledger);
         Ok(n)
     }
 
+    /// What nobody has written, and waits, goes with it: the answer to a client's first words with the tickets for its next
+    /// visit.
+    fn seal_and_send(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut outgoing = self.take_outgoing();
+        let before = outgoing.bytes.len();
+        let sealed = self.seal(slices, &mut outgoing.bytes);
+        self.overhead = self.overhead.saturating_add_unsigned(outgoing.bytes.len() - before);
+        let sent = self.send(socket, outgoing);
+        let n = sealed?;
+        if sent.is_err() {
+            self.left.get_or_insert_default().sealed = n;
+        }
+        sent.map(|()| n)
+    }
+
     /// Seals the first of it. Returns how much.
-    fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn seal(&mut self, slices: &[IoSlice<'_>], outgoing: &mut Vec<u8>) -> io::Result<usize> {
+        let incoming = self.left.as_mut().map_or(&mut [][..], |left| &mut left.incoming);
         let mut slices = slices.iter().filter(|slice| !slice.is_empty()).peekable();
         let Some(first) = slices.next() else { return Ok(0) };
         if first.len() >= RECORD_PLAINTEXT || slices.peek().is_none() {
             let n = first.len().min(SEAL_BYTES);
-            self.session.seal(&mut self.incoming, &first[..n], &mut self.outgoing.bytes)?;
+            self.session.seal(incoming, &first[..n], outgoing)?;
             return Ok(n);
         }
         // One record is better than several.
@@ -345,26 +372,30 @@ impl Layer {
             let n = slice.len().min(SEAL_BYTES - gathered.len());
             gathered.extend_from_slice(&slice[..n]);
         }
-        self.session.seal(&mut self.incoming, &gathered, &mut self.outgoing.bytes)?;
+        self.session.seal(incoming, &gathered, outgoing)?;
         Ok(gathered.len())
     }
 
     /// Sends what is sealed.
-    #[inline(never)]
     pub(crate) fn flush(&mut self, socket: &mut impl Transport) -> io::Result<()> {
-        while !self.outgoing.is_empty() {
-            match socket.write(self.outgoing.bytes()) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    self.outgoing.used += n;
-                    self.stirred.sent = true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.give_scratch_back();
-        Ok(())
+        if self.has_output() { self.send_what_waits(socket) } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn send_what_waits(&mut self, socket: &mut impl Transport) -> io::Result<()> {
+        let outgoing = self.take_outgoing();
+        let result = self.send(socket, outgoing);
+        self.trim();
+        result
+    }
+
+    /// Sends what was taken to be sent, and puts back what the socket does not take.
+    fn send(&mut self, socket: &mut impl Transport, mut outgoing: Buffered) -> io::Result<()> {
+        let before = outgoing.used;
+        let result = outgoing.send(socket);
+        self.stirred.sent |= outgoing.used > before;
+        self.put_outgoing(outgoing);
+        result
     }
 
     /// See [`Transport::take_stirred`].
@@ -374,7 +405,7 @@ impl Layer {
 
     /// See [`Transport::unsent`].
     pub(crate) fn unsent(&self) -> usize {
-        self.outgoing.bytes().len()
+        self.waiting()
     }
 
     /// See [`Transport::take_overhead`].
@@ -383,7 +414,12 @@ impl Layer {
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        !self.outgoing.is_empty()
+        self.waiting() > 0
+    }
+
+    /// How many sealed bytes the socket has not taken.
+    fn waiting(&self) -> usize {
+        self.left.as_ref().map_or(0, |left| left.outgoing.bytes().len())
     }
 
     pub(crate) const fn has_input(&self) -> bool {
@@ -408,10 +444,12 @@ impl Layer {
         if self.output == Output::Open {
             self.output = Output::Closing;
             if !self.has_failed() && !self.session.is_handshaking() {
-                self.take_scratch();
-                let before = self.outgoing.bytes.len();
-                self.session.close(&mut self.incoming, &mut self.outgoing.bytes);
-                self.note_behind(self.outgoing.bytes.len() - before);
+                let mut outgoing = self.take_outgoing();
+                let before = outgoing.bytes.len();
+                let incoming = self.left.as_mut().map_or(&mut [][..], |left| &mut left.incoming);
+                self.session.close(incoming, &mut outgoing.bytes);
+                self.note_behind(outgoing.bytes.len() - before);
+                self.put_outgoing(outgoing);
             }
         }
         self.flush(socket)?;
@@ -421,13 +459,12 @@ impl Layer {
 
     /// See [`Transport::short_read_drains`].
     pub(crate) fn short_read_drains(&self) -> bool {
-        self.was_short && !self.has_more && self.plaintext.is_empty() && self.input == Input::Open
+        self.was_short && !self.has_more && !self.has_plaintext() && self.input == Input::Open
     }
 
     pub(crate) fn unacknowledged(&self, socket: &impl Transport) -> Option<usize> {
-        let unsent = self.outgoing.bytes().len();
         let below = socket.unacknowledged();
-        let all = below.unwrap_or(0) + unsent;
+        let all = below.unwrap_or(0) + self.waiting();
         if all == 0 {
             self.ledger.take();
             return below;
@@ -439,8 +476,8 @@ impl Layer {
     pub(crate) fn undelivered(&self, unacknowledged: usize) -> usize {
         let Ledger { given, largest, behind } = self.ledger.get();
         // What waits here may be among what is behind, or what is behind it.
-        let sealed = unacknowledged.saturating_sub(self.outgoing.bytes().len().max(behind));
-        if sealed == 0 { 0 } else { given.min(sealed + largest) }
+        let sealed = unacknowledged.saturating_sub(self.waiting().max(behind as usize));
+        if sealed == 0 { 0 } else { given.min(sealed + usize::from(largest)) }
     }
 
     pub(crate) fn info(&self) -> Option<TlsInfo> {
@@ -450,23 +487,60 @@ impl Layer {
     fn note_behind(&mut self, bytes: usize) {
         self.overhead = self.overhead.saturating_add_unsigned(bytes);
         let mut ledger = self.ledger.get();
-        ledger.behind += bytes;
+        ledger.behind = ledger.behind.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.ledger.set(ledger);
     }
 
-    fn take_scratch(&mut self) {
-        if self.outgoing.bytes.capacity() == 0 {
-            self.outgoing.bytes = self.scratch.outgoing.take();
+    /// Whether something was opened that the reader had no room for.
+    fn has_plaintext(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| !left.plaintext.is_empty())
+    }
+
+    fn left_incoming(&self) -> &[u8] {
+        self.left.as_ref().map_or(&[], |left| &left.incoming)
+    }
+
+    /// Keeps what was not dealt with: `incoming` bytes, and opened ones behind those that are kept already.
+    fn keep(&mut self, incoming: &[u8], opened: Vec<u8>) {
+        if incoming.is_empty() && opened.is_empty() && self.left.is_none() {
+            return;
+        }
+        let left = self.left.get_or_insert_default();
+        left.incoming.clear();
+        left.incoming.extend_from_slice(incoming);
+        if left.plaintext.is_empty() {
+            left.plaintext = Buffered { bytes: opened, used: 0 };
+        } else {
+            left.plaintext.bytes.extend(opened);
+        }
+        self.trim();
+    }
+
+    /// Frees what has nothing in it.
+    fn trim(&mut self) {
+        let Some(left) = &mut self.left else { return };
+        let Left { incoming, plaintext, outgoing, sealed } = &**left;
+        if incoming.is_empty() && plaintext.is_empty() && outgoing.is_empty() && *sealed == 0 {
+            self.left = None;
+        }
+    }
+
+    /// What waits to be sent, or nothing, in memory that all share: to be put back.
+    fn take_outgoing(&mut self) -> Buffered {
+        match &mut self.left {
+            Some(left) if !left.outgoing.is_empty() => mem::take(&mut left.outgoing),
+            Some(_) | None => Buffered { bytes: self.scratch.outgoing.take(), used: 0 },
         }
     }
 
     /// The next who has something to send needs no memory of its own.
-    fn give_scratch_back(&mut self) {
-        if self.outgoing.bytes.capacity() > 0 {
-            let mut bytes = mem::take(&mut self.outgoing).bytes;
-            bytes.clear();
-            self.scratch.outgoing.replace(bytes);
+    fn put_outgoing(&mut self, mut outgoing: Buffered) {
+        if !outgoing.is_empty() {
+            self.left.get_or_insert_default().outgoing = outgoing;
+            return;
         }
+        outgoing.bytes.clear();
+        self.scratch.outgoing.replace(outgoing.bytes);
     }
 }
 
@@ -485,6 +559,19 @@ impl Buffered {
 
     fn is_empty(&self) -> bool {
         self.used == self.bytes.len()
+    }
+
+    /// Sends it.
+    fn send(&mut self, socket: &mut impl Transport) -> io::Result<()> {
+        while !self.is_empty() {
+            match socket.write(self.bytes()) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => self.used += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Hands out the first of it.

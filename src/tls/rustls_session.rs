@@ -1,7 +1,9 @@
 //! Sessions of rustls: nothing else in the crate knows it.
 
 use std::{
+    cell::RefCell,
     io::{self, ErrorKind},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -27,8 +29,9 @@ pub(super) struct RustlsSession {
 enum End {
     /// The client's first words have not come as a whole. So many bytes of them were looked at.
     Accepting(Box<Acceptor>, usize, Arc<ServerConfig>),
-    Server(Box<UnbufferedServerConnection>, Option<Box<str>>),
-    Client(Box<UnbufferedClientConnection>),
+    // Not in memory of its own: a session has one piece.
+    Server(UnbufferedServerConnection, Option<Rc<str>>),
+    Client(UnbufferedClientConnection),
 }
 
 /// Rustls makes of records what it has to say, in steps.
@@ -50,7 +53,7 @@ impl RustlsSession {
 
     pub(super) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
         let connection = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
-        Ok(Self { end: End::Client(Box::new(connection)), has_peer_closed: false })
+        Ok(Self { end: End::Client(connection), has_peer_closed: false })
     }
 
     /// Looks whether the client has said which server it wants, which the unbuffered connection does not tell.
@@ -66,9 +69,9 @@ impl RustlsSession {
         match acceptor.accept() {
             Ok(None) => {}
             Ok(Some(accepted)) => {
-                let name = accepted.client_hello().server_name().map(Box::from);
+                let name = accepted.client_hello().server_name().map(shared);
                 let connection = UnbufferedServerConnection::new(Arc::clone(config)).map_err(invalid)?;
-                self.end = End::Server(Box::new(connection), name);
+                self.end = End::Server(connection, name);
             }
             Err((error, mut alert)) => {
                 while alert.write(outgoing)? > 0 {}
@@ -77,6 +80,21 @@ impl RustlsSession {
         }
         Ok(())
     }
+}
+
+thread_local! {
+    /// The server that the last client of this loop wanted.
+    static LAST_NAME: RefCell<Rc<str>> = RefCell::new(Rc::from(""));
+}
+
+/// Most want the same server as the one before: its name is kept once for them.
+fn shared(name: &str) -> Rc<str> {
+    LAST_NAME.with_borrow_mut(|last| {
+        if **last != *name {
+            *last = Rc::from(name);
+        }
+        Rc::clone(last)
+    })
 }
 
 impl Session for RustlsSession {
@@ -126,8 +144,8 @@ impl Session for RustlsSession {
     fn info(&self) -> TlsInfo {
         let (state, server_name) = match &self.end {
             End::Accepting(..) => return TlsInfo::default(),
-            End::Server(connection, name) => (&****connection, name.as_deref()),
-            End::Client(connection) => (&****connection, None),
+            End::Server(connection, name) => (&***connection, name.as_deref()),
+            End::Client(connection) => (&***connection, None),
         };
         TlsInfo {
             server_name: server_name.map(ToOwned::to_owned),

@@ -189,7 +189,9 @@ impl Client {
         if !calm && kernel.choices.happens(1, 30) {
             // The server's kernel takes more, though there is no more room in the client's.
             socket.outbound_capacity += kernel.choices.usize(1..20);
-            socket.edge_write(kernel.nature.rearm);
+            if socket.attempt == Attempt::Made {
+                socket.edge_write(kernel.nature.rearm);
+            }
         }
         let ackable = socket.ackable();
         let n = if calm { ackable } else { kernel.choices.u64(..=ackable) };

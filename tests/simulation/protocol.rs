@@ -211,6 +211,8 @@ impl<const PURE: bool> Simulated<PURE> {
         cx.write(REPLY);
         cx.start_tls(self.tls.as_ref().expect("it is spoken here").acceptor.clone());
         self.may_talk = true;
+        // Not for everyone to see.
+        self.say_aside(cx);
     }
 
     fn check(&self, seen: impl FnOnce(&Witness) -> Result<(), String>) {

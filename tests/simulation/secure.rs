@@ -188,7 +188,7 @@ impl Secure {
     /// What it does next that no other does, if it is time.
     pub fn breach(&mut self) -> Option<Breach> {
         let (breach, after) = self.manner.breach.filter(|_| !self.has_broken)?;
-        if self.sent < after || breach == Breach::Injection {
+        if self.sent < after || self.has_closed || breach == Breach::Injection {
             return None;
         }
         if breach == Breach::Flood && !(self.is_agreed() && self.is_flushed() && !self.has_closed) {

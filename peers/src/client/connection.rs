@@ -2,16 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind},
     time::Instant,
 };
 
-use mio::{event::Event, net::TcpStream};
-use rustix::net::{RecvFlags, recv};
+use mio::event::Event;
 
 use crate::client::{
     group::{Group, Reading, Sending, Tally},
     pattern::Pattern,
+    stream::Stream,
+    tls::Received,
 };
 
 /// What a connection receives in one turn, and sends, at most.
@@ -24,7 +25,7 @@ pub(super) const DISCARD_BYTES: usize = 1 << 20;
 const STRIDE: usize = 7919;
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     group: Group,
     reading: Reading,
     tally: usize,
@@ -51,7 +52,7 @@ pub(super) struct Turn {
 
 impl Connection {
     pub(super) const fn new(
-        stream: TcpStream,
+        stream: Stream,
         group: Group,
         reading: Reading,
         tally: usize,
@@ -133,15 +134,14 @@ impl Connection {
     }
 
     fn read(&mut self, pattern: &Pattern, buffer: &mut [u8]) -> io::Result<usize> {
-        let (most, result) = match self.reading {
-            Reading::Verify => (TURN_BYTES, self.stream.read(&mut buffer[..TURN_BYTES])),
-            Reading::Discard => (DISCARD_BYTES, discard(&self.stream, &mut buffer[..DISCARD_BYTES])),
+        let result = match self.reading {
+            Reading::Verify => self.stream.receive(buffer),
+            Reading::Discard => self.stream.discard(buffer),
         };
         match result {
-            Ok(0) => Err(io::Error::other("the server ended a connection")),
-            Ok(n) => {
-                // A short read has emptied the socket; what comes later is a new event.
-                self.readable = n == most;
+            Ok(Received { has_ended: true, .. }) => Err(io::Error::other("the server ended a connection")),
+            Ok(Received { bytes: n, is_drained, .. }) => {
+                self.readable = !is_drained;
                 let is_ours = self.received + n as u64 <= self.sent
                     && match self.reading {
                         Reading::Verify => buffer[..n] == *pattern.piece(self.start, self.received, n),
@@ -159,12 +159,16 @@ impl Connection {
 
     /// Sends once what may be sent.
     pub(super) fn send(&mut self, pattern: &Pattern) -> io::Result<()> {
+        if !self.writable {
+            return Ok(());
+        }
+        self.writable = self.stream.flush()?;
         if !self.writable || self.sent == self.allowed {
             return Ok(());
         }
         let length =
             usize::try_from(self.allowed - self.sent).map_or(TURN_BYTES, |left| left.min(TURN_BYTES));
-        match self.stream.write(pattern.piece(self.start, self.sent, length)) {
+        match self.stream.send(pattern.piece(self.start, self.sent, length)) {
             Ok(n) => {
                 self.writable = n == length;
                 self.sent += n as u64;
@@ -177,11 +181,4 @@ impl Connection {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Takes what has come from the kernel without a copy, up to the length of `buffer`, and says how much that was. On TCP
-/// and Linux a length of MSG_TRUNC is discarded, and nothing is written to `buffer`: see recv(2) and tcp(7).
-fn discard(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let (_, discarded) = recv(stream, buffer, RecvFlags::TRUNC)?;
-    Ok(discarded)
 }

@@ -33,7 +33,7 @@ pub(crate) fn render(report: &Report) -> String {
         "cores": cores,
         "replies": replies,
         "disturbed_share": report.disturbed,
-        "proxies_upstream": report.has_proxies().then_some(report.setup.upstream.name),
+        "proxies_upstream": report.has_upstream().then_some(report.setup.upstream.name),
         "peers": peers,
         "workloads": workloads,
         "behaviour": behaviours,
@@ -73,6 +73,7 @@ fn workload(report: &Report, workload: &Workload) -> Value {
 const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::EchoServer => "echo server",
+        Kind::TlsServer => "TLS server",
         Kind::Proxy => "proxy",
     }
 }

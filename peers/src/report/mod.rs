@@ -8,7 +8,7 @@ use crate::{
     behaviour::Behaviour,
     measure::median,
     process::CoreCount,
-    servers::{Kind, Peer},
+    servers::Peer,
     setup::Setup,
     workloads::{Sample, WORKLOADS, Workload},
 };
@@ -58,14 +58,14 @@ impl Report {
         WORKLOADS.iter().filter(measured)
     }
 
-    /// Whether proxies were measured.
-    fn has_proxies(&self) -> bool {
-        self.workloads().any(|workload| workload.kind == Kind::Proxy)
+    /// Whether proxies were measured, or others that have an echo server behind them.
+    fn has_upstream(&self) -> bool {
+        self.workloads().any(|workload| self.peers(workload).any(Peer::has_upstream))
     }
 
     /// Whether something that is measured, or the upstream of it, runs on the client's core.
     fn client_shares_core(&self) -> bool {
-        self.setup.cores.count() == CoreCount::One || self.has_proxies()
+        self.setup.cores.count() == CoreCount::One || self.has_upstream()
     }
 
     /// The medians of a peer's rounds, or why there are none: one round that failed spoils them all.

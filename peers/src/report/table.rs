@@ -15,9 +15,12 @@ const DISTURBED: f64 = 0.02;
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}", self.setup.in_words())?;
-        if self.has_proxies() {
+        if self.has_upstream() {
             let upstream = self.setup.upstream.name;
-            writeln!(f, "Proxies run on the server's core, {upstream} behind them on the client's.")?;
+            writeln!(
+                f,
+                "Those that forward run on the server's core, {upstream} behind them on the client's."
+            )?;
         }
         workloads(self, f)?;
         disturbance(self, f)?;
@@ -46,7 +49,7 @@ pub(super) const fn columns(workload: &Workload) -> [Column; 5] {
         Per::Connection => ("connections/s", "CPU/connection"),
     };
     let memory = match workload.kind {
-        Kind::EchoServer => "memory/connection",
+        Kind::EchoServer | Kind::TlsServer => "memory/connection",
         Kind::Proxy => "memory/pair",
     };
     [

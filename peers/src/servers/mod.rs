@@ -1,4 +1,4 @@
-//! The echo servers that are compared, and the proxies. Each is written as its own documentation would have it, with
+//! The echo servers that are compared, those over TLS, and the proxies. Each is written as its own documentation would have it, with
 //! TCP_NODELAY, a buffer as large as echoloop's where it has one per connection, and an end that waits for the echo: a weak
 //! peer proves nothing.
 
@@ -12,14 +12,16 @@ pub(crate) mod proxies;
 mod smol;
 pub(crate) mod task;
 mod threads;
+pub(crate) mod tls;
 mod tokio;
 
 use std::io;
 
 use crate::servers::{
     mode::Mode,
-    proxies::{PROXIES, Proxy},
+    proxies::{PROXIES, Proxy, installed::Installed},
     task::Task,
+    tls::{TLS_SERVERS, TlsServer},
 };
 
 /// An echo server or a proxy to compare.
@@ -34,6 +36,8 @@ pub(crate) struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     EchoServer,
+    /// An echo server over TLS.
+    TlsServer,
     /// It forwards to an echo server.
     Proxy,
 }
@@ -43,6 +47,7 @@ impl Kind {
     pub(crate) const fn reference(self) -> &'static str {
         match self {
             Self::EchoServer => OURS,
+            Self::TlsServer => tls::OURS,
             Self::Proxy => proxies::OURS,
         }
     }
@@ -51,6 +56,7 @@ impl Kind {
 #[derive(Debug)]
 enum Program {
     EchoServer(EchoServer),
+    TlsServer(TlsServer),
     Proxy(Proxy),
 }
 
@@ -98,9 +104,9 @@ impl Peer {
         Self { name, what, program: Program::EchoServer(EchoServer::C(source)) }
     }
 
-    /// All there are, of both kinds.
+    /// All there are, of every kind.
     pub(crate) fn all() -> impl Iterator<Item = &'static Self> {
-        PEERS.iter().chain(&BUDGETS).chain(&PROXIES)
+        PEERS.iter().chain(&BUDGETS).chain(&TLS_SERVERS).chain(&PROXIES)
     }
 
     /// The peer of that name.
@@ -108,7 +114,7 @@ impl Peer {
         Self::all().find(|peer| peer.name == name)
     }
 
-    /// The echo server behind the proxies: the fastest that this machine can have.
+    /// The echo server behind those that forward: the fastest that this machine can have.
     pub(crate) fn upstream() -> &'static Self {
         let candidates = ["epoll", "mio"].into_iter().filter_map(Self::named);
         candidates.into_iter().find(|peer| peer.prepare().is_ok()).expect("mio needs nothing")
@@ -117,24 +123,35 @@ impl Peer {
     pub(crate) const fn kind(&self) -> Kind {
         match self.program {
             Program::EchoServer(_) => Kind::EchoServer,
+            Program::TlsServer(_) => Kind::TlsServer,
             Program::Proxy(_) => Kind::Proxy,
+        }
+    }
+
+    /// The program of the system that it is.
+    const fn installed(&self) -> Option<&Installed> {
+        match &self.program {
+            Program::EchoServer(_)
+            | Program::TlsServer(TlsServer::Rust(_))
+            | Program::Proxy(Proxy::Rust(_)) => None,
+            Program::TlsServer(TlsServer::Installed(installed))
+            | Program::Proxy(Proxy::Installed(installed)) => Some(installed),
         }
     }
 
     /// Whether it is told its port and says nothing when it listens.
     pub(crate) const fn listens_silently(&self) -> bool {
-        match self.program {
-            Program::EchoServer(_) | Program::Proxy(Proxy::Rust(_)) => false,
-            Program::Proxy(Proxy::Installed(_)) => true,
-        }
+        self.installed().is_some()
     }
 
     /// Whether it has a process for each connection.
     pub(crate) const fn forks(&self) -> bool {
-        match &self.program {
-            Program::EchoServer(_) | Program::Proxy(Proxy::Rust(_)) => false,
-            Program::Proxy(Proxy::Installed(installed)) => installed.forks,
-        }
+        matches!(self.installed(), Some(Installed { forks: true, .. }))
+    }
+
+    /// Whether it needs an echo server behind it.
+    pub(crate) const fn has_upstream(&self) -> bool {
+        matches!(self.program, Program::Proxy(_) | Program::TlsServer(TlsServer::Installed(_)))
     }
 
     /// Gets ready what the peer is run from.
@@ -146,6 +163,7 @@ impl Peer {
         match &self.program {
             Program::EchoServer(EchoServer::Rust(_)) => Ok(()),
             Program::EchoServer(EchoServer::C(source)) => source.compile(),
+            Program::TlsServer(server) => server.prepare(),
             Program::Proxy(proxy) => proxy.prepare(),
         }
     }
@@ -154,6 +172,9 @@ impl Peer {
     pub(crate) fn run(&self, task: Task) -> io::Error {
         match (&self.program, task) {
             (Program::EchoServer(server), Task::Serve(mode)) => server.run(mode),
+            (Program::TlsServer(server), Task::Serve(Mode::Echo)) => server.run(self.name, None),
+            (Program::TlsServer(server), Task::Forward(upstream)) => server.run(self.name, Some(upstream)),
+            (Program::TlsServer(_), Task::Serve(Mode::Reply)) => io::Error::other("it only echoes"),
             (Program::Proxy(proxy), Task::Forward(upstream)) => proxy.run(self.name, upstream),
             (Program::EchoServer(_), Task::Forward(_)) => io::Error::other("it is no proxy"),
             (Program::Proxy(_), Task::Serve(_)) => io::Error::other("a proxy needs an upstream"),

@@ -73,6 +73,9 @@ impl Plan {
             1 => Some(Duration::from_millis(choices.u64(1..100))),
             _ => Some(Duration::from_millis(choices.u64(1..5000))),
         };
+        // So many that all their handshakes go on in one turn.
+        plan.limits.event_batch = choices.usize(1..=12);
+        plan.nature.event_batch = plan.limits.event_batch;
         // Records are longer than what is in them.
         plan.limits.splice_threshold_bytes = None;
         plan.tls = Some(TlsPlan {

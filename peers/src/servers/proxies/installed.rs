@@ -1,4 +1,4 @@
-//! Proxies that are programs of the system. Each gets a port that was free a moment ago, since none of them says which
+//! Proxies that are programs of the system, and what ends TLS before an echo server. Each gets a port that was free a moment ago, since none of them says which
 //! one it was given, and a configuration file where it needs one.
 
 use std::{
@@ -37,7 +37,7 @@ impl Installed {
     /// # Errors
     ///
     /// It is not in PATH.
-    pub(super) fn find(&self) -> Result<(), String> {
+    pub(in crate::servers) fn find(&self) -> Result<(), String> {
         let path = env::var_os("PATH").unwrap_or_default();
         let found = env::split_paths(&path).any(|directory| directory.join(self.executable).is_file());
         if found { Ok(()) } else { Err(format!("{} is not installed", self.executable)) }
@@ -45,7 +45,7 @@ impl Installed {
 
     /// Becomes the program, which does not listen yet; returns only if it cannot. Its complaints go to a file: see
     /// [`complaint`].
-    pub(super) fn exec(&self, name: &str, upstream: SocketAddr) -> io::Error {
+    pub(in crate::servers) fn exec(&self, name: &str, upstream: SocketAddr) -> io::Error {
         let command = self.command(name, upstream);
         command.map_or_else(|error| error, |mut command| command.exec())
     }

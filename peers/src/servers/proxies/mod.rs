@@ -2,7 +2,7 @@
 //! through; TCP_NODELAY is on, on both sides; buffers are as large as echoloop's where a proxy has them per connection.
 
 mod echoloop;
-mod haproxy;
+pub(super) mod haproxy;
 pub(crate) mod installed;
 mod nginx;
 mod socat;
