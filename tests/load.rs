@@ -229,9 +229,7 @@ mod what_was_due_counts {
         let figures = figures(&String::from_utf8(output.stdout).unwrap());
         assert_eq!(number(&figures["messages"]), 2_000);
         assert!(latency(&figures, "p50_ns") >= Duration::from_secs(1), "{figures}");
-        // Which side it was that such a rate is too much for first depends on what else the machine does; where it is certain,
-        // it is tested too.
-        assert!(figures["limited_by"].is_string(), "{figures}");
+        assert_eq!(figures["limited_by"], "client", "{figures}");
     }
 }
 
@@ -369,7 +367,9 @@ mod the_rate {
         let ended = Ended::run(&mut bench(&address, &args));
         let figures = figures(&ended.stdout);
         assert_eq!(figures["rate_reached"], false, "{figures}");
-        assert_eq!(figures["limited_by"], "client", "{figures}");
+        // Which side it was that such a rate is too much for first depends on what else the machine does; where it is certain,
+        // it is tested too.
+        assert!(figures["limited_by"].is_string(), "{figures}");
         assert!(ended.stderr.contains("was not reached"), "{ended:?}");
         let table = Ended::run(&mut echoloop(&[&["bench", &address], &args[..]].concat()));
         assert!(table.stdout.contains("\nwarning: "), "{table:?}");
