@@ -34,6 +34,8 @@ pub(crate) struct Layer {
     sealed: usize,
     input: Input,
     output: Output,
+    /// A write has failed: an end that is read behind that is not the peer's.
+    fault_below: Option<ErrorKind>,
     /// The socket's own end was read.
     is_ended_below: bool,
     /// The last read was one of the socket, and that has brought less than it had room for.
@@ -116,6 +118,7 @@ impl Layer {
             sealed: 0,
             input: Input::Open,
             output: Output::Open,
+            fault_below: None,
             is_ended_below: false,
             was_short: false,
             has_more: false,
@@ -238,6 +241,9 @@ impl Layer {
         self.stirred.received |= came > 0;
         if came == 0 {
             self.is_ended_below = true;
+            if let Some(fault) = self.fault_below {
+                return Err(fault.into());
+            }
             if self.session.is_handshaking() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -352,6 +358,9 @@ impl Layer {
     /// Sends what is sealed.
     #[inline(never)]
     pub(crate) fn flush(&mut self, socket: &mut impl Transport) -> io::Result<()> {
+        if let Some(fault) = self.fault_below {
+            return Err(fault.into());
+        }
         while !self.outgoing.is_empty() {
             match socket.write(self.outgoing.bytes()) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -360,7 +369,12 @@ impl Layer {
                     self.stirred.sent = true;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.kind() != ErrorKind::WouldBlock {
+                        self.fault_below = Some(error.kind());
+                    }
+                    return Err(error);
+                }
             }
         }
         self.give_scratch_back();
