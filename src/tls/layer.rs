@@ -28,6 +28,8 @@ pub(crate) struct Layer {
     left: Option<Box<Left>>,
     input: Input,
     output: Output,
+    /// A write has failed: an end that is read behind that is not the peer's.
+    fault_below: Option<ErrorKind>,
     /// The socket's own end was read.
     is_ended_below: bool,
     /// The last read was one of the socket, and that has brought less than it had room for.
@@ -120,6 +122,7 @@ impl Layer {
             left: None,
             input: Input::Open,
             output: Output::Open,
+            fault_below: None,
             is_ended_below: false,
             was_short: false,
             has_more: false,
@@ -246,6 +249,9 @@ impl Layer {
         self.stirred.received |= came > 0;
         if came == 0 {
             self.is_ended_below = true;
+            if let Some(fault) = self.fault_below {
+                return Err(fault.into());
+            }
             if self.session.is_handshaking() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -305,7 +311,10 @@ impl Layer {
     #[inline(never)]
     pub(crate) fn write(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let is_handshaking = self.session.is_handshaking();
-        if is_handshaking || self.left.as_ref().is_some_and(|left| left.sealed > 0) {
+        if is_handshaking
+            || self.fault_below.is_some()
+            || self.left.as_ref().is_some_and(|left| left.sealed > 0)
+        {
             self.flush(socket)?;
         }
         if is_handshaking {
@@ -378,7 +387,11 @@ impl Layer {
 
     /// Sends what is sealed.
     pub(crate) fn flush(&mut self, socket: &mut impl Transport) -> io::Result<()> {
-        if self.has_output() { self.send_what_waits(socket) } else { Ok(()) }
+        match self.fault_below {
+            Some(fault) => Err(fault.into()),
+            None if self.has_output() => self.send_what_waits(socket),
+            None => Ok(()),
+        }
     }
 
     #[inline(never)]
@@ -394,6 +407,11 @@ impl Layer {
         let before = outgoing.used;
         let result = outgoing.send(socket);
         self.stirred.sent |= outgoing.used > before;
+        if let Err(error) = &result
+            && error.kind() != ErrorKind::WouldBlock
+        {
+            self.fault_below = Some(error.kind());
+        }
         self.put_outgoing(outgoing);
         result
     }

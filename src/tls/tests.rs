@@ -367,3 +367,16 @@ fn what_waits_behind_a_record_is_not_taken_for_a_part_of_it_twice() {
     blocks(read(&mut layer, &mut wire, 9));
     assert_eq!(undelivered(&layer, &mut wire, 1), 3);
 }
+
+#[test]
+fn an_end_behind_an_error_is_not_the_peers() {
+    let (mut layer, mut wire) = agreed();
+    wire.peer_updates_key();
+    wire.fault = Some(ErrorKind::ConnectionReset);
+    blocks(read(&mut layer, &mut wire, 9));
+    // The system tells of an error once.
+    (wire.fault, wire.has_ended) = (None, true);
+    assert_eq!(read(&mut layer, &mut wire, 9).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(!layer.is_truncated());
+    assert_eq!(write(&mut layer, &mut wire, b"?").unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
