@@ -252,6 +252,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             return;
         }
         self.last_activity = now;
+        if stirred.sent {
+            self.note_owed();
+        }
         if let Some(extra) = &mut self.extra {
             if stirred.received {
                 extra.stamp_received(now);

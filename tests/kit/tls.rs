@@ -303,3 +303,20 @@ fn a_message_for_one_whose_handshake_has_failed_is_not_delivered() {
     net.run();
     assert_eq!(net.stats().messages_undeliverable, 1);
 }
+
+#[test]
+fn what_the_handshake_has_sent_is_owed_too() {
+    let mut config = Config::default();
+    config.idle_timeout = Some(Duration::from_secs(3));
+    let net = Loop::with_config(config, |_| Some(Upgrade::default()));
+    let client = net.connect();
+    client.send("TLS");
+    net.advance(Duration::from_secs(2));
+    client.stop_acknowledging();
+    client.start_tls("echo.example");
+    for _ in 0..10 {
+        net.advance(Duration::from_secs(2));
+        assert!(!client.has_fin(), "{} bytes are on their way, and acknowledged", client.unacknowledged());
+        client.acknowledge(1);
+    }
+}
