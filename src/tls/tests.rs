@@ -204,6 +204,19 @@ fn what_a_write_had_sealed_is_told_in_the_pieces_that_later_writes_offer() {
 }
 
 #[test]
+fn what_is_left_inside_is_more_though_the_socket_is_empty() {
+    let (mut layer, mut wire) = agreed();
+    wire.peer_sends(b"hello");
+    assert_eq!(read(&mut layer, &mut wire, 1).unwrap(), b"h");
+    assert!(!layer.short_read_drains(), "there is plaintext, and no event for it");
+    let (mut layer, mut wire) = agreed();
+    wire.peer_sends(b"hello");
+    wire.peer_closes();
+    assert_eq!(read(&mut layer, &mut wire, 99).unwrap(), b"hello");
+    assert!(!layer.short_read_drains(), "there is the end, and no event for it");
+}
+
+#[test]
 fn plaintext_comes_in_pieces_as_small_as_the_reader_likes() {
     let (mut layer, mut wire) = agreed();
     wire.peer_sends(b"hello");
