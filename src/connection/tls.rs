@@ -26,6 +26,8 @@ pub(super) struct Handshake {
     by: Option<Instant>,
     /// A client that has no protocol yet: its address, and the position of the listener that it came to.
     client: Option<(Address, usize)>,
+    /// Something that is no ordinary byte, such as the end, was announced to that client, and may have yet to be read.
+    had_more: bool,
     /// It begins when everything written before is sent.
     wanted: Option<TlsRole>,
     /// What was written behind the request for it.
@@ -140,9 +142,23 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// A client whose handshake is over gets its protocol.
     pub fn admit(&mut self, protocol: P, shared: &mut Shared<P::Message, T::Pipe>) {
+        let had_more = self.handshake().is_some_and(|handshake| handshake.had_more);
         self.forget_handshake();
         self.protocol = Some(protocol);
         self.made(shared);
+        if had_more {
+            self.ready.insert(Readiness::MORE);
+        }
+    }
+
+    /// The handshake of a client is over. Who makes its protocol is told, and has the next word.
+    pub(super) fn wait_for_protocol(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
+        let handshake = self.extra.as_mut().and_then(|extra| extra.handshake.as_mut());
+        if let Some(handshake) = handshake {
+            handshake.had_more |= self.ready.has(Readiness::MORE);
+        }
+        self.ready = Readiness::NONE;
+        shared.outbox.secured(self.id);
     }
 
     /// There is none for it: it is reset, as one that is refused before there is a connection, and not counted as one that

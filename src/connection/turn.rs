@@ -61,9 +61,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         }
         if self.is_client() {
             if self.try_handshake(shared) {
-                // Who makes its protocol is told, and has the next word.
-                self.ready = Readiness::NONE;
-                shared.outbox.secured(self.id);
+                self.wait_for_protocol(shared);
             }
             return false;
         }

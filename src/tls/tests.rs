@@ -393,3 +393,13 @@ fn an_end_behind_an_error_is_not_the_peers() {
     assert!(!layer.is_truncated());
     assert_eq!(write(&mut layer, &mut wire, b"?").unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn an_end_that_came_with_the_last_bytes_is_still_to_be_read() {
+    let (mut layer, mut wire) = agreed();
+    wire.peer_sends(b"hello");
+    wire.peer_closes();
+    assert_eq!(read(&mut layer, &mut wire, 99).unwrap(), b"hello");
+    assert!(!layer.short_read_drains(), "no event will come for it");
+    assert_eq!(read(&mut layer, &mut wire, 99).unwrap(), b"");
+}
