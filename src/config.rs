@@ -261,33 +261,24 @@ impl Config {
         if !(1..=1024).contains(&self.workers) {
             return Err(Error::Config("workers must be 1 to 1024"));
         }
-        if self.blocking_threads > 1024 {
-            return Err(Error::Config("blocking_threads must be at most 1024"));
-        }
-        if self.pipes_max > 1024 {
-            return Err(Error::Config("pipes_max must be at most 1024"));
+        let bounded = [
+            (self.blocking_threads, 1 << 10, "blocking_threads must be at most 1024"),
+            (self.pipes_max, 1 << 10, "pipes_max must be at most 1024"),
+            (self.read_buffer_bytes, 1 << 30, "read_buffer_bytes must be at most 1 GiB"),
+            (self.high_water_bytes, 1 << 30, "high_water_bytes must be at most 1 GiB"),
+            (self.input_limit_bytes, 1 << 30, "input_limit_bytes must be at most 1 GiB"),
+            (self.event_batch, 1 << 20, "event_batch must be at most 1,048,576"),
+            (self.mailbox_capacity, 1 << 20, "mailbox_capacity must be at most 1,048,576"),
+            (self.blocking_jobs_max, 1 << 20, "blocking_jobs_max must be at most 1,048,576"),
+        ];
+        if let Some((.., why)) = bounded.into_iter().find(|&(value, most, _)| value > most) {
+            return Err(Error::Config(why));
         }
         if self.accept_limit.is_some() && self.workers > 1 {
             return Err(Error::Config("accept_limit needs a single worker"));
         }
         if self.max_connections.is_some_and(|max| max < self.workers) {
             return Err(Error::Config("max_connections must be at least one for each worker"));
-        }
-        let at_most_a_gibibyte = [
-            (self.read_buffer_bytes, "read_buffer_bytes must be at most 1 GiB"),
-            (self.high_water_bytes, "high_water_bytes must be at most 1 GiB"),
-            (self.input_limit_bytes, "input_limit_bytes must be at most 1 GiB"),
-        ];
-        if let Some((_, why)) = at_most_a_gibibyte.into_iter().find(|&(value, _)| value > 1 << 30) {
-            return Err(Error::Config(why));
-        }
-        let at_most_a_million = [
-            (self.event_batch, "event_batch must be at most 1,048,576"),
-            (self.mailbox_capacity, "mailbox_capacity must be at most 1,048,576"),
-            (self.blocking_jobs_max, "blocking_jobs_max must be at most 1,048,576"),
-        ];
-        if let Some((_, why)) = at_most_a_million.into_iter().find(|&(value, _)| value > 1 << 20) {
-            return Err(Error::Config(why));
         }
         let too_short = |time: Option<Duration>| time.is_some_and(|time| time < Duration::from_secs(1));
         if too_short(self.keepalive_time) || too_short(self.keepalive_interval) {

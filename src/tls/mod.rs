@@ -64,16 +64,25 @@ impl TlsAcceptor {
     /// ```no_run
     /// use std::sync::{Arc, RwLock};
     /// use echoloop::{Echo, Server, TlsAcceptor};
-    /// use rustls::ServerConfig;
+    /// use rustls::{
+    ///     ServerConfig,
+    ///     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    /// };
     ///
-    /// # fn load() -> Arc<ServerConfig> { todo!() }
-    /// let config = Arc::new(RwLock::new(load()));
+    /// fn load() -> Result<Arc<ServerConfig>, Box<dyn std::error::Error>> {
+    ///     let chain = CertificateDer::pem_file_iter("cert.pem")?.collect::<Result<_, _>>()?;
+    ///     let key = PrivateKeyDer::from_pem_file("key.pem")?;
+    ///     Ok(Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?))
+    /// }
+    ///
+    /// let config = Arc::new(RwLock::new(load()?));
     /// let current = Arc::clone(&config);
     /// let acceptor = TlsAcceptor::with(move || Arc::clone(&current.read().expect("no writer panics")));
     /// let server = Server::<Echo>::builder().listen_tls("127.0.0.1:27443", acceptor).bind([] as [&str; 0])?;
     /// // When the files have changed:
-    /// *config.write().expect("no writer panics") = load();
-    /// # Ok::<(), echoloop::Error>(())
+    /// let renewed = load()?;
+    /// *config.write().expect("no writer panics") = renewed;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "tls")]
     #[must_use]
