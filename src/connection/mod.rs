@@ -310,7 +310,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
     pub fn has_work(&self) -> bool {
         match self.state {
             State::Closed(_) => false,
-            State::Connecting => self.ready != Readiness::NONE,
+            State::Connecting => self.ready.is_worth_a_try(),
             State::Reading | State::Echoing | State::HalfClosed => {
                 self.can_read()
                     || self.recv == RecvHalf::Resumed

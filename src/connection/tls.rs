@@ -3,7 +3,7 @@
 use std::{
     io::{self, ErrorKind},
     mem,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{Connection, halves::RecvHalf, shared::Shared, state::State};
@@ -26,8 +26,8 @@ pub(super) struct Handshake {
     by: Option<Instant>,
     /// A client that has no protocol yet: its address, and the position of the listener that it came to.
     client: Option<(Address, usize)>,
-    /// Something that is no ordinary byte, such as the end, was announced to that client, and may have yet to be read.
-    had_more: bool,
+    /// Its time is that of the header of the proxy that it comes through.
+    awaits_header: bool,
     /// It begins when everything written before is sent.
     wanted: Option<TlsRole>,
     /// What was written behind the request for it.
@@ -59,17 +59,26 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// From now on its time runs. A client gets its protocol when it is over.
     pub fn begin_handshake(&mut self, client: Option<(Address, usize)>, now: Instant) {
-        let for_proxy = client.is_some() && !self.limits.proxy_protocol.is_empty();
-        let first = if for_proxy { self.limits.proxy_timeout } else { Duration::ZERO };
-        let timeout = if for_proxy && !self.transport.is_secure() {
-            Some(first)
-        } else {
-            self.limits.handshake_timeout.map(|timeout| timeout.saturating_add(first))
-        };
+        let awaits_header =
+            client.is_some() && !self.limits.proxy_protocol.is_empty() && self.transport.proxied().is_none();
+        let timeout =
+            if awaits_header { Some(self.limits.proxy_timeout) } else { self.limits.handshake_timeout };
         let by = timeout.and_then(|timeout| now.checked_add(timeout));
-        let handshake = Handshake { by, client, ..Handshake::default() };
+        let handshake = Handshake { by, client, awaits_header, ..Handshake::default() };
         self.extra.get_or_insert_default().handshake = Some(Box::new(handshake));
         self.deadline_moved = true;
+    }
+
+    /// When the header of a proxy has come, the time of the handshake behind it begins.
+    fn note_header(&mut self, now: Instant) {
+        let handshake = self.extra.as_mut().and_then(|extra| extra.handshake.as_mut());
+        if let Some(handshake) = handshake
+            && handshake.awaits_header
+            && self.transport.proxied().is_some()
+        {
+            let client = handshake.client.take();
+            self.begin_handshake(client, now);
+        }
     }
 
     fn forget_handshake(&mut self) {
@@ -104,8 +113,12 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 true
             }
             Ok(false) => {
+                self.note_header(shared.now);
                 // An event tells when it can go on.
-                self.ready = if self.transport.has_input() { Readiness::READ } else { Readiness::NONE };
+                self.ready.rest();
+                if self.transport.has_input() {
+                    self.ready.insert(Readiness::READ);
+                }
                 false
             }
             Err(error) => {
@@ -117,7 +130,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// What a peer is told of a handshake that fails is sent, and FIN behind it, as any other last word.
     pub(super) fn fail_handshake(&mut self, error: &io::Error, shared: &Shared<P::Message, T::Pipe>) {
-        log::debug!("{}: TLS handshake: {error}", self.id);
+        log::debug!("{}: handshake: {error}", self.id);
         if error.get_ref().is_some_and(|error| error.is::<ProxyHeaderError>()) {
             return self.close(CloseReason::ProxyRefused, shared);
         }
@@ -142,23 +155,9 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// A client whose handshake is over gets its protocol.
     pub fn admit(&mut self, protocol: P, shared: &mut Shared<P::Message, T::Pipe>) {
-        let had_more = self.handshake().is_some_and(|handshake| handshake.had_more);
         self.forget_handshake();
         self.protocol = Some(protocol);
         self.made(shared);
-        if had_more {
-            self.ready.insert(Readiness::MORE);
-        }
-    }
-
-    /// The handshake of a client is over. Who makes its protocol is told, and has the next word.
-    pub(super) fn wait_for_protocol(&mut self, shared: &mut Shared<P::Message, T::Pipe>) {
-        let handshake = self.extra.as_mut().and_then(|extra| extra.handshake.as_mut());
-        if let Some(handshake) = handshake {
-            handshake.had_more |= self.ready.has(Readiness::MORE);
-        }
-        self.ready = Readiness::NONE;
-        shared.outbox.secured(self.id);
     }
 
     /// There is none for it: it is reset, as one that is refused before there is a connection, and not counted as one that

@@ -56,12 +56,14 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// Sees whether an outbound connection is made, or the handshake of a client is over.
     fn try_connected(&mut self, shared: &mut Shared<P::Message, T::Pipe>) -> bool {
-        if self.ready == Readiness::NONE {
+        if !self.ready.is_worth_a_try() {
             return false;
         }
         if self.is_client() {
             if self.try_handshake(shared) {
-                self.wait_for_protocol(shared);
+                // Who makes its protocol is told, and has the next word.
+                self.ready.rest();
+                shared.outbox.secured(self.id);
             }
             return false;
         }

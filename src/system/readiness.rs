@@ -27,6 +27,17 @@ impl Readiness {
         self.0 & other.0 == other.0
     }
 
+    /// Whether anything is worth a try.
+    #[must_use]
+    pub const fn is_worth_a_try(self) -> bool {
+        self.0 & !Self::MORE.0 != 0
+    }
+
+    /// Nothing is worth a try before the next event. What comes behind the bytes that are there has still to be read.
+    pub const fn rest(&mut self) {
+        self.0 &= Self::MORE.0;
+    }
+
     /// Adds `other`.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use echoloop::{
     Address, CloseReason, Config, Context, Input, Peer, Protocol, ProxyHeader,
-    testing::{Client, Loop},
+    testing::{Client, Loop, ToyTls},
 };
 
 /// Says whom it takes its client for, and echoes.
@@ -120,6 +120,28 @@ fn a_header_has_a_deadline_that_ends_with_it() {
     assert_eq!(late.close_reason(), Some(CloseReason::HandshakeTimeout));
     net.advance(Duration::from_secs(60));
     assert!(known.is_open());
+}
+
+/// Also where a handshake may take as long as it likes.
+#[test]
+fn header_and_handshake_behind_it_have_a_time_each() {
+    for handshake_timeout in [None, Some(Duration::from_secs(4))] {
+        let mut config = behind_proxies();
+        config.handshake_timeout = handshake_timeout;
+        let net = Loop::with_config(config, Named::new);
+        let position = net.listen_tls(ToyTls::new());
+        let proxy =
+            || net.client().listener(position).address("198.51.100.9:40000".parse().unwrap()).connect();
+        let (silent, known) = (proxy(), proxy());
+        net.advance(Duration::from_millis(9_999));
+        known.send(V1);
+        net.advance(Duration::from_millis(1));
+        assert_eq!(silent.close_reason(), Some(CloseReason::HandshakeTimeout));
+        net.advance(Duration::from_millis(3_998));
+        assert!(known.is_open());
+        net.advance(Duration::from_millis(1));
+        assert_eq!(known.is_open(), handshake_timeout.is_none());
+    }
 }
 
 #[test]

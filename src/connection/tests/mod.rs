@@ -108,7 +108,7 @@ impl<P: Protocol> World<P> {
         self.add(protocol, State::Reading, Wire { room, ..Wire::default() })
     }
 
-    fn add(&mut self, protocol: P, state: State, wire: Wire) -> Peer {
+    fn add(&mut self, protocol: impl Into<Option<P>>, state: State, wire: Wire) -> Peer {
         let wire = Rc::new(RefCell::new(wire));
         assert!(self.connections.take_place());
         let id = self.connections.next_id();

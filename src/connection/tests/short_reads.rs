@@ -37,3 +37,21 @@ fn a_short_read_after_a_failed_write_is_not_the_last() {
     assert_eq!(world.stats().bytes_received, 2);
     world.assert_ended(CloseReason::ResetUndelivered);
 }
+
+/// Who speaks first (a proxy's header, a handshake) gets its protocol later than what announces its end.
+#[test]
+fn an_end_that_is_announced_before_there_is_a_protocol_is_not_forgotten() {
+    let mut world = World::<Echo>::new(Config { read_buffer_bytes: 10, ..Config::default() });
+    let wire = Wire { room: 100, short_read_drains: true, ..Wire::default() };
+    let peer = world.add(None, State::Connecting, wire);
+    world.connections.begin_handshake(peer.id, (Address::Unix("fake".into()), 0));
+    peer.wire.borrow_mut().incoming = [Incoming::Bytes(b"bye".to_vec()), Incoming::Fin].into();
+    world.connections.notice(peer.id.token(), READ | Readiness::MORE);
+    world.connections.run_ready(&mut FakePoller);
+    assert_eq!(world.connections.run_mail(&mut 10, &mut FakePoller), Some(peer.id));
+    assert!(!world.connections.has_work(), "it waits for its protocol");
+    world.connections.admit(peer.id, Echo, &mut FakePoller);
+    world.settle();
+    assert_eq!(peer.sent(), b"bye");
+    world.assert_ended(CloseReason::Peer);
+}
