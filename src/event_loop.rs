@@ -16,6 +16,7 @@ use crate::{
     accept::{Attempt, Listener},
     address::Address,
     blocking::Blocking,
+    channel::Channel,
     close_reason::CloseReason,
     complaints::Complaints,
     config::Config,
@@ -39,7 +40,7 @@ use crate::{
         endpoint::Endpoint,
         transport::{Addresses, Transport},
     },
-    tls::{TlsAcceptor, TlsConnector, channel::Channel, session::Session},
+    tls::{TlsAcceptor, TlsConnector, session::Session},
 };
 
 /// What a loop is made of before it runs, while it can still go to another thread.

@@ -125,6 +125,7 @@ mod address;
 mod blocking;
 mod buffers;
 mod cause;
+mod channel;
 mod close_reason;
 mod complaints;
 mod config;
@@ -191,6 +192,7 @@ pub mod internals {
     pub use crate::{
         blocking::{Blocking, Job},
         buffers::{Buffer, Buffers},
+        channel::Channel,
         connection::{Connection, drain::Drain, shared::Shared, state::State},
         connections::Connections,
         deadlines::Deadlines,
@@ -209,7 +211,6 @@ pub mod internals {
             transport::{Addresses, Transport},
         },
         tls::{
-            channel::Channel,
             scratch::Scratch,
             session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
             toy::{RecordKind, TOY_HEADER, ToySession, toy_record},

@@ -3,7 +3,6 @@
 //! See HAProxy's *The PROXY protocol, versions 1 & 2*, `doc/proxy-protocol.txt`; sections are those of it.
 
 mod cidr;
-pub(crate) mod preface;
 mod v1;
 mod v2;
 

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     address::Address,
+    channel::Channel,
     config::Config,
     connection::Connection,
     connection_id::ConnectionId,
@@ -34,7 +35,7 @@ use crate::{
     protocol::Protocol,
     stats::{Counters, Stats},
     system::{Wait, Wake},
-    tls::{TlsAcceptor, channel::Channel},
+    tls::TlsAcceptor,
 };
 
 /// One loop, with whatever is on it.

@@ -3,14 +3,10 @@
 //! Everything above works on plaintext: protocols, framing, relays between connections, limits, drains. Ends are kept as
 //! they are without TLS: close_notify takes the place of FIN, and never follows a loss.
 
-pub(crate) mod channel;
-pub(crate) mod layer;
 #[cfg(feature = "tls")]
 mod rustls_session;
 pub(crate) mod scratch;
 pub(crate) mod session;
-#[cfg(test)]
-mod tests;
 pub(crate) mod toy;
 
 use std::{fmt, io, sync::Arc};

@@ -6,9 +6,9 @@ use std::cell::RefCell;
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// What came, behind what was left.
-    pub(super) incoming: RefCell<Vec<u8>>,
+    pub(crate) incoming: RefCell<Vec<u8>>,
     /// What is sealed. Who must keep some of it takes the whole.
-    pub(super) outgoing: RefCell<Vec<u8>>,
+    pub(crate) outgoing: RefCell<Vec<u8>>,
     /// Plaintext from several places that goes into one record.
-    pub(super) gathered: RefCell<Vec<u8>>,
+    pub(crate) gathered: RefCell<Vec<u8>>,
 }

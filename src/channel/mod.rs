@@ -1,4 +1,9 @@
-//! A socket, and TLS on it where it is wanted.
+//! A socket, with what is in front of it: the header of a proxy, and TLS.
+
+mod layer;
+mod preface;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -7,15 +12,16 @@ use std::{
 
 use mio::Interest;
 
-use super::{TlsInfo, layer::Layer, scratch::Scratch, session::Session};
+use self::{layer::Layer, preface::Preface};
 use crate::{
     address::Address,
     connection_id::ConnectionId,
-    proxy_protocol::{Proxied, preface::Preface},
+    proxy_protocol::Proxied,
     system::{
         Poller,
         transport::{Addresses, Stirred, Transport},
     },
+    tls::{TlsInfo, scratch::Scratch, session::Session},
 };
 
 /// A socket, plain or with a layer of TLS on it, and perhaps with a header of the PROXY protocol in front.

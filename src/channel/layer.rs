@@ -12,12 +12,14 @@ use std::{
     rc::Rc,
 };
 
-use super::{
-    TlsInfo,
-    scratch::Scratch,
-    session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
+use crate::{
+    system::transport::{Stirred, Transport},
+    tls::{
+        TlsInfo,
+        scratch::Scratch,
+        session::{Plaintext, RECORD_BYTES, RECORD_PLAINTEXT, Session},
+    },
 };
-use crate::system::transport::{Stirred, Transport};
 
 /// One end of TLS on a socket that is handed to each call. What is called for every message is not to be inlined: the way of
 /// those who have no layer would become longer.

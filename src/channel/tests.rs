@@ -6,16 +6,16 @@ use std::{
     rc::Rc,
 };
 
-use super::{
-    layer::Layer,
-    scratch::Scratch,
-    session::{Plaintext, Session},
-    toy::{ToySession, ToyTls},
-};
+use super::layer::Layer;
 use crate::{
     address::Address,
     pipes::NoPipe,
     system::transport::{Addresses, Transport},
+    tls::{
+        scratch::Scratch,
+        session::{Plaintext, Session},
+        toy::{ToySession, ToyTls},
+    },
 };
 
 /// A socket whose peer is a session.

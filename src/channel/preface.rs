@@ -2,8 +2,11 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{HEADER_MAX, Proxied, ProxyHeader};
-use crate::{address::Address, system::transport::Transport};
+use crate::{
+    address::Address,
+    proxy_protocol::{HEADER_MAX, Proxied, ProxyHeader},
+    system::transport::Transport,
+};
 
 /// A header that has yet to come, or what it has said.
 #[derive(Debug)]
