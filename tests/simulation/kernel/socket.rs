@@ -333,7 +333,8 @@ impl Socket {
             self.pending_error = Some(ErrorKind::ConnectionRefused);
             self.edge_read(rearm);
         }
-        self.edge_write(rearm);
+        // Whatever was reported before it, in error.
+        self.edge_write(Rearm::EveryEdge);
     }
 
     /// The client sends: how many of `n` bytes there is room for.
