@@ -132,6 +132,7 @@ mod connection;
 mod connection_id;
 mod connection_status;
 mod connections;
+mod counter;
 mod datagrams;
 mod deadlines;
 mod error;
@@ -141,6 +142,7 @@ mod gate;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
+mod histogram;
 mod networks;
 mod outbox;
 mod peer;
@@ -166,6 +168,7 @@ pub use connection_id::ConnectionId;
 pub use connection_status::{ConnectionState, ConnectionStatus};
 pub use error::Error;
 pub use handle::{Handle, SendError};
+pub use histogram::Histogram;
 pub use peer::{Origin, Peer};
 pub use protocol::{
     Protocol,
@@ -193,6 +196,7 @@ pub mod internals {
         buffers::{Buffer, Buffers},
         connection::{Connection, drain::Drain, shared::Shared, state::State},
         connections::Connections,
+        counter::Counter,
         deadlines::Deadlines,
         event_loop::{EventLoop, Parts},
         handle::{Answer, Mailbox, Order, Request, channel},
@@ -200,7 +204,7 @@ pub mod internals {
         pipes::{NoPipe, Pipe},
         places::Places,
         send_queue::SendQueue,
-        stats::{Counter, Counters},
+        stats::Counters,
         system::{
             Accept, Poller, System, Wait, Wake,
             datagrams::{Arrival, Datagrams, Destination},
