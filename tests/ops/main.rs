@@ -6,6 +6,8 @@
 
 mod health;
 mod http;
+#[cfg(feature = "cli")]
+mod program;
 #[path = "../util/mod.rs"]
 mod util;
 
