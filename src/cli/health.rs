@@ -110,15 +110,17 @@ impl Stream for std::os::unix::net::UnixStream {
 }
 
 fn connect(address: &Address, timeout: Duration) -> io::Result<Box<dyn Stream>> {
-    match address {
-        Address::Ip(address) if !timeout.is_zero() => {
-            Ok(Box::new(TcpStream::connect_timeout(address, timeout)?))
-        }
-        Address::Ip(_) => Err(ErrorKind::TimedOut.into()),
-        #[cfg(unix)]
-        Address::Unix(path) => Ok(Box::new(std::os::unix::net::UnixStream::connect(path)?)),
-        _ => Err(ErrorKind::Unsupported.into()),
+    if timeout.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
     }
+    if let Address::Ip(address) = address {
+        return Ok(Box::new(TcpStream::connect_timeout(address, timeout)?));
+    }
+    #[cfg(unix)]
+    if let Address::Unix(path) = address {
+        return Ok(Box::new(std::os::unix::net::UnixStream::connect(path)?));
+    }
+    Err(ErrorKind::Unsupported.into())
 }
 
 /// More than any answer has that says no more than how it is.
@@ -131,10 +133,7 @@ fn ask(
     path: &str,
     left: impl Fn() -> Duration,
 ) -> io::Result<Vec<u8>> {
-    let host = match address {
-        Address::Ip(address) => address.to_string(),
-        _ => "localhost".to_owned(),
-    };
+    let host = if let Address::Ip(address) = address { address.to_string() } else { "localhost".to_owned() };
     let set_timeout = |stream: &dyn Stream| match left() {
         Duration::ZERO => Err(ErrorKind::TimedOut.into()),
         left => stream.set_timeout(left),

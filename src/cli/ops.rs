@@ -58,9 +58,9 @@ impl RunningOps {
         let addresses = |running: &Option<Running>| {
             running.as_ref().map_or_else(Vec::new, |running| running.local_addrs().to_vec())
         };
-        let http = addresses(&self.http).into_iter().map(|address| match address {
-            Address::Ip(_) => format!("metrics on http://{address}/"),
-            other => format!("metrics on {other}"),
+        let http = addresses(&self.http).into_iter().map(|address| {
+            let is_url = matches!(address, Address::Ip(_));
+            if is_url { format!("metrics on http://{address}/") } else { format!("metrics on {address}") }
         });
         let agents = addresses(&self.agent).into_iter().map(|address| format!("agent-check on {address}"));
         http.chain(agents).collect()

@@ -240,7 +240,7 @@ fn workers(figures: &Figures<'_>, page: &mut String) {
         );
         row
     };
-    let mut clients = vec!["clients that come".to_owned()];
+    let mut clients = vec!["new clients".to_owned()];
     clients.extend(with_sum.then(String::new));
     clients.extend(found.iter().map(|worker| match worker {
         Some(worker) => worker.accepting.to_string(),
@@ -253,8 +253,8 @@ fn workers(figures: &Figures<'_>, page: &mut String) {
         row("reading", |worker| worker.reading, many),
         row("echoing", |worker| worker.echoing, many),
         row("half-closed", |worker| worker.half_closed, many),
-        row("paused by the protocol", |worker| worker.paused, many),
-        row("queued for sending", |worker| worker.queued_bytes, |n| bytes(n as f64)),
+        row("paused", |worker| worker.paused, many),
+        row("queued", |worker| worker.queued_bytes, |n| bytes(n as f64)),
         clients,
     ];
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
@@ -262,9 +262,14 @@ fn workers(figures: &Figures<'_>, page: &mut String) {
 }
 
 fn reasons(stats: &Stats, page: &mut String) {
-    let columns = ["reason", "connections", "ended by", "all delivered"];
+    let columns = ["reason", "connections", "ended by", "delivered"];
     let mut reasons: Vec<_> = stats.close_reasons().collect();
     reasons.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+    if reasons.is_empty() {
+        return page.push_str(
+            "<section class=\"card\"><h2>Why connections ended</h2><p>None has ended yet.</p></section>\n",
+        );
+    }
     let rows = reasons.into_iter().map(|(reason, n)| {
         let by = match reason.ended_by() {
             EndedBy::Peer => "peer",
@@ -273,7 +278,7 @@ fn reasons(stats: &Stats, page: &mut String) {
             EndedBy::Operator => "operator",
             EndedBy::System => "system",
         };
-        let complete = if reason.is_complete() { "yes" } else { "not known to be" };
+        let complete = if reason.is_complete() { "all" } else { "not all" };
         vec![reason.name().to_owned(), count(n), by.to_owned(), complete.to_owned()]
     });
     table("Why connections ended", &columns, rows, page);
