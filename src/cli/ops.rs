@@ -53,6 +53,13 @@ impl OpsArgs {
 }
 
 impl RunningOps {
+    /// Ends it, at once if nobody wants to wait.
+    pub(crate) fn end(self, at_once: bool) {
+        for running in [self.http, self.agent].into_iter().flatten() {
+            if at_once { running.abort() } else { running.end() }
+        }
+    }
+
     /// A line for each address.
     pub(crate) fn introduction(&self) -> Vec<String> {
         let addresses = |running: &Option<Running>| {
@@ -88,7 +95,9 @@ fn address(text: &str, port: Option<u16>) -> Result<Address, AddressError> {
         return Ok(Address::Ip(SocketAddr::new(ip, port)));
     }
     let has_port = text.contains(':') && !text.ends_with(']');
-    if has_port || text.is_empty() { text.parse() } else { format!("{text}:{port}").parse() }
+    // A number that is no port is no host either.
+    let is_number = text.bytes().all(|b| b.is_ascii_digit());
+    if has_port || is_number { text.parse() } else { format!("{text}:{port}").parse() }
 }
 
 #[cfg(test)]

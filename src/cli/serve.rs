@@ -219,7 +219,7 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
     ops.introduction().iter().for_each(|line| stdout.line(line));
     let stats = server.run(|_peer| Some(Echo))?;
     // The last to close: whoever watches the drain sees its end.
-    drop(ops);
+    ops.end(signals.aborted().is_some());
     let cut_off = stats.closed(CloseReason::DrainTimeout);
     stdout.line(&stats.to_string());
     stdout.flush();

@@ -86,6 +86,11 @@ impl Running {
     pub fn end(self) {
         drop(self);
     }
+
+    /// Ends it at once.
+    pub fn abort(self) {
+        self.handle.abort();
+    }
 }
 
 impl Drop for Running {
