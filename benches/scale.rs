@@ -4,6 +4,8 @@
 //! - **event**: an event comes, the connection has its turn, which echoes 64 bytes. In batches, as from a poller.
 //! - **deadline**: one that comes too early, because its connection moved bytes meanwhile: it is taken out of the queue,
 //!   the connection is looked at, and it goes back for later. That is the fate of nearly all idle timeouts.
+//! - **status**: the look at a connection when somebody asks what all are doing ([`Handle::status`](echoloop::Handle::status)),
+//!   as each scrape of metrics does. Times the number of connections it is how long the loop takes for it.
 //! - **memory**: resident memory per connection, of the core alone (Linux).
 //!
 //! Events come in the order of the table and in random order. No step of an event depends on the number of
@@ -34,7 +36,7 @@ use std::{
 };
 
 use echoloop::{
-    Address, Config, Echo,
+    Address, Config, Echo, Stats,
     internals::{Addresses, Connections, Counters, NoPipe, Places, Readiness, State, Transport, channel},
 };
 use fake::FakePoller;
@@ -68,8 +70,15 @@ fn main() -> ExitCode {
 }
 
 /// The names of the figures, in their order. All but the last are nanoseconds.
-const FIGURES: [&str; 6] =
-    ["event, in order", "memory alone", "event, at random", "memory alone", "deadline", "memory/connection"];
+const FIGURES: [&str; 7] = [
+    "event, in order",
+    "memory alone",
+    "event, at random",
+    "memory alone",
+    "deadline",
+    "status",
+    "memory/connection",
+];
 
 /// Figures of one number of connections; not a number where there is none.
 type Figures = [f64; FIGURES.len()];
@@ -150,7 +159,8 @@ fn measure(connections: usize, events: usize) -> Figures {
     let at_random = core.events(&order, events);
     let touch_at_random = touch(&places, memory, events);
     let deadline = core.deadlines(&mut order, events, &mut random);
-    [in_order, touch_in_order, at_random, touch_at_random, deadline, memory]
+    let status = core.status(events);
+    [in_order, touch_in_order, at_random, touch_at_random, deadline, status, memory]
 }
 
 /// The time for reading and changing the memory of a connection, and nothing else.
@@ -263,6 +273,16 @@ impl Core {
             due = moved + self.idle_timeout;
         }
         nanoseconds(elapsed, passes * order.len())
+    }
+
+    /// The time for a connection when all are looked at.
+    fn status(&self, events: usize) -> f64 {
+        let passes = passes(self.connections.len(), events);
+        let begin = Instant::now();
+        for _ in 0..passes {
+            assert_eq!(self.connections.status(Stats::default()).reading, self.connections.len());
+        }
+        nanoseconds(begin.elapsed(), passes * self.connections.len())
     }
 
     /// Lets the time pass while the deadlines come, a batch with each tick, and takes it.

@@ -147,6 +147,9 @@ pub struct Config {
     pub proxy_protocol: Vec<Cidr>,
     /// How long that may take. At least 3 s: a segment that is lost is sent again after a second or three. Default 10 s.
     pub proxy_timeout: Duration,
+    /// Measure how long each turn of a loop takes ([`Stats::turn_durations`](crate::Stats::turn_durations)): one more look at
+    /// the clock a turn. Default off.
+    pub measure_turns: bool,
     /// How long a TLS handshake may take. Default 10 s.
     pub handshake_timeout: Option<Duration>,
     /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
@@ -206,6 +209,7 @@ impl Default for Config {
             connect_timeout: Some(Duration::from_secs(10)),
             proxy_protocol: Vec::new(),
             proxy_timeout: Duration::from_secs(10),
+            measure_turns: false,
             handshake_timeout: Some(Duration::from_secs(10)),
             nodelay: true,
             keepalive: true,

@@ -233,8 +233,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             self.reap();
             return Err(Error::Loop { what: "cannot wait for events", source });
         }
+        let begin = self.now;
         if self.connections.is_draining() {
-            since = self.now;
+            since = begin;
         }
         self.connections.run_ready(&mut self.system);
         if self.has_mail() {
@@ -259,6 +260,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         if self.connections.is_draining() {
             // If the drain began in it, how long the turn before took is not known: it may have ended just now.
             self.end_turn_of_drain(since);
+        }
+        if self.limits.measure_turns {
+            let took = self.system.now().saturating_duration_since(begin);
+            self.counters.turn_durations.observe(took);
         }
         Ok(())
     }
@@ -418,6 +423,9 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 Some(Request::Status(reply)) => {
                     // Whoever asked may have lost patience.
                     let _ = reply.try_send(self.status());
+                }
+                Some(Request::Accepting(reply)) => {
+                    let _ = reply.try_send(self.accepting());
                 }
                 None => {
                     self.mailbox_has_more = false;

@@ -5,7 +5,10 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, TrySendError, channel as channel_without_bound, sync_channel},
+        mpsc::{
+            Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel as channel_without_bound,
+            sync_channel,
+        },
     },
     time::{Duration, Instant},
 };
@@ -18,7 +21,7 @@ use crate::{
     peer::Peer,
     protocol::boxed::Boxed,
     stats::{Counters, Stats},
-    status::WorkerStatus,
+    status::{Accepting, WorkerStatus},
     system::Wake,
     tls::TlsConnector,
     wake_flag::WakeFlag,
@@ -70,6 +73,8 @@ pub enum Request<M> {
     End(ConnectionId, End),
     /// Say what the loop is doing.
     Status(SyncSender<WorkerStatus>),
+    /// Say what becomes of clients that come now, and by that that it is alive.
+    Accepting(SyncSender<Accepting>),
     /// Say what connections are doing: those from this slot on, some of them.
     List(usize, SyncSender<Page>),
 }
@@ -240,6 +245,7 @@ impl<M> Handle<M> {
                 | Request::Connect(..)
                 | Request::End(..)
                 | Request::Status(_)
+                | Request::Accepting(_)
                 | Request::List(..) => {
                     unreachable!("the channel gives back what it was given")
                 }
@@ -398,11 +404,18 @@ impl<M> Handle<M> {
                 | Request::SendAll(..)
                 | Request::End(..)
                 | Request::Status(_)
+                | Request::Accepting(_)
                 | Request::List(..) => {
                     unreachable!("the channel gives back what it was given")
                 }
             })
         })
+    }
+
+    /// How many workers the server has; see [`Config::workers`](crate::Config::workers).
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// The counters of this moment, summed over the workers.
@@ -445,6 +458,50 @@ impl<M> Handle<M> {
             std::iter::from_fn(|| replies.recv_timeout(left()).ok()).take(asked).collect();
         found.sort_by_key(|status| status.worker);
         found
+    }
+
+    /// What each worker makes of clients that come now, in their order: a sign of life that costs a loop next to nothing,
+    /// however many connections it has. `None` for one that has not answered within `patience`; one that has ended takes
+    /// [no clients](Accepting::No). Not for callbacks: a loop does not answer itself.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop::{Accepting, Echo, Server};
+    ///
+    /// let server = Server::<Echo>::builder().bind(["127.0.0.1:0"])?;
+    /// let handle = server.handle();
+    /// assert_eq!(handle.accepting(Duration::from_millis(10)), [None]); // it does not run
+    /// let running = std::thread::spawn(move || server.run(|_| Some(Echo)));
+    /// assert_eq!(handle.accepting(Duration::from_secs(10)), [Some(Accepting::Yes)]);
+    /// handle.drain();
+    /// running.join().unwrap()?;
+    /// assert_eq!(handle.accepting(Duration::from_secs(10)), [Some(Accepting::No)]);
+    /// # Ok::<(), echoloop::Error>(())
+    /// ```
+    #[must_use]
+    pub fn accepting(&self, patience: Duration) -> Vec<Option<Accepting>> {
+        let begin = now();
+        let left = || patience.saturating_sub(now().saturating_duration_since(begin));
+        let ask = |inbox: &Arc<Inbox<M>>| {
+            let (reply, answer) = sync_channel(1);
+            let mut request = Request::Accepting(reply);
+            loop {
+                match inbox.request(request) {
+                    Err(SendError::Full(_)) if left().is_zero() => return None,
+                    Err(SendError::Full(back)) => request = back,
+                    Ok(()) | Err(SendError::Closed(_) | SendError::Connectionless(_)) => return Some(answer),
+                }
+                inbox.room.wait(left());
+            }
+        };
+        let answers: Vec<_> = self.workers.iter().map(ask).collect();
+        let answers = answers.into_iter().map(|answer| match answer?.recv_timeout(left()) {
+            Ok(accepting) => Some(accepting),
+            Err(RecvTimeoutError::Timeout) => None,
+            // The loop has ended, and what was asked of it with it.
+            Err(RecvTimeoutError::Disconnected) => Some(Accepting::No),
+        });
+        answers.collect()
     }
 
     /// What each connection is doing, worker by worker. Each loop is asked for some at a time, so that nobody waits for a
@@ -632,6 +689,7 @@ impl<M> fmt::Debug for Request<M> {
             Self::Connect(address, label, ..) => write!(f, "Connect({address}, {label})"),
             Self::End(id, end) => write!(f, "{end:?}({id})"),
             Self::Status(_) => f.write_str("Status"),
+            Self::Accepting(_) => f.write_str("Accepting"),
             Self::List(from, _) => write!(f, "List({from})"),
         }
     }
@@ -697,6 +755,28 @@ mod tests {
         drop(mailbox);
         assert_eq!(handle.send(ID, 2), Err(SendError::Closed(2)));
         assert_eq!(handle.send(ConnectionId { worker: 9, ..ID }, 2), Err(SendError::Closed(2)));
+    }
+
+    #[test]
+    fn whether_a_loop_accepts_is_known_if_it_answers_or_has_ended() {
+        let patience = Duration::from_millis(1);
+        let (handle, mailbox, _) = pair(1);
+        assert_eq!(handle.accepting(patience), [None], "nobody answers");
+        assert_eq!(handle.accepting(patience), [None], "its mailbox is full");
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| handle.accepting(Duration::from_secs(60)));
+            let mut answers = 0;
+            // That of those who have lost patience is the first.
+            while answers < 2 {
+                if let Some(Request::Accepting(reply)) = mailbox.next() {
+                    let _ = reply.try_send(Accepting::Full);
+                    answers += 1;
+                }
+            }
+            assert_eq!(asking.join().unwrap(), [Some(Accepting::Full)]);
+        });
+        drop(mailbox);
+        assert_eq!(handle.accepting(Duration::from_secs(60)), [Some(Accepting::No)]);
     }
 
     #[test]

@@ -83,6 +83,7 @@
 //! | clients that come through a proxy | [`Config::proxy_protocol`], [`Peer::proxied`], [`ProxyHeader::encode`] |
 //! | a soft stop behind a load balancer | [`Config::grace`], [`Protocol::on_prestop`], [`Handle::is_ready`] |
 //! | state of one loop without a lock | [`Server::run_local`] |
+//! | metrics, health checks, a status page | the module `ops` (feature `ops`), [`Handle::accepting`], [`Handle::status`] |
 //! | to see and to end single connections | [`Handle::connections`], [`Handle::finish_connection`] |
 //! | datagrams: echo over UDP | [`Builder::bind`] |
 //! | tests without sockets | [`testing`] |
@@ -116,6 +117,7 @@
 //! # Features
 //!
 //! - `tls`: [`TlsAcceptor`] and [`TlsConnector`] are made of the configurations of rustls 0.23, with *ring*.
+//! - `ops`: metrics, health checks and a status page over HTTP, and HAProxy's agent-check.
 //! - `cli`: what only the program `echoloop` needs; `cli-tls` (default): the program with TLS.
 //!
 //! Without any the library depends on mio, slab, log, socket2, memmap2 and, on Unix, rustix and libc; where UDP needs it, nix.
@@ -133,6 +135,7 @@ mod connection;
 mod connection_id;
 mod connection_status;
 mod connections;
+mod counter;
 mod datagrams;
 mod deadlines;
 mod error;
@@ -142,7 +145,10 @@ mod gate;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
+mod histogram;
 mod networks;
+#[cfg(feature = "ops")]
+pub mod ops;
 mod outbox;
 mod peer;
 mod pipes;
@@ -167,6 +173,7 @@ pub use connection_id::ConnectionId;
 pub use connection_status::{ConnectionState, ConnectionStatus};
 pub use error::Error;
 pub use handle::{Handle, SendError};
+pub use histogram::Histogram;
 pub use peer::{Origin, Peer};
 pub use protocol::{
     Protocol,
@@ -195,6 +202,7 @@ pub mod internals {
         channel::Channel,
         connection::{Connection, drain::Drain, shared::Shared, state::State},
         connections::Connections,
+        counter::Counter,
         deadlines::Deadlines,
         event_loop::{EventLoop, Parts},
         handle::{Answer, Mailbox, Order, Request, channel},
@@ -202,7 +210,7 @@ pub mod internals {
         pipes::{NoPipe, Pipe},
         places::Places,
         send_queue::SendQueue,
-        stats::{Counter, Counters},
+        stats::Counters,
         system::{
             Accept, Poller, System, Wait, Wake,
             datagrams::{Arrival, Datagrams, Destination},

@@ -1,15 +1,12 @@
 //! Counters: written by one loop, read by any thread.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    ops::AddAssign,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::BTreeMap, fmt, ops::AddAssign};
 
 use crate::{
     cause::{CAUSES_MAX, Cause},
     close_reason::{CloseReason, REASONS},
+    counter::Counter,
+    histogram::{Histogram, LiveHistogram},
 };
 
 macro_rules! counters {
@@ -27,20 +24,53 @@ macro_rules! counters {
         /// assert_eq!(stats.accepted, 0);
         /// assert_eq!(stats.closed(CloseReason::WriteStall), 0);
         /// ```
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
+            /// How long connections were open that have ended, from being accepted or begun.
+            pub connection_durations: Histogram,
+            /// How long turns of the loops took, without the wait for events. Empty without
+            /// [`Config::measure_turns`](crate::Config::measure_turns).
+            pub turn_durations: Histogram,
             closed: [u64; REASONS],
             causes: BTreeMap<Cause, u64>,
         }
 
         /// The live counters of one loop. Only that loop writes them.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
+            /// How long connections were open.
+            pub connection_durations: LiveHistogram,
+            /// How long turns took.
+            pub turn_durations: LiveHistogram,
             closed: [Counter; REASONS],
             causes: Causes,
+        }
+
+        impl Default for Stats {
+            fn default() -> Self {
+                Self {
+                    $($name: 0,)*
+                    connection_durations: Histogram::of_connections(),
+                    turn_durations: Histogram::of_turns(),
+                    closed: [0; REASONS],
+                    causes: BTreeMap::new(),
+                }
+            }
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($name: Counter::default(),)*
+                    connection_durations: LiveHistogram::of_connections(),
+                    turn_durations: LiveHistogram::of_turns(),
+                    closed: Default::default(),
+                    causes: Causes::default(),
+                }
+            }
         }
 
         impl Counters {
@@ -48,6 +78,8 @@ macro_rules! counters {
             pub fn snapshot(&self) -> Stats {
                 Stats {
                     $($name: self.$name.get(),)*
+                    connection_durations: self.connection_durations.snapshot(),
+                    turn_durations: self.turn_durations.snapshot(),
                     closed: std::array::from_fn(|reason| self.closed[reason].get()),
                     causes: self.causes.snapshot(),
                 }
@@ -57,6 +89,8 @@ macro_rules! counters {
         impl AddAssign<&Self> for Stats {
             fn add_assign(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
+                self.connection_durations += &other.connection_durations;
+                self.turn_durations += &other.turn_durations;
                 for (sum, more) in self.closed.iter_mut().zip(other.closed) {
                     *sum += more;
                 }
@@ -209,27 +243,6 @@ impl Causes {
     fn snapshot(&self) -> BTreeMap<Cause, u64> {
         let counts = self.0.iter().map(Counter::get).enumerate().filter(|&(_, count)| count > 0);
         counts.map(|(index, count)| (Cause::at(index), count)).collect()
-    }
-}
-
-/// A counter with one writer and any number of readers, as cheap as a plain integer.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only the one loop that owns the counter may call this.
-    pub fn add(&self, n: usize) {
-        self.0.store(self.get().wrapping_add(n as u64), Ordering::Relaxed);
-    }
-
-    /// Sets the value, for a quantity that also goes down.
-    pub fn set(&self, n: usize) {
-        self.0.store(n as u64, Ordering::Relaxed);
-    }
-
-    /// The value of this moment.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -37,7 +37,7 @@ fn the_page_of_the_command_line_is_current() {
 fn help_of_the_program_fits_a_screen() {
     let help = output(&["--help"]);
     assert!(help.lines().count() < 24 && help.lines().all(|line| line.chars().count() <= 80), "{help}");
-    for command in ["serve", "client", "bench", "report", "man", "completions"] {
+    for command in ["serve", "client", "bench", "report", "health", "man", "completions"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in\n{help}");
         let (short, long) = (output(&[command, "-h"]), output(&[command, "--help"]));
         assert!(short.contains("Usage: ") && short.len() < long.len(), "{short}\n{long}");
@@ -49,7 +49,7 @@ fn help_of_the_program_fits_a_screen() {
 fn every_command_has_a_man_page() {
     let folder = env::temp_dir().join(format!("echoloop-man-{}", std::process::id()));
     output(&["man", folder.join("man1").to_str().unwrap()]);
-    let commands = ["", "-serve", "-client", "-bench", "-report", "-man", "-completions"];
+    let commands = ["", "-serve", "-client", "-bench", "-report", "-health", "-man", "-completions"];
     for command in commands {
         let page = fs::read_to_string(folder.join(format!("man1/echoloop{command}.1"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS") && page.contains(".SH DESCRIPTION"), "{command}: {page}");

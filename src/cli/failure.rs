@@ -32,7 +32,7 @@ impl Failure {
         let end = advice.into_iter().flatten().min().unwrap_or(text.len());
         let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
         let message = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            "a command is missing: serve, client, bench, report, man or completions".to_owned()
+            "a command is missing: serve, client, bench, report, health, man or completions".to_owned()
         } else {
             line.strip_prefix("error: ").unwrap_or(&line).to_owned()
         };

@@ -5,7 +5,9 @@
 mod bench;
 mod client;
 mod failure;
+mod health;
 mod lines;
+mod ops;
 mod output_file;
 mod reference;
 mod report;
@@ -29,6 +31,7 @@ use self::{
     bench::args::BenchArgs,
     client::ClientArgs,
     failure::Failure,
+    health::HealthArgs,
     lines::Lines,
     reference::{CompletionsArgs, ManArgs},
     report::ReportArgs,
@@ -54,6 +57,7 @@ enum Command {
     Client(ClientArgs),
     Bench(BenchArgs),
     Report(ReportArgs),
+    Health(HealthArgs),
     Man(ManArgs),
     Completions(CompletionsArgs),
     /// Print the command line reference in Markdown
@@ -66,9 +70,12 @@ impl Command {
     const fn log_filter(&self) -> &'static str {
         match self {
             Self::Serve(_) | Self::Client(_) => "info",
-            Self::Bench(_) | Self::Report(_) | Self::Man(_) | Self::Completions(_) | Self::Reference => {
-                "warn"
-            }
+            Self::Bench(_)
+            | Self::Report(_)
+            | Self::Health(_)
+            | Self::Man(_)
+            | Self::Completions(_)
+            | Self::Reference => "warn",
         }
     }
 }
@@ -85,6 +92,7 @@ pub(crate) fn run() -> ExitCode {
                 Command::Client(args) => client::run(&args, &stderr),
                 Command::Bench(args) => bench::run(&args),
                 Command::Report(args) => report::run(&args),
+                Command::Health(args) => health::run(&args),
                 Command::Man(args) => reference::man(&args),
                 Command::Completions(args) => reference::completions(&args),
                 Command::Reference => reference::markdown(),

@@ -13,6 +13,7 @@ use echoloop::{Address, Cidr, CloseReason, Config, Echo, Handle, Server};
 use super::{
     failure::Failure,
     lines::Lines,
+    ops::OpsArgs,
     signals::{Actions, Signals},
     tls::{ServeTlsArgs, ServerTls},
     values::{
@@ -152,6 +153,9 @@ pub(crate) struct ServeArgs {
     once: bool,
 
     #[command(flatten)]
+    ops: OpsArgs,
+
+    #[command(flatten)]
     tls: ServeTlsArgs,
 }
 
@@ -175,6 +179,7 @@ impl ServeArgs {
         config.grace = self.grace.0;
         config.proxy_protocol.clone_from(&self.proxy_protocol);
         config.proxy_timeout = self.proxy_timeout;
+        config.measure_turns = self.ops.has_metrics();
         self.tls.configure(&mut config);
         config
     }
@@ -194,6 +199,7 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
     }
     let tls = args.tls.server(&args.addresses)?;
     let server = bind(args, tls.as_ref())?;
+    let ops = args.ops.start(&server)?;
     let (drain, abort) = (server.handle(), server.handle());
     let report = reporter(server.handle(), args.workers, stderr);
     let mut actions = Actions::new(move || drain.drain(), move || abort.abort()).reporting(report);
@@ -210,7 +216,10 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
     if let Some(tls) = &tls {
         tls.introduction(server.local_addrs()).iter().for_each(|line| stdout.line(line));
     }
+    ops.introduction().iter().for_each(|line| stdout.line(line));
     let stats = server.run(|_peer| Some(Echo))?;
+    // The last to close: whoever watches the drain sees its end.
+    ops.end(signals.aborted().is_some());
     let cut_off = stats.closed(CloseReason::DrainTimeout);
     stdout.line(&stats.to_string());
     stdout.flush();

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mio::{Interest, Token};
@@ -68,6 +68,8 @@ pub struct Connections<P: Protocol, T: Transport> {
     next_generation: u64,
     /// No slot from here on has been in use since the table was empty.
     slots_used: usize,
+    /// When there was none yet.
+    epoch: Instant,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,32 @@ struct Slot<P, T: Transport> {
     connection: Connection<P, T>,
     place: Place,
     interest: Interest,
+    since: Since,
+}
+
+/// When a connection began: in microseconds since the first could, which wrap after nine years. It takes no more room
+/// in a slot than there is anyway.
+#[derive(Clone, Copy, Debug)]
+struct Since([u8; 6]);
+
+impl Since {
+    fn new(epoch: Instant, now: Instant) -> Self {
+        let [a, b, c, d, e, f, ..] = Self::micros(epoch, now).to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
+
+    /// How long ago it was.
+    fn elapsed(self, epoch: Instant, now: Instant) -> Duration {
+        let [a, b, c, d, e, f] = self.0;
+        let since = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        let micros = Self::micros(epoch, now).wrapping_sub(since) & ((1 << 48) - 1);
+        Duration::from_micros(micros)
+    }
+
+    fn micros(epoch: Instant, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(epoch);
+        elapsed.as_secs().wrapping_mul(1_000_000).wrapping_add(elapsed.subsec_micros().into())
+    }
 }
 
 /// Which of the lists a slot is in.
@@ -129,6 +157,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             worker,
             next_generation: 1,
             slots_used: 0,
+            epoch: now,
         }
     }
 
@@ -304,7 +333,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
         if self.slots.capacity() == 0 {
             self.slots = table(self.places.total(), self.table_bytes);
         }
-        let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest });
+        let since = Since::new(self.epoch, self.shared.now);
+        let slot = self.slots.insert(Slot { connection, place: Place::Resting, interest, since });
         assert_eq!(slot, id.index as usize, "the name is for the next vacant slot");
         self.slots_used = self.slots_used.max(slot + 1);
         self.count_open();
@@ -490,6 +520,8 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             let slot = self.slots.remove(index as usize);
             self.places.give_back(self.worker);
             let id = slot.connection.id();
+            let open = slot.since.elapsed(self.epoch, self.shared.now);
+            self.shared.counters.connection_durations.observe(open);
             if let State::Closed(reason) = slot.connection.state() {
                 note_end(slot.connection.transport(), reason);
             }
@@ -667,6 +699,33 @@ fn update_interest<P: Protocol, T: Transport>(
         Err(error) => {
             log::debug!("{}: cannot register with the poller: {error}", connection.id());
             connection.close(CloseReason::Failed(error.kind()), shared);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{protocol::echo::Echo, system::os::stream::Stream};
+
+    #[test]
+    fn when_a_connection_began_costs_no_memory() {
+        assert_eq!(
+            size_of::<Slot<Echo, Stream>>(),
+            size_of::<Connection<Echo, Stream>>() + align_of::<usize>()
+        );
+    }
+
+    #[test]
+    fn when_a_connection_began_is_known_for_years() {
+        #[expect(clippy::disallowed_methods, reason = "some instant to start from")]
+        let epoch = Instant::now();
+        for (began, took) in [(0, 0), (5, 1_000_000), (999_999, 1), (86_400_000_000, 31_536_000_000_000 * 8)]
+        {
+            let now = epoch + Duration::from_micros(began);
+            let since = Since::new(epoch, now);
+            let took = Duration::from_micros(took);
+            assert_eq!(since.elapsed(epoch, now + took), took);
         }
     }
 }

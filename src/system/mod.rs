@@ -7,6 +7,8 @@ pub(crate) mod descriptors;
 pub(crate) mod endpoint;
 pub(crate) mod memory_limit;
 pub(crate) mod os;
+#[cfg(feature = "ops")]
+pub(crate) mod process;
 pub(crate) mod readiness;
 pub(crate) mod transport;
 
