@@ -82,9 +82,9 @@
 //! | TLS, also in the middle of a connection | [`Builder::listen_tls`], [`Context::connect_tls`], [`Context::start_tls`], [`Peer::tls`] |
 //! | clients that come through a proxy | [`Config::proxy_protocol`], [`Peer::proxied`], [`ProxyHeader::encode`] |
 //! | a soft stop behind a load balancer | [`Config::grace`], [`Protocol::on_prestop`], [`Handle::is_ready`] |
-//! | sockets of another process: its successor takes its place, and no client notices | [`Sockets`], [`Builder::inherit`], [`Handle::drain_now`] |
+//! | sockets of another process: its successor takes its place, and no client notices | `Sockets`, `Builder::inherit`, [`Handle::drain_now`]; `ops::Takeover` |
 //! | state of one loop without a lock | [`Server::run_local`] |
-//! | metrics, health checks, a status page | the module `ops` (feature `ops`), [`Handle::accepting`], [`Handle::status`] |
+//! | metrics, health checks, a status page, a control socket | the module `ops` (feature `ops`), [`Handle::accepting`], [`Handle::status`] |
 //! | to see and to end single connections | [`Handle::connections`], [`Handle::finish_connection`] |
 //! | datagrams: echo over UDP | [`Builder::bind`] |
 //! | tests without sockets | [`testing`] |
@@ -118,7 +118,7 @@
 //! # Features
 //!
 //! - `tls`: [`TlsAcceptor`] and [`TlsConnector`] are made of the configurations of rustls 0.23, with *ring*.
-//! - `ops`: metrics, health checks and a status page over HTTP, and HAProxy's agent-check.
+//! - `ops`: metrics, health checks and a status page over HTTP, HAProxy's agent-check, and a control socket.
 //! - `cli`: what only the program `echoloop` needs; `cli-tls` (default): the program with TLS.
 //!
 //! Without any the library depends on mio, slab, log, socket2, memmap2 and, on Unix, rustix and libc; where UDP needs it, nix.

@@ -13,6 +13,9 @@ pub(crate) struct Failure {
     status: u8,
 }
 
+/// Only where there are Unix sockets.
+const CTL: &str = if cfg!(unix) { "ctl, " } else { "" };
+
 impl Failure {
     /// Something went wrong: exit status 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
@@ -34,7 +37,7 @@ impl Failure {
         let lacks_command =
             [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
         let message = if lacks_command.contains(&error.kind()) {
-            "a command is missing: serve, client, bench, report, health, man or completions".to_owned()
+            format!("a command is missing: serve, client, bench, report, health, {CTL}man or completions")
         } else {
             line.strip_prefix("error: ").unwrap_or(&line).to_owned()
         };

@@ -4,26 +4,79 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     env,
     io::{self, IsTerminal, Write},
-    panic, thread,
+    panic,
+    sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard},
+    thread,
 };
+
+use env_filter::Filter;
+use log::{LevelFilter, Log, Metadata, Record};
 
 use super::{
     lines::Lines,
     log_format::{self, LogFormat},
 };
 
+/// A logger whose filter can be replaced while it is used.
+struct Adjustable {
+    /// It writes whatever it is given.
+    logger: env_logger::Logger,
+    filter: RwLock<Filter>,
+}
+
+impl Adjustable {
+    fn filter(&self) -> RwLockReadGuard<'_, Filter> {
+        self.filter.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log for Adjustable {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter().enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.filter().matches(record) {
+            self.logger.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.logger.flush();
+    }
+}
+
+static LOGGER: OnceLock<Adjustable> = OnceLock::new();
+
+/// From now on this is logged, of all modules, whatever `RUST_LOG` says.
+#[cfg_attr(not(unix), expect(dead_code, reason = "there is no control socket"))]
+pub(crate) fn set_level(level: LevelFilter) {
+    if let Some(logger) = LOGGER.get() {
+        let filter = env_filter::Builder::new().filter_level(level).build();
+        *logger.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+        log::set_max_level(level);
+    }
+}
+
 /// Logs go to stderr and never block the program. `filter` applies unless `RUST_LOG` is set.
 pub(crate) fn init(format: LogFormat, stderr: &Lines, filter: &str) {
     let style = if shows_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter));
+    let mut builder = env_logger::Builder::new();
     builder
+        .filter_level(LevelFilter::Trace)
         .write_style(style)
         .format_timestamp_millis()
         .target(env_logger::Target::Pipe(Box::new(stderr.clone())));
     if format == LogFormat::Json {
         builder.format(|line, record| line.write_all(log_format::object(record).as_bytes()));
     }
-    builder.init();
+    let wanted = env::var("RUST_LOG");
+    let filter = env_filter::Builder::new().parse(wanted.as_deref().unwrap_or(filter)).build();
+    let level = filter.filter();
+    let logger = LOGGER.get_or_init(|| Adjustable { logger: builder.build(), filter: RwLock::new(filter) });
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(level);
+    }
 }
 
 /// Whether stderr is a terminal with colours, and nobody objects: see <https://no-color.org>. The logger cannot know, as it

@@ -4,6 +4,10 @@
 
 mod bench;
 mod client;
+#[cfg_attr(not(unix), path = "without_control.rs")]
+mod control;
+#[cfg(unix)]
+mod ctl;
 mod failure;
 mod health;
 mod lines;
@@ -26,6 +30,8 @@ use std::{env, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+#[cfg(unix)]
+use self::ctl::CtlArgs;
 use self::{
     bench::args::BenchArgs,
     client::ClientArgs,
@@ -69,6 +75,8 @@ enum Command {
     Bench(BenchArgs),
     Report(ReportArgs),
     Health(HealthArgs),
+    #[cfg(unix)]
+    Ctl(CtlArgs),
     Man(ManArgs),
     Completions(CompletionsArgs),
     /// Print the command line reference in Markdown
@@ -81,6 +89,8 @@ impl Command {
     const fn log_filter(&self) -> &'static str {
         match self {
             Self::Serve(_) | Self::Client(_) => "info",
+            #[cfg(unix)]
+            Self::Ctl(_) => "warn",
             Self::Bench(_)
             | Self::Report(_)
             | Self::Health(_)
@@ -109,6 +119,8 @@ pub(crate) fn run() -> ExitCode {
                 Command::Bench(args) => bench::run(&args),
                 Command::Report(args) => report::run(&args),
                 Command::Health(args) => health::run(&args),
+                #[cfg(unix)]
+                Command::Ctl(args) => ctl::run(&args),
                 Command::Man(args) => reference::man(&args),
                 Command::Completions(args) => reference::completions(&args),
                 Command::Reference => reference::markdown(),

@@ -8,10 +8,14 @@ use echoloop::{
     ops::{Ops, Running},
 };
 
-use super::failure::Failure;
+use super::{control::Predecessor, failure::Failure};
 
 /// Where metrics and health checks are, if nothing else is said.
 pub(crate) const OPS_PORT: u16 = 27016;
+
+/// What sockets are for, when another process is given them.
+const METRICS_ROLE: &str = "metrics";
+const AGENT_ROLE: &str = "agent";
 
 /// What looks at the server from outside.
 #[derive(Args, Clone, Debug)]
@@ -33,6 +37,9 @@ pub(crate) struct OpsArgs {
 /// What was started. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct RunningOps {
+    /// What they show.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no control socket"))]
+    pub(crate) ops: Ops,
     http: Option<Running>,
     agent: Option<Running>,
 }
@@ -44,15 +51,33 @@ impl OpsArgs {
     }
 
     /// Starts what is wanted.
-    pub(crate) fn start(&self, server: &Server<Echo>) -> Result<RunningOps, Failure> {
+    pub(crate) fn start(
+        &self,
+        server: &Server<Echo>,
+        predecessor: &mut Predecessor,
+    ) -> Result<RunningOps, Failure> {
         let ops = Ops::new(server.handle(), server.local_addrs());
-        let http = self.metrics.clone().map(|address| ops.start_http(address)).transpose()?;
-        let agent = self.agent.clone().map(|address| ops.start_agent(address)).transpose()?;
-        Ok(RunningOps { http, agent })
+        let (mut http, mut agent) = (None, None);
+        if let Some(address) = self.metrics.clone() {
+            let server = predecessor.pass_on(METRICS_ROLE, ops.http_server()).bind([address])?;
+            http = Some(ops.start_http_server(server)?);
+        }
+        if let Some(address) = self.agent.clone() {
+            let server = predecessor.pass_on(AGENT_ROLE, ops.agent_server()).bind([address])?;
+            agent = Some(ops.start_agent_server(server)?);
+        }
+        Ok(RunningOps { ops, http, agent })
     }
 }
 
 impl RunningOps {
+    /// Those that run, with what each is for.
+    #[cfg(unix)]
+    pub(crate) fn running(&self) -> impl Iterator<Item = (&'static str, &Running)> {
+        let all = [(METRICS_ROLE, &self.http), (AGENT_ROLE, &self.agent)];
+        all.into_iter().filter_map(|(role, running)| Some((role, running.as_ref()?)))
+    }
+
     /// Ends it, at once if nobody wants to wait.
     pub(crate) fn end(self, at_once: bool) {
         for running in [self.http, self.agent].into_iter().flatten() {

@@ -90,7 +90,7 @@ fn page(command: Command) -> Result<Vec<u8>, Failure> {
     Ok(page)
 }
 
-fn print(bytes: &[u8]) -> Result<ExitCode, Failure> {
+pub(super) fn print(bytes: &[u8]) -> Result<ExitCode, Failure> {
     let mut stdout = Waiting(io::stdout());
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::stdout(&error))?;
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -11,6 +12,7 @@ use clap::Parser;
 use echoloop::{Address, Cidr, CloseReason, Config, Echo, Handle, Server};
 
 use super::{
+    control::{ControlArgs, Predecessor, Reload, SERVE_ROLE},
     failure::Failure,
     lines::Lines,
     ops::OpsArgs,
@@ -164,6 +166,9 @@ pub(crate) struct ServeArgs {
     ops: OpsArgs,
 
     #[command(flatten)]
+    control: ControlArgs,
+
+    #[command(flatten)]
     tls: ServeTlsArgs,
 }
 
@@ -207,11 +212,14 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
         Err(error) => log::warn!("cannot raise the limit on open files: {error}"),
     }
     let tls = args.tls.server(&args.addresses)?;
-    let server = bind(args, tls.as_ref())?;
-    let ops = args.ops.start(&server)?;
+    let mut predecessor = args.control.predecessor()?;
+    let server = bind(args, tls.as_ref(), &mut predecessor)?;
+    let ops = args.ops.start(&server, &mut predecessor)?;
     let (drain, abort) = (server.handle(), server.handle());
     let report = reporter(server.handle(), args.workers, stderr);
     let systemd = Notifier::from_env(server.handle(), args.grace.0);
+    let reload = reloader(tls.as_ref(), systemd.clone());
+    let control = args.control.start(&server, &ops, &systemd, Arc::clone(&reload), &mut predecessor)?;
     let stop = {
         let systemd = systemd.clone();
         move || {
@@ -220,9 +228,7 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
             drain.drain();
         }
     };
-    let actions = Actions::new(stop, move || abort.abort())
-        .reporting(report)
-        .reloading(reloader(tls.as_ref(), systemd.clone()));
+    let actions = Actions::new(stop, move || abort.abort()).reporting(report).reloading(reload_aside(reload));
     let signals =
         Signals::install(actions).map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     // Whether anyone reads what is printed must not matter to those who are served.
@@ -234,7 +240,9 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
         tls.introduction(server.local_addrs()).iter().for_each(|line| stdout.line(line));
     }
     ops.introduction().iter().for_each(|line| stdout.line(line));
+    control.introduction().iter().for_each(|line| stdout.line(line));
     let _watch = systemd.ready();
+    let succession = predecessor.succeed(&server, &ops, &control);
     let stats = server.run(|_peer| Some(Echo))?;
     systemd.ended();
     // The last to close: whoever watches the drain sees its end.
@@ -245,6 +253,7 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
     if let Some(status) = signals.aborted() {
         return Ok(ExitCode::from(status));
     }
+    succession.outcome()?;
     if cut_off > 0 {
         return Err(Failure::new(format!("connections cut off by the drain timeout: {cut_off}")));
     }
@@ -252,8 +261,12 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
 }
 
 /// A server whose listeners all speak TLS, or none does.
-fn bind(args: &ServeArgs, tls: Option<&ServerTls>) -> Result<Server<Echo>, Failure> {
-    let builder = Server::builder().config(args.config());
+fn bind(
+    args: &ServeArgs,
+    tls: Option<&ServerTls>,
+    predecessor: &mut Predecessor,
+) -> Result<Server<Echo>, Failure> {
+    let builder = predecessor.pass_on(SERVE_ROLE, Server::builder().config(args.config()));
     let addresses = args.addresses.iter().cloned();
     Ok(match tls {
         None => builder.bind(addresses)?,
@@ -266,21 +279,32 @@ fn bind(args: &ServeArgs, tls: Option<&ServerTls>) -> Result<Server<Echo>, Failu
     })
 }
 
-/// Reads again what can be read again, and tells systemd of it.
-fn reloader(tls: Option<&ServerTls>, systemd: Notifier) -> impl Fn() + Send + 'static {
-    let notifier = systemd.clone();
-    let reload: Box<dyn Fn() + Send> = match tls {
-        Some(tls) => {
-            Box::new(tls.reloader(move |done| notifier.reloaded(done.map(|()| "certificates reloaded"))))
-        }
-        None => Box::new(move || {
-            log::info!("SIGHUP is ignored: there is no configuration to reload");
-            notifier.reloaded(Ok("nothing to reload"));
-        }),
-    };
-    move || {
+/// Reads again what can be read again, tells systemd of it, and says what came of it.
+fn reloader(tls: Option<&ServerTls>, systemd: Notifier) -> Arc<Reload> {
+    let reload = tls.map(ServerTls::reloader);
+    Arc::new(move || {
         systemd.reloading();
-        reload();
+        let outcome = match &reload {
+            Some(reload) => reload(),
+            None => {
+                log::info!("there is no configuration to reload");
+                Ok("nothing to reload".to_owned())
+            }
+        };
+        systemd.reloaded(outcome.as_deref().map_err(Clone::clone));
+        outcome
+    })
+}
+
+/// The same by a signal, which waits for nothing.
+fn reload_aside(reload: Arc<Reload>) -> impl Fn() + Send + 'static {
+    move || {
+        let reload = Arc::clone(&reload);
+        // What came of it is in the log.
+        let reload = move || drop(reload());
+        if let Err(error) = thread::Builder::new().name("reload".to_owned()).spawn(reload) {
+            log::error!("SIGHUP: nothing is reloaded: cannot start a thread: {error}");
+        }
     }
 }
 

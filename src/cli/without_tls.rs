@@ -29,10 +29,7 @@ impl ServerTls {
         match self.0 {}
     }
 
-    pub(crate) fn reloader(
-        &self,
-        _: impl Fn(Result<(), String>) + Send + Sync + 'static,
-    ) -> impl Fn() + Send + 'static {
+    pub(crate) fn reloader(&self) -> impl Fn() -> Result<String, String> + Send + Sync + 'static {
         let never = self.0;
         move || match never {}
     }

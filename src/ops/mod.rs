@@ -1,4 +1,5 @@
-//! Metrics, health checks and a status page for a running server, over HTTP; and HAProxy's agent-check. Feature `ops`.
+//! Metrics, health checks and a status page for a running server, over HTTP; HAProxy's agent-check; and a control socket, over
+//! which another process can take its place. Feature `ops`.
 //!
 //! [`Ops`] looks at a server through its [`Handle`], whatever that server speaks. What it finds is served on an address of
 //! its own, by a loop and a thread of its own: a server that is stuck, full or draining can still be asked.

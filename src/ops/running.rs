@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Ops, reply::Reply};
+use super::{Ops, agent::Agent, http::Http, reply::Reply};
+#[cfg(unix)]
+use crate::sockets::Sockets;
 use crate::{
     address::Address,
     config::Config,
@@ -22,6 +24,8 @@ use crate::{
 pub struct Running {
     addresses: Vec<Address>,
     handle: Handle<Reply>,
+    #[cfg(unix)]
+    sockets: Sockets,
     thread: Option<JoinHandle<()>>,
     /// Dropping it ends the thread that takes samples.
     sampler: Option<Sender<()>>,
@@ -41,8 +45,24 @@ impl Ops {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
+        self.start_http_server(self.http_server().bind([address])?)
+    }
+
+    /// What the server of [`start_http`](Self::start_http) is put together with: its limits are for few clients. For one that
+    /// inherits its sockets, for example.
+    #[must_use]
+    pub fn http_server(&self) -> Builder<Http> {
+        Server::builder().config(limits())
+    }
+
+    /// As [`start_http`](Self::start_http), with a server that listens already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if no thread can be started.
+    pub fn start_http_server(&self, server: Server<Http>) -> Result<Running, Error> {
         let ops = self.clone();
-        let mut running = start("echoloop-http", address.try_into()?, move || ops.http())?;
+        let mut running = start("echoloop-http", server, move || ops.http())?;
         running.sampler = Some(self.start_sampler()?);
         Ok(running)
     }
@@ -57,8 +77,23 @@ impl Ops {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
+        self.start_agent_server(self.agent_server().bind([address])?)
+    }
+
+    /// What the server of [`start_agent`](Self::start_agent) is put together with.
+    #[must_use]
+    pub fn agent_server(&self) -> Builder<Agent> {
+        Server::builder().config(limits())
+    }
+
+    /// As [`start_agent`](Self::start_agent), with a server that listens already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if no thread can be started.
+    pub fn start_agent_server(&self, server: Server<Agent>) -> Result<Running, Error> {
         let ops = self.clone();
-        start("echoloop-agent", address.try_into()?, move || ops.agent())
+        start("echoloop-agent", server, move || ops.agent())
     }
 
     fn start_sampler(&self) -> Result<Sender<()>, Error> {
@@ -79,6 +114,19 @@ impl Running {
     #[must_use]
     pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Its remote control.
+    #[must_use]
+    pub fn handle(&self) -> Handle<Reply> {
+        self.handle.clone()
+    }
+
+    /// The sockets on which it listens, for a process that takes its place.
+    #[cfg(unix)]
+    #[must_use]
+    pub const fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Ends it: who is being answered gets the answer, within three seconds. To be called when the server that is looked at has
@@ -125,19 +173,26 @@ fn limits() -> Config {
 
 fn start<P: Protocol<Message = Reply> + 'static>(
     name: &str,
-    address: Address,
-    factory: impl Fn() -> P + Send + Sync + 'static,
+    server: Server<P>,
+    protocol: impl Fn() -> P + Send + Sync + 'static,
 ) -> Result<Running, Error> {
-    let builder: Builder<P> = Server::builder().config(limits());
-    let server = builder.listen(address, None, move |_| Some(factory())).bind([] as [Address; 0])?;
     let (addresses, handle) = (server.local_addrs().to_vec(), server.handle());
+    #[cfg(unix)]
+    let sockets = server.sockets();
     let run = move || {
-        if let Err(error) = server.run(|_| None) {
+        if let Err(error) = server.run(|_| Some(protocol())) {
             log::error!("metrics and health checks have ended: {error}");
         }
     };
     let thread = spawn(name, run)?;
-    Ok(Running { addresses, handle, thread: Some(thread), sampler: None })
+    Ok(Running {
+        addresses,
+        handle,
+        #[cfg(unix)]
+        sockets,
+        thread: Some(thread),
+        sampler: None,
+    })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

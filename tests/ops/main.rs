@@ -4,6 +4,8 @@
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[cfg(all(unix, feature = "cli"))]
+mod control;
 mod health;
 mod http;
 #[cfg(feature = "cli")]

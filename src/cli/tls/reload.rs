@@ -1,9 +1,6 @@
 //! Files that are read again while the server runs.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    thread,
-};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use echoloop::TlsAcceptor;
 use rustls::ServerConfig;
@@ -28,37 +25,27 @@ impl Current {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
-    /// A function that calls `read` and, unless that fails, takes what it returns. It does not wait for it: a file system may
-    /// be slow. Each time `done` is told at the end what went wrong.
+    /// A function that calls `read` and, unless that fails, takes what it returns. It says in a few words what came of it,
+    /// and takes its time: a file system may be slow.
     pub(super) fn reloader(
         &self,
         read: impl Fn() -> Result<ServerConfig, Failure> + Send + Sync + 'static,
-        done: impl Fn(Result<(), String>) + Send + Sync + 'static,
-    ) -> impl Fn() + Send + 'static {
-        let (current, read, done) = (self.clone(), Arc::new(Mutex::new(read)), Arc::new(done));
+    ) -> impl Fn() -> Result<String, String> + Send + Sync + 'static {
+        let (current, read) = (self.clone(), Mutex::new(read));
         move || {
-            let (current, read, tell) = (current.clone(), Arc::clone(&read), Arc::clone(&done));
-            let reload = move || {
-                // One after another, so that the latest files win.
-                let read = read.lock().unwrap_or_else(PoisonError::into_inner);
-                match read() {
-                    Ok(config) => {
-                        current.replace(config);
-                        log::info!("TLS: certificates reloaded");
-                        tell(Ok(()));
-                    }
-                    Err(failure) => tell(Err(not_reloaded(&failure.to_string()))),
+            // One after another, so that the latest files win.
+            let read = read.lock().unwrap_or_else(PoisonError::into_inner);
+            match read() {
+                Ok(config) => {
+                    current.replace(config);
+                    log::info!("TLS: certificates reloaded");
+                    Ok("certificates reloaded".to_owned())
                 }
-            };
-            if let Err(error) = thread::Builder::new().name("reload".to_owned()).spawn(reload) {
-                done(Err(not_reloaded(&format!("cannot start a thread: {error}"))));
+                Err(why) => {
+                    log::error!("TLS: certificates not reloaded, the old ones stay: {why}");
+                    Err(format!("certificates not reloaded: {why}"))
+                }
             }
         }
     }
-}
-
-/// Logs that nothing has changed, and returns why.
-fn not_reloaded(why: &str) -> String {
-    log::error!("TLS: certificates not reloaded, the old ones stay: {why}");
-    format!("certificates not reloaded: {why}")
 }

@@ -144,12 +144,9 @@ impl ServerTls {
     }
 
     /// A function that reads the files again.
-    pub(crate) fn reloader(
-        &self,
-        done: impl Fn(Result<(), String>) + Send + Sync + 'static,
-    ) -> impl Fn() + Send + 'static {
+    pub(crate) fn reloader(&self) -> impl Fn() -> Result<String, String> + Send + Sync + 'static {
         let (args, made) = (self.args.clone(), self.made.clone());
-        self.current.reloader(move || args.config(made.as_ref()), done)
+        self.current.reloader(move || args.config(made.as_ref()))
     }
 
     /// What whoever starts the server is told, which listens there.

@@ -38,7 +38,7 @@ pub(super) fn send(stream: &UnixStream, line: &str, descriptors: &[OwnedFd]) -> 
     let mut rest = line.as_bytes();
     while !rest.is_empty() {
         let sent =
-            retry_on_intr(|| sendmsg(stream, &[IoSlice::new(rest)], &mut attached, SendFlags::NOSIGNAL));
+            retry_on_intr(|| sendmsg(stream, &[IoSlice::new(rest)], &mut attached, SendFlags::empty()));
         rest = &rest[sent.map_err(expired)?..];
         // They went with the first byte.
         attached.clear();

@@ -83,6 +83,7 @@ type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 /// A control socket that is listened on. Dropping it ends that; who is being answered still gets the answer.
 pub struct RunningControl {
     path: PathBuf,
+    sockets: Sockets,
     shared: Arc<Shared>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
@@ -169,7 +170,8 @@ impl Control {
         let failed = |source| Error::Bind { address: address.clone(), source };
         let inherited = inherited.into_iter().find(|one| one.address() == &address);
         let (listener, bound) = control_listener(path, inherited).map_err(failed)?;
-        self.shared.given.push(("control".to_owned(), Sockets::new(std::iter::once(&bound))));
+        let sockets = Sockets::new(std::iter::once(&bound));
+        self.shared.given.push(("control".to_owned(), sockets.clone()));
         let poll = Poll::new().map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
         let shared = Arc::new(self.shared);
@@ -180,7 +182,7 @@ impl Control {
         let thread = thread::Builder::new().name("echoloop-control".to_owned()).stack_size(STACK_BYTES);
         let thread =
             thread.spawn(accept).map_err(|source| Error::Loop { what: "cannot start a thread", source })?;
-        Ok(RunningControl { path: path.to_owned(), shared, waker, thread: Some(thread) })
+        Ok(RunningControl { path: path.to_owned(), sockets, shared, waker, thread: Some(thread) })
     }
 }
 
@@ -419,6 +421,12 @@ impl RunningControl {
     #[must_use]
     pub fn is_succeeded(&self) -> bool {
         self.shared.is_over.load(Ordering::SeqCst)
+    }
+
+    /// The socket on which it listens: see [`Takeover::complete`].
+    #[must_use]
+    pub const fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Where it listens.
