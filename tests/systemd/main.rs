@@ -8,5 +8,6 @@
 #[path = "../tls/files.rs"]
 mod files;
 mod notify;
+mod units;
 #[path = "../util/mod.rs"]
 mod util;
