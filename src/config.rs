@@ -150,6 +150,9 @@ pub struct Config {
     /// Measure how long each turn of a loop takes ([`Stats::turn_durations`](crate::Stats::turn_durations)): one more look at
     /// the clock a turn. Default off.
     pub measure_turns: bool,
+    /// Log each connection that ends at the level info instead of debug: its name and its peer, how long it was open, its
+    /// bytes and the reason. Default off.
+    pub log_closed: bool,
     /// How long a TLS handshake may take. Default 10 s.
     pub handshake_timeout: Option<Duration>,
     /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
@@ -210,6 +213,7 @@ impl Default for Config {
             proxy_protocol: Vec::new(),
             proxy_timeout: Duration::from_secs(10),
             measure_turns: false,
+            log_closed: false,
             handshake_timeout: Some(Duration::from_secs(10)),
             nodelay: true,
             keepalive: true,

@@ -619,7 +619,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             while left > 0 {
                 match listener.accept(self.now, &self.counters) {
                     Attempt::Accepted(mut transport, address) => {
-                        log::debug!("{address}: cut off in the backlog");
+                        log::debug!(peer:% = address; "{address}: cut off in the backlog");
                         self.counters.accepted.add(1);
                         self.counters.count_closed(CloseReason::DrainTimeout);
                         transport.reset_on_close();
@@ -640,7 +640,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let limits = Rc::clone(self.listener_limits.get(&position).unwrap_or(self.connections.limits()));
         let has_preface = !limits.proxy_protocol.is_empty();
         if has_preface && !is_trusted(&address, &limits.proxy_protocol) {
-            log::debug!("{address}: it is none of the proxies through which clients come");
+            log::debug!(peer:% = address; "{address}: it is none of the proxies through which clients come");
             self.connections.give_place_back();
             self.counters.count_closed(CloseReason::ProxyRefused);
             return transport.reset_on_close();
@@ -648,7 +648,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         // Who comes through a proxy is counted when it is known who that is.
         let counted = if has_preface { Ok(None) } else { self.count(&address) };
         let Ok(counted) = counted else {
-            log::debug!("{address}: there are as many connections from there as there may be");
+            log::debug!(peer:% = address; "{address}: there are as many connections from there as there may be");
             self.connections.give_place_back();
             self.counters.over_ip_limit.add(1);
             return transport.reset_on_close();
@@ -678,7 +678,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 if let Some(counted) = counted {
                     self.connections.set_counted(id, counted);
                 }
-                log::debug!("{id}: {address}, accepted by listener {position}");
+                log::debug!(
+                    connection:% = id, peer:% = address;
+                    "{id}: {address}, accepted by listener {position}"
+                );
             }
             Err(error) => {
                 log::debug!("{address}: cannot register with the poller: {error}");

@@ -31,7 +31,9 @@ impl Failure {
         let advice = ["\n\nUsage: ", "\n\nFor more information"].map(|start| text.rfind(start));
         let end = advice.into_iter().flatten().min().unwrap_or(text.len());
         let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
-        let message = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let lacks_command =
+            [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
+        let message = if lacks_command.contains(&error.kind()) {
             "a command is missing: serve, client, bench, report, health, man or completions".to_owned()
         } else {
             line.strip_prefix("error: ").unwrap_or(&line).to_owned()

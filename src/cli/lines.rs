@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use super::stdio::Waiting;
+use log::Level;
+
+use super::{log_format::LogFormat, stdio::Waiting};
 
 /// The most lines that wait to be written. Further ones are dropped and counted.
 const LINES_WAITING_MAX: usize = 1024;
@@ -26,6 +28,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
     lines: SyncSender<Item>,
+    format: LogFormat,
     dropped: Arc<AtomicU64>,
 }
 
@@ -37,19 +40,21 @@ enum Item {
 
 impl Lines {
     /// Starts the thread for stderr.
-    pub(crate) fn to_stderr() -> Self {
+    pub(crate) fn to_stderr(format: LogFormat) -> Self {
         // If stderr fails, there is nobody left to tell.
-        Self::start("stderr", || Waiting(io::stderr()), |_| {})
+        Self::start("stderr", format, || Waiting(io::stderr()), |_| {})
     }
 
     /// Starts the thread for stdout.
     pub(crate) fn to_stdout() -> Self {
-        Self::start("stdout", || Waiting(io::stdout()), |error| log::warn!("cannot write to stdout: {error}"))
+        let complain = |error| log::warn!("cannot write to stdout: {error}");
+        Self::start("stdout", LogFormat::Text, || Waiting(io::stdout()), complain)
     }
 
     /// The thread runs as long as the program.
     fn start<W: Write>(
         name: &'static str,
+        format: LogFormat,
         open: impl FnOnce() -> W + Send + 'static,
         complain: impl Fn(io::Error) + Send + 'static,
     ) -> Self {
@@ -59,18 +64,24 @@ impl Lines {
         let work = move || {
             let mut sink = open();
             for item in items {
-                write_item(&mut sink, item, name, &counter).unwrap_or_else(&complain);
+                write_item(&mut sink, item, (name, format), &counter).unwrap_or_else(&complain);
             }
         };
         if let Err(error) = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work) {
-            let _ = writeln!(io::stderr(), "error: cannot start the thread for {name}: {error}");
+            let line = format.line(Level::Error, &format!("cannot start the thread for {name}: {error}"));
+            let _ = io::stderr().write_all(line.as_bytes());
         }
-        Self { lines, dropped }
+        Self { lines, format, dropped }
     }
 
     /// Writes a line, or drops it if too many wait already.
     pub(crate) fn line(&self, line: &str) {
-        self.push(format!("{line}\n").into_bytes());
+        self.push(self.format.line(Level::Info, line).into_bytes());
+    }
+
+    /// The same for what went wrong.
+    pub(crate) fn error(&self, line: &str) {
+        self.push(self.format.line(Level::Error, line).into_bytes());
     }
 
     /// Waits until everything is written, but not for long if nobody reads it.
@@ -88,13 +99,19 @@ impl Lines {
     }
 }
 
-fn write_item(sink: &mut impl Write, item: Item, name: &str, dropped: &AtomicU64) -> io::Result<()> {
+fn write_item(
+    sink: &mut impl Write,
+    item: Item,
+    (name, format): (&str, LogFormat),
+    dropped: &AtomicU64,
+) -> io::Result<()> {
     match item {
         Item::Line(line) => {
             sink.write_all(&line)?;
             let lost = dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                writeln!(sink, "[{lost} lines lost: {name} was not read fast enough]")?;
+                let lost = format!("[{lost} lines lost: {name} was not read fast enough]");
+                sink.write_all(format.line(Level::Warn, &lost).as_bytes())?;
             }
             sink.flush()
         }
@@ -114,5 +131,31 @@ impl Write for Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_lines_were_lost_is_said_in_the_format_of_the_others() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let (mut sink, dropped) = (Vec::new(), AtomicU64::new(3));
+            let item = Item::Line(format.line(Level::Info, "first").into_bytes());
+            write_item(&mut sink, item, ("stderr", format), &dropped).unwrap();
+            let text = String::from_utf8(sink).unwrap();
+            let lost = "[3 lines lost: stderr was not read fast enough]";
+            match format {
+                LogFormat::Text => assert_eq!(text, format!("first\n{lost}\n")),
+                LogFormat::Json => {
+                    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+                    let messages: Vec<String> = lines
+                        .map(|line: serde_json::Value| line["message"].as_str().unwrap().to_owned())
+                        .collect();
+                    assert_eq!(messages, ["first", lost]);
+                }
+            }
+        }
     }
 }

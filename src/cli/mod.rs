@@ -7,6 +7,8 @@ mod client;
 mod failure;
 mod health;
 mod lines;
+mod log_format;
+mod logger;
 mod ops;
 mod output_file;
 mod reference;
@@ -20,11 +22,7 @@ mod tls;
 mod udp;
 mod values;
 
-use std::{
-    env,
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::{env, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +32,7 @@ use self::{
     failure::Failure,
     health::HealthArgs,
     lines::Lines,
+    log_format::LogFormat,
     reference::{CompletionsArgs, ManArgs},
     report::ReportArgs,
     serve::ServeArgs,
@@ -43,6 +42,17 @@ use self::{
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true, after_help = MORE)]
 struct Args {
+    /// Log lines as text or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text",
+        hide_possible_values = true,
+        global = true
+    )]
+    log_format: LogFormat,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -84,10 +94,15 @@ impl Command {
 /// Runs the program. Errors are one line each on stderr.
 pub(crate) fn run() -> ExitCode {
     signals::unblock();
-    let stderr = Lines::to_stderr();
-    let status = match Args::try_parse() {
+    let parsed = Args::try_parse();
+    // What is wrong with the arguments is said in the format that they ask for.
+    let format =
+        parsed.as_ref().map_or_else(|_| LogFormat::asked_for(env::args_os()), |args| args.log_format);
+    let stderr = Lines::to_stderr(format);
+    logger::report_panics(format, &stderr);
+    let status = match parsed {
         Ok(args) => {
-            init_logger(&stderr, args.command.log_filter());
+            logger::init(format, &stderr, args.command.log_filter());
             let outcome = match args.command {
                 Command::Serve(args) => serve::run(&args, &stderr),
                 Command::Client(args) => client::run(&args, &stderr),
@@ -112,26 +127,8 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn report_failure(failure: &Failure, stderr: &Lines) -> ExitCode {
-    stderr.line(&format!("error: {failure}"));
+    stderr.error(&failure.to_string());
     failure.status()
-}
-
-/// Logs go to stderr and never block the program. `filter` applies unless `RUST_LOG` is set.
-fn init_logger(stderr: &Lines, filter: &str) {
-    let style = if shows_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
-        .write_style(style)
-        .format_timestamp_millis()
-        .target(env_logger::Target::Pipe(Box::new(stderr.clone())))
-        .init();
-}
-
-/// Whether stderr is a terminal with colours, and nobody objects: see <https://no-color.org>. The logger cannot know, as it
-/// does not write to stderr itself.
-fn shows_colours() -> bool {
-    let variable = |name| env::var_os(name).unwrap_or_default();
-    let has_colours = cfg!(unix) && !matches!(variable("TERM").to_str(), Some("" | "dumb"));
-    has_colours && variable("NO_COLOR").is_empty() && io::stderr().is_terminal()
 }
 
 #[cfg(test)]

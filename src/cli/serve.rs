@@ -153,6 +153,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, conflicts_with = "workers")]
     once: bool,
 
+    /// Log each connection that ends, with its bytes and the reason
+    ///
+    /// One line at the level info: who it was, how long it was open, what it received and sent, and why it ended. Without
+    /// this option the level is debug.
+    #[arg(long)]
+    log_closed: bool,
+
     #[command(flatten)]
     ops: OpsArgs,
 
@@ -180,6 +187,7 @@ impl ServeArgs {
         config.grace = self.grace.0;
         config.proxy_protocol.clone_from(&self.proxy_protocol);
         config.proxy_timeout = self.proxy_timeout;
+        config.log_closed = self.log_closed;
         config.measure_turns = self.ops.has_metrics();
         self.tls.configure(&mut config);
         config

@@ -178,11 +178,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
                 (reason, reason.is_complete())
             }
         };
-        log::debug!(
-            "{}: closed: {reason}: {}, {undelivered} bytes undelivered",
-            self.id,
-            self.account(shared.now)
-        );
+        self.log_end(reason, undelivered, shared.now);
         self.set_state(self.state.close(reason));
         self.queue = None;
         if let Some(extra) = &mut self.extra {

@@ -543,7 +543,7 @@ pub(crate) fn call<P: Protocol>(
     match catch_unwind(AssertUnwindSafe(|| callback(protocol, &mut context))) {
         Ok(()) => Ok(context.requests),
         Err(_) => {
-            log::error!("{}: the protocol panicked", context.id);
+            log::error!(connection:% = context.id; "{}: the protocol panicked", context.id);
             Err(Panicked)
         }
     }

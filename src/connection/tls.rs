@@ -66,6 +66,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         let by = timeout.and_then(|timeout| now.checked_add(timeout));
         let handshake = Handshake { by, client, awaits_header, ..Handshake::default() };
         self.extra.get_or_insert_default().handshake = Some(Box::new(handshake));
+        self.begin_account(now);
         self.deadline_moved = true;
     }
 
@@ -130,7 +131,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
 
     /// What a peer is told of a handshake that fails is sent, and FIN behind it, as any other last word.
     pub(super) fn fail_handshake(&mut self, error: &io::Error, shared: &Shared<P::Message, T::Pipe>) {
-        log::debug!("{}: handshake: {error}", self.id);
+        log::debug!(connection:% = self.id; "{}: handshake: {error}", self.id);
         if error.get_ref().is_some_and(|error| error.is::<ProxyHeaderError>()) {
             return self.close(CloseReason::ProxyRefused, shared);
         }

@@ -672,7 +672,7 @@ impl Addresses for NotMade {
 fn drop_safely<D>(id: ConnectionId, dropped: D, counters: &Counters) {
     if catch_unwind(AssertUnwindSafe(|| drop(dropped))).is_err() {
         counters.panics.add(1);
-        log::error!("{id}: the protocol panicked when it was dropped");
+        log::error!(connection:% = id; "{id}: the protocol panicked when it was dropped");
     }
 }
 

@@ -15,7 +15,7 @@
 //! come together here.
 
 pub(crate) mod args;
-mod clock;
+pub(crate) mod clock;
 pub(crate) mod condition;
 mod load;
 pub(crate) mod measure;
