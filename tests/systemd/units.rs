@@ -48,7 +48,7 @@ fn systemd_has_nothing_to_say_of_the_units() {
 fn the_units_give_their_processes_little() {
     let (folder, _) = units();
     // The threshold is in tenths.
-    for (unit, most) in [("echoloop.service", "20")] {
+    for (unit, most) in [("echoloop.service", "20"), ("echoloop-activated.service", "12")] {
         let (threshold, path) = (format!("--threshold={most}"), folder.path().join(unit));
         let Some(output) = analyze(&["security", "--offline=true", &threshold], &[path]) else { return };
         let said = String::from_utf8_lossy(&output.stdout);
