@@ -60,10 +60,16 @@ impl Sockets {
         self.open().for_each(|socket| socket.leave());
     }
 
-    /// This process is the only one that goes on with them: takes [`leave`](Self::leave) back, which those are born with
-    /// that were [inherited](crate::Builder::inherit).
+    /// Takes one [`leave`](Self::leave) back: the other process has gone. Those that were
+    /// [inherited](crate::Builder::inherit) begin as if there had been one.
     pub fn own(&self) {
         self.open().for_each(|socket| socket.own());
+    }
+
+    /// Whether none is open any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open().next().is_none()
     }
 
     fn open(&self) -> impl Iterator<Item = Arc<BoundSocket>> {

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -21,17 +21,18 @@ pub(crate) struct BoundSocket {
     file: Option<SocketFile>,
     /// Open when the file goes, and to be duplicated for another process.
     socket: OwnedFd,
-    is_left: AtomicBool,
+    /// How many know that another process has it too.
+    leaves: AtomicUsize,
 }
 
 impl BoundSocket {
     pub(super) fn new(socket: &Socket, address: Address, file: Option<SocketFile>) -> io::Result<Arc<Self>> {
         let socket = socket.as_fd().try_clone_to_owned()?;
-        Ok(Arc::new(Self { address, file, socket, is_left: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { address, file, socket, leaves: AtomicUsize::new(0) }))
     }
 
     /// One that another process has too, and keeps: see [`leave`](Self::leave).
-    pub(super) fn inherited(socket: &Socket, address: Address) -> io::Result<Arc<Self>> {
+    pub(crate) fn inherited(socket: &Socket, address: Address) -> io::Result<Arc<Self>> {
         let file = if let Address::Unix(path) = &address { SocketFile::at(path).ok() } else { None };
         let bound = Self::new(socket, address, file)?;
         bound.leave();
@@ -40,16 +41,17 @@ impl BoundSocket {
 
     /// Another process has it too: its backlog is left to that one when this one ends, and so is the file of its path.
     pub(crate) fn leave(&self) {
-        self.is_left.store(true, Ordering::SeqCst);
+        self.leaves.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// This process alone has it.
+    /// Takes one [`leave`](Self::leave) back.
     pub(crate) fn own(&self) {
-        self.is_left.store(false, Ordering::SeqCst);
+        // None to take back is fine.
+        let _ = self.leaves.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
     }
 
     pub(super) fn is_left(&self) -> bool {
-        self.is_left.load(Ordering::SeqCst)
+        self.leaves.load(Ordering::SeqCst) > 0
     }
 
     /// Its address, and a descriptor for another process.

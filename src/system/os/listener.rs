@@ -60,7 +60,7 @@ pub(super) fn bind(address: &Address, config: &Config) -> io::Result<(Address, V
         }
         #[cfg(unix)]
         Address::Unix(path) => {
-            let (socket, file) = unix_listener::bind(path, backlog(config))?;
+            let (socket, file) = unix_listener::bind(path, backlog(config), None)?;
             let mut file = Some(file);
             let bound = |socket: &Socket| BoundSocket::new(socket, address.clone(), file.take());
             Ok((address.clone(), spread(vec![socket], bound, config)?))

@@ -38,6 +38,9 @@ use std::{
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, event::Source};
 
+#[cfg(all(unix, feature = "ops"))]
+use std::{os::unix::net::UnixListener, path::Path};
+
 #[cfg(unix)]
 use socket2::Socket;
 
@@ -94,6 +97,25 @@ pub(crate) fn inherit(
     let sockets = listener::inherit(address, sockets, config).map_err(failed)?;
     Ok(sockets.into_iter().map(Endpoint::Listener).collect())
 }
+
+/// A socket that listens on `path` for this user alone, outside of the loops; or that of another process.
+#[cfg(all(unix, feature = "ops"))]
+pub(crate) fn control_listener(
+    path: &Path,
+    inherited: Option<Inherited>,
+) -> io::Result<(UnixListener, Arc<BoundSocket>)> {
+    let address = Address::Unix(path.to_owned());
+    if let Some(Inherited { socket, .. }) = inherited {
+        let bound = BoundSocket::inherited(&socket, address)?;
+        return Ok((socket.into(), bound));
+    }
+    let (socket, file) = unix_listener::bind(path, CONTROL_BACKLOG, Some(0o600))?;
+    let bound = BoundSocket::new(&socket, address, Some(file))?;
+    Ok((socket.into(), bound))
+}
+
+#[cfg(all(unix, feature = "ops"))]
+const CONTROL_BACKLOG: i32 = 64;
 
 /// For each worker its sockets, if there are so many.
 fn datagram_endpoints(sockets: Vec<DatagramSocket>, config: &Config) -> Vec<OsEndpoint> {

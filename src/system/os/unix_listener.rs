@@ -1,8 +1,9 @@
 //! Listening on a path: its file is made, replaced and removed with care.
 
 use std::{
-    fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -41,8 +42,8 @@ impl SocketFile {
     }
 }
 
-/// A socket that listens on `path`, and its file.
-pub(super) fn bind(path: &Path, backlog: i32) -> io::Result<(Socket, SocketFile)> {
+/// A socket that listens on `path`, and its file. Whoever may write to the file may connect: `mode` says who, or the umask.
+pub(super) fn bind(path: &Path, backlog: i32, mode: Option<u32>) -> io::Result<(Socket, SocketFile)> {
     // Until it listens: of several servers that find a stale file, or none, one is the first.
     let _lock = lock_directory(path, LOCK_TIMEOUT);
     remove_stale(path)?;
@@ -50,6 +51,10 @@ pub(super) fn bind(path: &Path, backlog: i32) -> io::Result<(Socket, SocketFile)
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::at(path)?;
+    if let Some(mode) = mode {
+        // Nobody can connect before it listens.
+        fs::set_permissions(path, Permissions::from_mode(mode)).inspect_err(|_| file.remove())?;
+    }
     socket.listen(backlog)?;
     Ok((socket, file))
 }
