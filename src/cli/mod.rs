@@ -42,6 +42,7 @@ use self::{
     reference::{CompletionsArgs, ManArgs},
     report::ReportArgs,
     serve::ServeArgs,
+    systemd::Passed,
 };
 
 /// A TCP and UDP echo server, an echo client and a load generator
@@ -104,6 +105,7 @@ impl Command {
 /// Runs the program. Errors are one line each on stderr.
 pub(crate) fn run() -> ExitCode {
     signals::unblock();
+    let passed = Passed::from_env();
     let parsed = Args::try_parse();
     // What is wrong with the arguments is said in the format that they ask for.
     let format =
@@ -114,7 +116,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(args) => {
             logger::init(format, &stderr, args.command.log_filter());
             let outcome = match args.command {
-                Command::Serve(args) => serve::run(&args, &stderr),
+                Command::Serve(args) => serve::run(&args, passed, &stderr),
                 Command::Client(args) => client::run(&args, &stderr),
                 Command::Bench(args) => bench::run(&args),
                 Command::Report(args) => report::run(&args),

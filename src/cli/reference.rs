@@ -111,6 +111,15 @@ fn describe(command: &Command, page: &mut String) {
     for argument in positional.into_iter().chain(options) {
         let _ = writeln!(page, "| {} | {} | {} |", forms(argument), default(argument), meaning(argument));
     }
+    if command.has_subcommands() {
+        let _ = writeln!(page, "\n| command | meaning |\n| --- | --- |");
+    }
+    for subcommand in command.get_subcommands() {
+        let values = subcommand.get_positionals().map(forms).collect::<String>().replace('`', "");
+        let form = format!("{} {values}", subcommand.get_name());
+        let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(page, "| `{}` | {} |", form.trim_end(), escaped(&about));
+    }
     if let Some(more) = command.get_after_long_help() {
         let _ = writeln!(page, "\n{}", escaped(&more.to_string()));
     }

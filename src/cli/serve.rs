@@ -17,11 +17,9 @@ use super::{
     lines::Lines,
     ops::OpsArgs,
     signals::{Actions, Signals},
-    systemd::Notifier,
+    systemd::{Listen, Notifier, Passed, PassedSockets, listen},
     tls::{ServeTlsArgs, ServerTls},
-    values::{
-        COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, duration, listen_address, size, timeout,
-    },
+    values::{COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, duration, size, timeout},
 };
 
 const HELP: &str = "\
@@ -51,7 +49,7 @@ or like 64KiB or 1MB. A number (N) is written like 1000, 10k or 1M.";
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: HOST:PORT, [V6]:PORT, udp:HOST:PORT or unix:PATH
+    /// Where to listen: HOST:PORT, [V6]:PORT, udp:HOST:PORT, systemd: or unix:PATH
     ///
     /// :PORT is every interface, over IPv4 and IPv6. [::]:PORT is every interface, over IPv6 only. A host name is all of
     /// its addresses that this machine has. Without a port it is 27015. With port 0 the system chooses a port for each
@@ -59,8 +57,11 @@ pub(crate) struct ServeArgs {
     ///
     /// Over UDP (udp: before any of these) each datagram goes back to its sender, unless that could begin an endless
     /// exchange: see the section on UDP below.
-    #[arg(value_name = "ADDR", default_values_t = [default_address()], value_parser = listen_address)]
-    addresses: Vec<Address>,
+    ///
+    /// systemd: is all sockets that systemd has passed, fd:NAME those of that name (FileDescriptorName=). An address that such
+    /// a socket has is served on it. One that is not asked for is an error.
+    #[arg(value_name = "ADDR", default_values_t = [default_address()], value_parser = listen)]
+    addresses: Vec<Listen>,
 
     /// Most connections open at once [default: set by the limit on open files]
     ///
@@ -199,21 +200,23 @@ impl ServeArgs {
     }
 }
 
-fn default_address() -> Address {
-    Address::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))
+fn default_address() -> Listen {
+    Listen::At(Address::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))))
 }
 
-pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure> {
-    if args.once && args.addresses.iter().any(Address::is_udp) {
+pub(crate) fn run(args: &ServeArgs, passed: Passed, stderr: &Lines) -> Result<ExitCode, Failure> {
+    let passed = passed.sockets()?;
+    let addresses = passed.addresses(&args.addresses)?;
+    if args.once && addresses.iter().any(Address::is_udp) {
         return Err(Failure::arguments("--once serves one connection, and UDP has none"));
     }
     match echoloop::raise_descriptor_limit() {
         Ok(limit) => log::debug!("open files: at most {limit:?}"),
         Err(error) => log::warn!("cannot raise the limit on open files: {error}"),
     }
-    let tls = args.tls.server(&args.addresses)?;
+    let tls = args.tls.server(&addresses)?;
     let mut predecessor = args.control.predecessor()?;
-    let server = bind(args, tls.as_ref(), &mut predecessor)?;
+    let server = bind(args, addresses, passed, tls.as_ref(), &mut predecessor)?;
     let ops = args.ops.start(&server, &mut predecessor)?;
     let (drain, abort) = (server.handle(), server.handle());
     let report = reporter(server.handle(), args.workers, stderr);
@@ -263,17 +266,20 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
 /// A server whose listeners all speak TLS, or none does.
 fn bind(
     args: &ServeArgs,
+    addresses: Vec<Address>,
+    passed: PassedSockets,
     tls: Option<&ServerTls>,
     predecessor: &mut Predecessor,
 ) -> Result<Server<Echo>, Failure> {
-    let builder = predecessor.pass_on(SERVE_ROLE, Server::builder().config(args.config()));
-    let addresses = args.addresses.iter().cloned();
+    let builder = passed.pass_to(Server::builder().config(args.config()));
+    let builder = predecessor.pass_on(SERVE_ROLE, builder);
     Ok(match tls {
         None => builder.bind(addresses)?,
         Some(tls) => {
             let acceptor = tls.acceptor();
-            let builder =
-                addresses.fold(builder, |builder, address| builder.listen_tls(address, acceptor.clone()));
+            let builder = addresses
+                .into_iter()
+                .fold(builder, |builder, address| builder.listen_tls(address, acceptor.clone()));
             builder.bind([] as [Address; 0])?
         }
     })
@@ -339,6 +345,6 @@ mod tests {
     fn the_defaults_are_those_of_the_library() {
         let args = ServeArgs::parse_from(["serve"]);
         assert_eq!(args.config(), Config::default());
-        assert_eq!(args.addresses, ["127.0.0.1:27015".parse().unwrap()]);
+        assert_eq!(args.addresses, [Listen::At("127.0.0.1:27015".parse().unwrap())]);
     }
 }

@@ -8,5 +8,7 @@
 #[path = "../tls/files.rs"]
 mod files;
 mod notify;
+mod passed;
+mod units;
 #[path = "../util/mod.rs"]
 mod util;

@@ -7,14 +7,15 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::Receiver,
 };
 
 use tempfile::TempDir;
 
 #[cfg(feature = "cli-tls")]
 use crate::files::Authority;
-use crate::util::{DEADLINE, Program, connect, eventually, finish, ping, skip};
+use crate::util::{DEADLINE, Program, connect, eventually, finish, lines, ping, skip};
 
 const SERVING: &str = "READY=1\nSTATUS=serving; connections open: 0, accepted: 0\n";
 
@@ -44,12 +45,12 @@ impl Manager {
     }
 
     /// A server that tells this one, with more in its environment.
-    fn start(&self, args: &[&str], environment: &[(&str, &str)]) -> (Program, BufReader<ChildStderr>) {
+    fn start(&self, args: &[&str], environment: &[(&str, &str)]) -> (Program, Receiver<String>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
         command.arg("serve").args(args).env("NOTIFY_SOCKET", &self.name).env_remove("RUST_LOG");
         command.envs(environment.iter().copied()).stderr(Stdio::piped());
         let mut server = Program::spawn(command);
-        let stderr = BufReader::new(server.child.stderr.take().unwrap());
+        let stderr = lines(server.child.stderr.take().unwrap());
         (server, stderr)
     }
 
@@ -87,12 +88,8 @@ impl Manager {
 }
 
 #[track_caller]
-fn hear(stderr: &mut BufReader<ChildStderr>, what: &str) {
-    let mut line = String::new();
-    while !line.contains(what) {
-        line.clear();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended without '{what}'");
-    }
+fn hear(stderr: &Receiver<String>, what: &str) {
+    while !stderr.recv_timeout(DEADLINE).expect("a line on stderr").contains(what) {}
 }
 
 /// The time of a message that a reload begins.
@@ -190,8 +187,8 @@ fn nobody_who_does_not_read_or_is_not_there_holds_up_a_server() {
     let nobody = Manager { name: "/nowhere/notify".into(), ..Manager::with_path() };
     let strange = Manager { name: "vsock:2:1".into(), ..Manager::with_path() };
     for manager in [manager, nobody, strange] {
-        let (mut server, mut stderr) = manager.start(&["127.0.0.1:0"], &[("WATCHDOG_USEC", "1000000")]);
-        hear(&mut stderr, "cannot notify systemd: ");
+        let (mut server, stderr) = manager.start(&["127.0.0.1:0"], &[("WATCHDOG_USEC", "1000000")]);
+        hear(&stderr, "cannot notify systemd: ");
         let client = connect(server.listening());
         ping(&client, b"served");
         finish(&client);
@@ -250,14 +247,14 @@ impl Drop for Stuck {
 #[test]
 fn the_watchdog_is_fed_unless_a_loop_is_stuck() {
     let manager = Manager::with_path();
-    let (server, mut stderr) = manager.start(&["127.0.0.1:0"], &[("WATCHDOG_USEC", "400000")]);
+    let (server, stderr) = manager.start(&["127.0.0.1:0"], &[("WATCHDOG_USEC", "400000")]);
     assert_eq!(manager.message(), SERVING);
     let is_fed = || eventually("the watchdog is fed", || manager.event() == "WATCHDOG=1\n");
     (0..3).for_each(|_| is_fed());
     let Some(stuck) = Stuck::make(&server) else { return };
-    hear(&mut stderr, "systemd's watchdog is not fed: 1 of 1 event loops did not answer within 100ms");
+    hear(&stderr, "systemd's watchdog is not fed: 1 of 1 event loops did not answer within 100ms");
     manager.unread();
-    (0..3).for_each(|_| hear(&mut stderr, "not fed"));
+    (0..3).for_each(|_| hear(&stderr, "not fed"));
     assert!(!manager.unread().contains(&"WATCHDOG=1\n".to_owned()));
     drop(stuck);
     (0..3).for_each(|_| is_fed());

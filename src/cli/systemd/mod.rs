@@ -1,6 +1,11 @@
-//! What systemd is told of a server: sd_notify(3). Without `NOTIFY_SOCKET` in the environment nobody is told anything.
+//! systemd: what it is told of a server, sd_notify(3), and the sockets that it passes, sd_listen_fds(3). Without
+//! `NOTIFY_SOCKET` in the environment nobody is told anything.
 
+mod listen;
 mod messages;
+#[cfg_attr(target_os = "linux", path = "passed.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "without_passed.rs")]
+mod passed;
 #[cfg_attr(target_os = "linux", path = "socket.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "without_socket.rs")]
 mod socket;
@@ -18,6 +23,10 @@ use std::{
 
 use echoloop::Handle;
 
+pub(crate) use self::{
+    listen::{Listen, listen},
+    passed::{Passed, PassedSockets},
+};
 use self::{
     messages::{Figures, Messages},
     socket::Socket,
