@@ -58,9 +58,9 @@ impl<A: Accept> Listener<A> {
         self.gate = Gate::Ready;
     }
 
-    /// Accepts no more than so many connections from now on.
-    pub(crate) const fn set_limit(&mut self, connections: u64) {
-        self.left = connections;
+    /// Accepts no more than so many connections from now on; none if they are left to another process.
+    pub(crate) fn set_limit(&mut self, connections: u64) {
+        self.left = if self.socket.is_left() { 0 } else { connections };
     }
 
     /// Whether an attempt is due.

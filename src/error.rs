@@ -21,6 +21,9 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A socket was [inherited](crate::Builder::inherit) that is bound to this address, and nobody asked for it. Who comes to it
+    /// would never be served.
+    Unclaimed(Address),
     /// A value in the [`Config`](crate::Config) is out of its bounds.
     Config(&'static str),
     /// The readiness loop itself failed; no connection of it can be served any more.
@@ -37,6 +40,9 @@ impl fmt::Display for Error {
         match self {
             Self::Address(error) => error.fmt(f),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Unclaimed(address) => {
+                write!(f, "an inherited socket listens on {address}, which nobody asked for")
+            }
             Self::Config(why) => write!(f, "configuration: {why}"),
             Self::Loop { what, source } => write!(f, "event loop: {what}: {source}"),
         }
@@ -48,7 +54,7 @@ impl std::error::Error for Error {
         match self {
             // It is said already.
             Self::Address(error) => error.source(),
-            Self::Config(_) => None,
+            Self::Config(_) | Self::Unclaimed(_) => None,
             Self::Bind { source, .. } | Self::Loop { source, .. } => Some(source),
         }
     }

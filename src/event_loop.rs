@@ -153,11 +153,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         for endpoint in endpoints {
             match endpoint {
                 Endpoint::Listener(listener) => event_loop.listen(listener)?,
-                Endpoint::Datagrams(socket) => {
+                Endpoint::Datagrams(sockets) => {
                     event_loop.listeners.push(None);
-                    event_loop.echo_datagrams(socket)?;
+                    sockets.into_iter().try_for_each(|socket| event_loop.echo_datagrams(socket))?;
                 }
-                Endpoint::Elsewhere => event_loop.listeners.push(None),
             }
         }
         Ok(event_loop)
@@ -389,6 +388,7 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         match self.mailbox.order() {
             Order::Run => self.connections.set_stopping(false),
             Order::Prestop => self.connections.set_stopping(true),
+            Order::DrainNow => self.begin_drain(),
             Order::Drain => self.begin_grace(),
             Order::Abort => return self.abort(CloseReason::ServerAborted),
         }

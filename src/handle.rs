@@ -132,8 +132,10 @@ pub enum Order {
     Run,
     /// Serve, and tell everyone that this may end soon.
     Prestop,
-    /// End every connection gracefully, then return.
+    /// End every connection gracefully, then return: after a grace, where there is one.
     Drain,
+    /// The same at once.
+    DrainNow,
     /// Close everything at once, then return.
     Abort,
 }
@@ -195,6 +197,11 @@ impl<M> Handle<M> {
     /// Where there is a [`grace`](crate::Config::grace), it begins with that: as [`prestop`](Self::prestop), for so long.
     pub fn drain(&self) {
         self.order(Order::Drain);
+    }
+
+    /// As [`drain`](Self::drain), without a grace: also if one has begun.
+    pub fn drain_now(&self) {
+        self.order(Order::DrainNow);
     }
 
     /// Announces that the server may stop soon, and goes on as before: [`is_ready`](Self::is_ready) is false from now on, so
@@ -642,6 +649,7 @@ impl<M> Mailbox<M> {
             0 => Order::Run,
             1 => Order::Prestop,
             2 => Order::Drain,
+            3 => Order::DrainNow,
             _ => Order::Abort,
         }
     }

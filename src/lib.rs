@@ -82,6 +82,7 @@
 //! | TLS, also in the middle of a connection | [`Builder::listen_tls`], [`Context::connect_tls`], [`Context::start_tls`], [`Peer::tls`] |
 //! | clients that come through a proxy | [`Config::proxy_protocol`], [`Peer::proxied`], [`ProxyHeader::encode`] |
 //! | a soft stop behind a load balancer | [`Config::grace`], [`Protocol::on_prestop`], [`Handle::is_ready`] |
+//! | sockets of another process: its successor takes its place, and no client notices | [`Sockets`], [`Builder::inherit`], [`Handle::drain_now`] |
 //! | state of one loop without a lock | [`Server::run_local`] |
 //! | metrics, health checks, a status page | the module `ops` (feature `ops`), [`Handle::accepting`], [`Handle::status`] |
 //! | to see and to end single connections | [`Handle::connections`], [`Handle::finish_connection`] |
@@ -158,6 +159,8 @@ mod proxy_protocol;
 mod send_queue;
 mod server;
 mod shared_bytes;
+#[cfg(unix)]
+mod sockets;
 mod stats;
 mod status;
 mod system;
@@ -187,9 +190,13 @@ pub use protocol::{
 pub use proxy_protocol::{Cidr, CidrError, Proxied, ProxyAddresses, ProxyHeader, ProxyHeaderError};
 pub use server::{Builder, Server};
 pub use shared_bytes::SharedBytes;
+#[cfg(unix)]
+pub use sockets::Sockets;
 pub use stats::Stats;
 pub use status::{Accepting, WorkerStatus};
 pub use system::descriptors::raise_descriptor_limit;
+#[cfg(unix)]
+pub use system::os::Inherited;
 pub use tls::{TlsAcceptor, TlsConnector, TlsInfo, TlsRole};
 
 /// The layers below the loop, for simulations and benchmarks that bring their own transport and clock. No

@@ -20,6 +20,11 @@ use crate::{
     },
     tls::TlsAcceptor,
 };
+#[cfg(unix)]
+use crate::{
+    sockets::Sockets,
+    system::os::{Inherited, inherit},
+};
 
 /// A server that listens and is ready to run.
 ///
@@ -55,6 +60,9 @@ pub struct Builder<P> {
     own: Vec<(Result<Address, Error>, Own<P>)>,
     /// Those that listen already.
     adopted: Vec<TcpListener>,
+    /// Those of another process.
+    #[cfg(unix)]
+    inherited: Vec<Inherited>,
     protocol: PhantomData<fn() -> P>,
 }
 
@@ -182,6 +190,22 @@ impl<P: Protocol> Builder<P> {
         self
     }
 
+    /// Uses sockets that another process has bound, for the addresses that they have, instead of binding new ones: those
+    /// of [`listen`](Self::listen) and [`bind`](Self::bind). All of an address are used, with any number of workers; port 0
+    /// is the first port among them. What is set for a listener's socket is set on them, but for the
+    /// [`backlog`](Config::backlog).
+    ///
+    /// They are the other one's as well: a drain leaves it who waits in their backlogs, and the file of a Unix socket stays.
+    /// If it goes, [`Sockets::own`] makes them this server's.
+    ///
+    /// One that has no address that was asked for is an error of `bind`, which says which.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn inherit(mut self, sockets: impl IntoIterator<Item = Inherited>) -> Self {
+        self.inherited.extend(sockets);
+        self
+    }
+
     /// Listens on all the addresses. None at all is fine for a server that only makes outbound connections;
     /// [`Config::keep_running`] keeps it waiting for them.
     ///
@@ -215,9 +239,11 @@ impl<P: Protocol> Builder<P> {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
+        self.config.validate()?;
+        let mut listening = Listeners::new(self.config.workers);
+        #[cfg(unix)]
+        listening.inherited.extend(self.inherited);
         let Self { config, own, adopted, .. } = self;
-        config.validate()?;
-        let mut listening = Listeners::new(config.workers);
         let mut listeners = HashMap::new();
         for (address, own) in own {
             let limits = own.limits.as_ref().unwrap_or(&config);
@@ -237,6 +263,10 @@ impl<P: Protocol> Builder<P> {
         for address in addresses {
             listening.bind(&address.try_into()?, &config)?;
         }
+        #[cfg(unix)]
+        if let Some(unclaimed) = listening.inherited.first() {
+            return Err(Error::Unclaimed(unclaimed.address().clone()));
+        }
         Server::assemble(config, listening, listeners)
     }
 }
@@ -246,11 +276,19 @@ struct Listeners {
     addresses: Vec<Address>,
     /// Those of each worker.
     sockets: Vec<Vec<OsEndpoint>>,
+    /// Those of another process that are not used yet.
+    #[cfg(unix)]
+    inherited: Vec<Inherited>,
 }
 
 impl Listeners {
     fn new(workers: usize) -> Self {
-        Self { addresses: Vec::new(), sockets: (0..workers).map(|_| Vec::new()).collect() }
+        Self {
+            addresses: Vec::new(),
+            sockets: (0..workers).map(|_| Vec::new()).collect(),
+            #[cfg(unix)]
+            inherited: Vec::new(),
+        }
     }
 
     fn adopt(&mut self, listener: TcpListener, config: &Config) -> Result<(), Error> {
@@ -272,10 +310,36 @@ impl Listeners {
             return Err(Error::Config("accept_limit counts connections, and UDP has none"));
         }
         let first = self.addresses.len();
-        for (real, per_worker) in bind_each(address, &address.resolve()?, config)? {
-            self.add(real, per_worker);
+        let resolved = address.resolve()?;
+        #[cfg(unix)]
+        let resolved = self.inherit(resolved, config)?;
+        if !resolved.is_empty() {
+            for (real, per_worker) in bind_each(address, &resolved, config)? {
+                self.add(real, per_worker);
+            }
         }
         Ok(first..self.addresses.len())
+    }
+
+    /// Uses what another process has bound to these addresses. Those that are left have to be bound.
+    #[cfg(unix)]
+    fn inherit(&mut self, resolved: Vec<Address>, config: &Config) -> Result<Vec<Address>, Error> {
+        let mut unbound = Vec::new();
+        for asked in resolved {
+            let Some(real) = self.inherited.iter().find(|one| one.has(&asked)) else {
+                unbound.push(asked);
+                continue;
+            };
+            let real = real.address().clone();
+            let (sockets, others) = std::mem::take(&mut self.inherited)
+                .into_iter()
+                .partition::<Vec<_>, _>(|one| one.address() == &real);
+            self.inherited = others;
+            let sockets = sockets.into_iter().map(|one| one.socket).collect();
+            let per_worker = inherit(&real, sockets, config)?;
+            self.add(real, per_worker);
+        }
+        Ok(unbound)
     }
 }
 
@@ -283,7 +347,14 @@ impl<P: Protocol> Server<P> {
     /// Begins with the default limits.
     #[must_use]
     pub fn builder() -> Builder<P> {
-        Builder { config: Config::default(), own: Vec::new(), adopted: Vec::new(), protocol: PhantomData }
+        Builder {
+            config: Config::default(),
+            own: Vec::new(),
+            adopted: Vec::new(),
+            #[cfg(unix)]
+            inherited: Vec::new(),
+            protocol: PhantomData,
+        }
     }
 
     /// The addresses on which it listens, with the real ports, in the order in which they were given.
@@ -296,6 +367,13 @@ impl<P: Protocol> Server<P> {
     #[must_use]
     pub fn handle(&self) -> Handle<P::Message> {
         self.handle.clone()
+    }
+
+    /// The sockets on which it listens, to give them to another process, now or when it runs.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn sockets(&self) -> Sockets {
+        Sockets::new(self.parts.iter().flat_map(|parts| &parts.endpoints).flat_map(OsEndpoint::bound))
     }
 
     /// Serves until a [`Handle`] says otherwise, or until nothing is left to do: no listener and no connection.
@@ -389,7 +467,7 @@ impl<P: Protocol> Server<P> {
         listening: Listeners,
         listeners: HashMap<usize, Own<P>>,
     ) -> Result<Self, Error> {
-        let Listeners { addresses, sockets } = listening;
+        let Listeners { addresses, sockets, .. } = listening;
         let failed = |source| Error::Loop { what: "cannot create a poller", source };
         let mut systems = Vec::with_capacity(config.workers);
         let mut channels = Vec::with_capacity(config.workers);

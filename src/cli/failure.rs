@@ -84,7 +84,7 @@ impl From<Error> for Failure {
             Error::Bind { address, .. } if lacks_interface(address) => (Some(INTERFACE_HINT), 1),
             Error::Bind { source, .. } => (bind_hint(source), 1),
             Error::Loop { source, .. } => (resource_hint(source), 1),
-            _ => (None, 1),
+            Error::Unclaimed(_) | _ => (None, 1),
         };
         Self { message: error.to_string(), hint, status }
     }

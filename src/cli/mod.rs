@@ -16,6 +16,7 @@ mod report;
 mod serve;
 mod signals;
 mod stdio;
+mod systemd;
 #[cfg_attr(not(feature = "cli-tls"), path = "without_tls.rs")]
 mod tls;
 mod udp;

@@ -15,6 +15,7 @@ use super::{
     lines::Lines,
     ops::OpsArgs,
     signals::{Actions, Signals},
+    systemd::Notifier,
     tls::{ServeTlsArgs, ServerTls},
     values::{
         COUNT_MAX, DEFAULT_PORT, OptionalTimeout, count_up_to, duration, listen_address, size, timeout,
@@ -210,10 +211,18 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
     let ops = args.ops.start(&server)?;
     let (drain, abort) = (server.handle(), server.handle());
     let report = reporter(server.handle(), args.workers, stderr);
-    let mut actions = Actions::new(move || drain.drain(), move || abort.abort()).reporting(report);
-    if let Some(tls) = &tls {
-        actions = actions.reloading(tls.reloader());
-    }
+    let systemd = Notifier::from_env(server.handle(), args.grace.0);
+    let stop = {
+        let systemd = systemd.clone();
+        move || {
+            // Said first: without clients the drain is the end.
+            systemd.stopping();
+            drain.drain();
+        }
+    };
+    let actions = Actions::new(stop, move || abort.abort())
+        .reporting(report)
+        .reloading(reloader(tls.as_ref(), systemd.clone()));
     let signals =
         Signals::install(actions).map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     // Whether anyone reads what is printed must not matter to those who are served.
@@ -225,7 +234,9 @@ pub(crate) fn run(args: &ServeArgs, stderr: &Lines) -> Result<ExitCode, Failure>
         tls.introduction(server.local_addrs()).iter().for_each(|line| stdout.line(line));
     }
     ops.introduction().iter().for_each(|line| stdout.line(line));
+    let _watch = systemd.ready();
     let stats = server.run(|_peer| Some(Echo))?;
+    systemd.ended();
     // The last to close: whoever watches the drain sees its end.
     ops.end(signals.aborted().is_some());
     let cut_off = stats.closed(CloseReason::DrainTimeout);
@@ -253,6 +264,24 @@ fn bind(args: &ServeArgs, tls: Option<&ServerTls>) -> Result<Server<Echo>, Failu
             builder.bind([] as [Address; 0])?
         }
     })
+}
+
+/// Reads again what can be read again, and tells systemd of it.
+fn reloader(tls: Option<&ServerTls>, systemd: Notifier) -> impl Fn() + Send + 'static {
+    let notifier = systemd.clone();
+    let reload: Box<dyn Fn() + Send> = match tls {
+        Some(tls) => {
+            Box::new(tls.reloader(move |done| notifier.reloaded(done.map(|()| "certificates reloaded"))))
+        }
+        None => Box::new(move || {
+            log::info!("SIGHUP is ignored: there is no configuration to reload");
+            notifier.reloaded(Ok("nothing to reload"));
+        }),
+    };
+    move || {
+        systemd.reloading();
+        reload();
+    }
 }
 
 /// How long a worker has to say what it is doing.

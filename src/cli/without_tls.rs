@@ -29,7 +29,10 @@ impl ServerTls {
         match self.0 {}
     }
 
-    pub(crate) fn reloader(&self) -> impl Fn() + Send + 'static {
+    pub(crate) fn reloader(
+        &self,
+        _: impl Fn(Result<(), String>) + Send + Sync + 'static,
+    ) -> impl Fn() + Send + 'static {
         let never = self.0;
         move || match never {}
     }

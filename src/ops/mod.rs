@@ -30,6 +30,8 @@
 
 mod agent;
 mod chart;
+#[cfg(unix)]
+mod control;
 mod date;
 mod http;
 mod metrics;
@@ -47,6 +49,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+#[cfg(unix)]
+pub use self::control::{Control, RunningControl, Takeover};
 pub use self::{agent::Agent, http::Http, reply::Reply, running::Running};
 use self::{
     reply::{Kind, Status},

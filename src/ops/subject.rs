@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(unix)]
+use crate::{connection_id::ConnectionId, connection_status::ConnectionStatus, handle::SendError};
 use crate::{
     handle::Handle,
     stats::Stats,
@@ -15,6 +17,22 @@ pub(super) trait Subject: Send + Sync {
     fn is_ready(&self) -> bool;
     fn status(&self, patience: Duration) -> Vec<WorkerStatus>;
     fn accepting(&self, patience: Duration) -> Vec<Option<Accepting>>;
+    #[cfg(unix)]
+    fn connections(&self, patience: Duration) -> Vec<ConnectionStatus>;
+    #[cfg(unix)]
+    fn abort_connection(&self, id: ConnectionId) -> Result<(), SendError<()>>;
+    #[cfg(unix)]
+    fn order(&self, order: Order);
+}
+
+/// How the server is to go on.
+#[cfg(unix)]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    Prestop,
+    CancelPrestop,
+    Drain,
+    DrainNow,
 }
 
 impl<M: Send + 'static> Subject for Handle<M> {
@@ -36,5 +54,25 @@ impl<M: Send + 'static> Subject for Handle<M> {
 
     fn accepting(&self, patience: Duration) -> Vec<Option<Accepting>> {
         Self::accepting(self, patience)
+    }
+
+    #[cfg(unix)]
+    fn connections(&self, patience: Duration) -> Vec<ConnectionStatus> {
+        Self::connections(self, patience)
+    }
+
+    #[cfg(unix)]
+    fn abort_connection(&self, id: ConnectionId) -> Result<(), SendError<()>> {
+        Self::abort_connection(self, id)
+    }
+
+    #[cfg(unix)]
+    fn order(&self, order: Order) {
+        match order {
+            Order::Prestop => self.prestop(),
+            Order::CancelPrestop => self.cancel_prestop(),
+            Order::Drain => self.drain(),
+            Order::DrainNow => self.drain_now(),
+        }
     }
 }

@@ -146,6 +146,11 @@ pub trait Accept {
 
     /// From now on nothing is handed over to this worker. What was, is still there.
     fn stop_taking_over(&mut self) {}
+
+    /// Whether another process has the socket too, and who waits in its backlog is left to that one.
+    fn is_left(&self) -> bool {
+        false
+    }
 }
 
 /// A connection and its peer's address.

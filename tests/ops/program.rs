@@ -7,9 +7,11 @@ use std::{
 };
 
 use crate::{
-    get, try_get,
-    util::{self, DEADLINE, Ended, Program, connect, echoloop, eventually, finish, ping, read_to_end},
+    get,
+    util::{self, DEADLINE, Ended, Program, connect, echoloop, eventually, finish, ping},
 };
+#[cfg(unix)]
+use crate::{try_get, util::read_to_end};
 
 /// A server with both, and where it listens for whom.
 fn start(more: &[&str]) -> (Program, SocketAddr, SocketAddr, SocketAddr) {

@@ -54,7 +54,7 @@ impl<P: Protocol> Stage<P> {
         };
         let listeners =
             (0..listeners).map(|position| Endpoint::Listener(FakeListener::new(kernel, position)));
-        let datagrams = has_datagrams.then(|| Endpoint::Datagrams(FakeDatagramSocket::new(kernel)));
+        let datagrams = has_datagrams.then(|| Endpoint::Datagrams(vec![FakeDatagramSocket::new(kernel)]));
         let mailbox = mailboxes.pop().expect("there is one loop");
         let places = places(kernel, capacity, mailbox.waker());
         let lookups = Lookups::default();

@@ -44,7 +44,7 @@ impl Actions {
         Self { report: Some(Box::new(report)), ..self }
     }
 
-    /// Of a server with files that can be read again: SIGHUP does.
+    /// Those of a server that is told by SIGHUP to read its files again.
     pub(crate) fn reloading(self, reload: impl Fn() + Send + 'static) -> Self {
         Self { reload: Some(Box::new(reload)), ..self }
     }

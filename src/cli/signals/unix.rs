@@ -85,10 +85,11 @@ fn handle(signal: i32, had_terminal: bool, stops: &mut Stops) {
         SIGUSR2 => log::info!("SIGUSR2 is ignored"),
         // The terminal is gone, and whoever could have stopped the server there.
         SIGHUP if had_terminal && !io::stdin().is_terminal() => stops.stop(status_of(signal)),
-        SIGHUP => match &stops.actions.reload {
-            Some(reload) => reload(),
-            None => log::info!("SIGHUP is ignored: there is no configuration to reload"),
-        },
+        SIGHUP => {
+            if let Some(reload) = &stops.actions.reload {
+                reload();
+            }
+        }
         _ => stops.stop(status_of(signal)),
     }
 }

@@ -29,14 +29,15 @@ impl Current {
     }
 
     /// A function that calls `read` and, unless that fails, takes what it returns. It does not wait for it: a file system may
-    /// be slow.
+    /// be slow. Each time `done` is told at the end what went wrong.
     pub(super) fn reloader(
         &self,
         read: impl Fn() -> Result<ServerConfig, Failure> + Send + Sync + 'static,
+        done: impl Fn(Result<(), String>) + Send + Sync + 'static,
     ) -> impl Fn() + Send + 'static {
-        let (current, read) = (self.clone(), Arc::new(Mutex::new(read)));
+        let (current, read, done) = (self.clone(), Arc::new(Mutex::new(read)), Arc::new(done));
         move || {
-            let (current, read) = (current.clone(), Arc::clone(&read));
+            let (current, read, tell) = (current.clone(), Arc::clone(&read), Arc::clone(&done));
             let reload = move || {
                 // One after another, so that the latest files win.
                 let read = read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,17 +45,20 @@ impl Current {
                     Ok(config) => {
                         current.replace(config);
                         log::info!("TLS: certificates reloaded");
+                        tell(Ok(()));
                     }
-                    Err(failure) => {
-                        log::error!("TLS: certificates not reloaded, the old ones stay: {failure}")
-                    }
+                    Err(failure) => tell(Err(not_reloaded(&failure.to_string()))),
                 }
             };
             if let Err(error) = thread::Builder::new().name("reload".to_owned()).spawn(reload) {
-                log::error!(
-                    "TLS: certificates not reloaded, the old ones stay: cannot start a thread: {error}"
-                );
+                done(Err(not_reloaded(&format!("cannot start a thread: {error}"))));
             }
         }
     }
+}
+
+/// Logs that nothing has changed, and returns why.
+fn not_reloaded(why: &str) -> String {
+    log::error!("TLS: certificates not reloaded, the old ones stay: {why}");
+    format!("certificates not reloaded: {why}")
 }

@@ -144,9 +144,12 @@ impl ServerTls {
     }
 
     /// A function that reads the files again.
-    pub(crate) fn reloader(&self) -> impl Fn() + Send + 'static {
+    pub(crate) fn reloader(
+        &self,
+        done: impl Fn(Result<(), String>) + Send + Sync + 'static,
+    ) -> impl Fn() + Send + 'static {
         let (args, made) = (self.args.clone(), self.made.clone());
-        self.current.reloader(move || args.config(made.as_ref()))
+        self.current.reloader(move || args.config(made.as_ref()), done)
     }
 
     /// What whoever starts the server is told, which listens there.

@@ -1,17 +1,22 @@
 //! Datagram sockets, on mio.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use mio::{Interest, Registry, Token, event::Source, net::UdpSocket};
+use mio::{Registry, Token, net::UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{listener::SHARES_PORTS, packet_info::PacketInfo};
-use crate::system::datagrams::{Arrival, Datagrams, Destination};
+use super::{bound_socket::BoundSocket, listener::SHARES_PORTS, packet_info::PacketInfo, watched::Watched};
+use crate::{
+    address::Address,
+    system::datagrams::{Arrival, Datagrams, Destination},
+};
 
 /// A worker's datagram socket on an address.
 #[derive(Debug)]
 pub(crate) struct DatagramSocket {
-    socket: UdpSocket,
+    socket: Watched<UdpSocket>,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no other process can have it"))]
+    bound: Arc<BoundSocket>,
     port: u16,
     /// Tells where datagrams were sent to, if it is bound to more than one address and the system says so.
     packet_info: Option<PacketInfo>,
@@ -29,8 +34,20 @@ pub(super) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAdd
             sockets.push(bound(real, PortUse::Shared)?);
         }
     }
-    let sockets = sockets.into_iter().map(|socket| DatagramSocket::new(socket, real));
+    let bound = |socket: &Socket| BoundSocket::new(socket, Address::Udp(real), None);
+    let sockets = sockets.into_iter().map(|socket| DatagramSocket::new(socket, real, bound));
     Ok((real, sockets.collect::<io::Result<_>>()?))
+}
+
+/// Takes what another process has bound to an address.
+#[cfg(unix)]
+pub(super) fn inherit(real: SocketAddr, sockets: Vec<Socket>) -> io::Result<Vec<DatagramSocket>> {
+    let bound = |socket: &Socket| BoundSocket::inherited(socket, Address::Udp(real));
+    let inherited = sockets.into_iter().map(|socket| {
+        socket.set_nonblocking(true)?;
+        DatagramSocket::new(socket, real, bound)
+    });
+    inherited.collect()
 }
 
 /// Where bursts wait while the loop serves others. Systems have limits of their own for it (net.core.rmem_max).
@@ -72,9 +89,25 @@ fn share_port(socket: &Socket) -> io::Result<()> {
 }
 
 impl DatagramSocket {
-    fn new(socket: Socket, real: SocketAddr) -> io::Result<Self> {
+    fn new(
+        socket: Socket,
+        real: SocketAddr,
+        bound: impl FnOnce(&Socket) -> io::Result<Arc<BoundSocket>>,
+    ) -> io::Result<Self> {
         let packet_info = if real.ip().is_unspecified() { PacketInfo::ask_for(&socket, real)? } else { None };
-        Ok(Self { socket: UdpSocket::from_std(socket.into()), port: real.port(), packet_info })
+        let bound = bound(&socket)?;
+        let socket = Watched::new(UdpSocket::from_std(socket.into()));
+        Ok(Self { socket, bound, port: real.port(), packet_info })
+    }
+
+    /// What those see of it who have it too.
+    #[cfg(unix)]
+    pub(crate) const fn bound(&self) -> &Arc<BoundSocket> {
+        &self.bound
+    }
+
+    pub(super) fn watch(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
+        self.socket.watch(registry, token)
     }
 }
 
@@ -84,35 +117,23 @@ impl Datagrams for DatagramSocket {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Arrival> {
+        let socket = self.socket.get();
         if let Some(packet_info) = &mut self.packet_info {
-            return self.socket.try_io(|| packet_info.receive(&self.socket, buffer));
+            return socket.try_io(|| packet_info.receive(socket, buffer));
         }
-        let (length, from) = self.socket.recv_from(buffer)?;
+        let (length, from) = socket.recv_from(buffer)?;
         Ok(Arrival { length, from, to: Destination::Bound })
     }
 
     fn answer(&mut self, bytes: &[u8], arrival: &Arrival) -> io::Result<()> {
+        let socket = self.socket.get();
         match (&self.packet_info, arrival.to) {
             (Some(packet_info), Destination::Local { ip, interface }) => {
-                self.socket.try_io(|| packet_info.send(&self.socket, bytes, arrival.from, (ip, interface)))
+                socket.try_io(|| packet_info.send(socket, bytes, arrival.from, (ip, interface)))
             }
             (None, _) | (_, Destination::Bound | Destination::Group) => {
-                self.socket.send_to(bytes, arrival.from).map(drop)
+                socket.send_to(bytes, arrival.from).map(drop)
             }
         }
-    }
-}
-
-impl Source for DatagramSocket {
-    fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.socket.register(registry, token, interest)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.socket.reregister(registry, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.socket.deregister(registry)
     }
 }

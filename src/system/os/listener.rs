@@ -1,15 +1,22 @@
 //! Creating, binding and listening: the first steps of a server.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
+#[cfg(unix)]
+use mio::net::UnixListener;
 use mio::{Interest, Registry, Token, event::Source, net::TcpListener};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-#[cfg(unix)]
-use super::unix_listener;
 use super::{
+    bound_socket::BoundSocket,
     hand_over::HandOver,
     stream::{SocketOptions, Stream},
+    watched::Watched,
+};
+#[cfg(unix)]
+use super::{
+    stream::{inline_urgent_data, unix_address},
+    unix_listener,
 };
 use crate::{
     address::Address,
@@ -20,7 +27,11 @@ use crate::{
 /// A worker's listener on an address.
 #[derive(Debug)]
 pub(crate) struct ListenSocket {
-    socket: FamilySocket,
+    /// One; several where another process had more workers.
+    sockets: Vec<Watched<FamilySocket>>,
+    /// Which of them is asked first.
+    next: usize,
+    bound: Vec<Arc<BoundSocket>>,
     hand_over: HandOver,
 }
 
@@ -29,48 +40,139 @@ pub(crate) struct ListenSocket {
 enum FamilySocket {
     Tcp(TcpListener, SocketOptions),
     #[cfg(unix)]
-    Unix(unix_listener::PathListener),
+    Unix(UnixListener),
 }
+
+/// A socket that listens, and what those see of it who have it too.
+type Listening = (FamilySocket, Arc<BoundSocket>);
 
 /// Listens on `address`, which is resolved, once per worker. Returns the sockets with the address that they
 /// really have.
 pub(super) fn bind(address: &Address, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
-    let (real, sockets): (Address, Vec<FamilySocket>) = match address {
-        Address::Ip(ip) => bind_tcp(*ip, config)?,
+    match address {
+        Address::Ip(ip) => {
+            let sockets = bind_tcp(*ip, config)?;
+            let real = sockets[0].local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+            let real = Address::Ip(real);
+            let bound = |socket: &Socket| BoundSocket::new(socket, real.clone(), None);
+            let sockets = spread(sockets, bound, config)?;
+            Ok((real, sockets))
+        }
         #[cfg(unix)]
         Address::Unix(path) => {
-            let sockets = unix_listener::bind(path, config)?;
-            (address.clone(), sockets.into_iter().map(FamilySocket::Unix).collect())
+            let (socket, file) = unix_listener::bind(path, backlog(config), None)?;
+            let mut file = Some(file);
+            let bound = |socket: &Socket| BoundSocket::new(socket, address.clone(), file.take());
+            Ok((address.clone(), spread(vec![socket], bound, config)?))
         }
         #[cfg(not(unix))]
         Address::Unix(_) => {
             let why = "Unix sockets are not available on this system";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            Err(io::Error::new(io::ErrorKind::Unsupported, why))
         }
         Address::Host { .. } | Address::Udp(_) | Address::UdpHost { .. } => {
-            return Err(io::ErrorKind::InvalidInput.into());
+            Err(io::ErrorKind::InvalidInput.into())
         }
-    };
-    let shared = sockets.into_iter().zip(HandOver::among(config.workers));
-    Ok((real, shared.map(|(socket, hand_over)| ListenSocket { socket, hand_over }).collect()))
+    }
 }
 
 /// Takes over a socket that listens already, for each worker.
-pub(crate) fn adopt(
+pub(super) fn adopt(
     listener: std::net::TcpListener,
     config: &Config,
 ) -> io::Result<(Address, Vec<ListenSocket>)> {
-    let options = SocketOptions::of(config);
-    options.apply_to(SockRef::from(&listener))?;
+    SocketOptions::of(config).apply_to(SockRef::from(&listener))?;
     listener.set_nonblocking(true)?;
     let real = Address::Ip(listener.local_addr()?);
-    let clones = (1..config.workers).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    let sockets = std::iter::once(listener).chain(clones).zip(HandOver::among(config.workers));
-    let adopted = sockets.map(|(socket, hand_over)| {
-        let socket = FamilySocket::Tcp(TcpListener::from_std(socket), options);
-        ListenSocket { socket, hand_over }
-    });
-    Ok((real, adopted.collect()))
+    let bound = |socket: &Socket| BoundSocket::new(socket, real.clone(), None);
+    let sockets = spread(vec![listener.into()], bound, config)?;
+    Ok((real, sockets))
+}
+
+/// Takes what another process has bound to an address, all of it: whoever the kernel gives to a socket is served.
+#[cfg(unix)]
+pub(super) fn inherit(
+    address: &Address,
+    sockets: Vec<Socket>,
+    config: &Config,
+) -> io::Result<Vec<ListenSocket>> {
+    for socket in &sockets {
+        if matches!(address, Address::Ip(_)) {
+            SocketOptions::of(config).apply_to(SockRef::from(socket))?;
+        }
+        socket.set_nonblocking(true)?;
+    }
+    spread(sockets, |socket| BoundSocket::inherited(socket, address.clone()), config)
+}
+
+/// Gives each worker some of the sockets, or duplicates if there are fewer of them.
+fn spread(
+    sockets: Vec<Socket>,
+    bound: impl FnMut(&Socket) -> io::Result<Arc<BoundSocket>>,
+    config: &Config,
+) -> io::Result<Vec<ListenSocket>> {
+    let (n, workers) = (sockets.len(), config.workers);
+    let bound = sockets.iter().map(bound).collect::<io::Result<Vec<_>>>()?;
+    let duplicates = (n..workers).map(|i| sockets[i % n].try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let mut spread: Vec<_> = HandOver::among(workers).map(ListenSocket::new).collect();
+    for (i, socket) in sockets.into_iter().chain(duplicates).enumerate() {
+        let listening = (FamilySocket::new(socket, config)?, Arc::clone(&bound[i % n]));
+        spread[i % workers].add(listening);
+    }
+    Ok(spread)
+}
+
+impl FamilySocket {
+    fn new(socket: Socket, config: &Config) -> io::Result<Self> {
+        #[cfg(unix)]
+        if socket.local_addr()?.is_unix() {
+            return Ok(Self::Unix(UnixListener::from_std(socket.into())));
+        }
+        Ok(Self::Tcp(TcpListener::from_std(socket.into()), SocketOptions::of(config)))
+    }
+
+    fn accept(&self) -> io::Result<Accepted<Stream>> {
+        match self {
+            Self::Tcp(listener, options) => {
+                let (stream, address) = listener.accept()?;
+                let stream = Stream::Tcp(stream);
+                if !INHERITS_OPTIONS {
+                    stream.set_options(*options);
+                }
+                Ok((stream, Address::Ip(address)))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let (stream, address) = listener.accept()?;
+                inline_urgent_data(&stream);
+                Ok((Stream::Unix(stream), unix_address(&address)))
+            }
+        }
+    }
+}
+
+impl FamilySocket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener, _) => listener,
+            #[cfg(unix)]
+            Self::Unix(listener) => listener,
+        }
+    }
+}
+
+impl Source for FamilySocket {
+    fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.source().register(registry, token, interest)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.source().reregister(registry, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
 }
 
 /// Whether this machine lacks the address, or the whole family: no interface has it, or IPv6 is turned off.
@@ -84,36 +186,31 @@ pub(crate) fn is_unavailable(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED)
 }
 
-fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<(Address, Vec<FamilySocket>)> {
-    let backlog = i32::try_from(config.backlog).unwrap_or(i32::MAX);
+/// Sockets that listen: one for each worker where the kernel spreads clients over them, or a single one.
+fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<Vec<Socket>> {
     let first = tcp_socket(address, config, PortUse::Alone)?;
-    let sockets = if config.workers > 1 && SHARES_PORTS {
-        share_port(&first, config, backlog)?
-    } else {
-        first.listen(backlog)?;
-        (1..config.workers).try_fold(vec![first], |mut sockets, _| {
-            sockets.push(sockets[0].try_clone()?);
-            Ok::<_, io::Error>(sockets)
-        })?
-    };
-    let real = sockets[0].local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    let listening = sockets
-        .into_iter()
-        .map(|socket| FamilySocket::Tcp(TcpListener::from_std(socket.into()), SocketOptions::of(config)));
-    Ok((Address::Ip(real), listening.collect()))
+    if config.workers > 1 && SHARES_PORTS {
+        return share_port(&first, config);
+    }
+    first.listen(backlog(config))?;
+    Ok(vec![first])
+}
+
+fn backlog(config: &Config) -> i32 {
+    i32::try_from(config.backlog).unwrap_or(i32::MAX)
 }
 
 /// A listening socket for each worker. With SO_REUSEPORT a second server on the same port would not be told that it is
 /// taken: so `claim` listens alone, which the kernel lets only one do, until the others listen. A client that comes in
 /// that instant, when before it would have been refused, is reset.
-fn share_port(claim: &Socket, config: &Config, backlog: i32) -> io::Result<Vec<Socket>> {
+fn share_port(claim: &Socket, config: &Config) -> io::Result<Vec<Socket>> {
     claim.listen(1)?;
     let address = claim.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     claim.set_reuse_port(true)?;
     let sockets = (0..config.workers).map(|_| {
         let socket = tcp_socket(address, config, PortUse::Shared)?;
-        socket.listen(backlog)?;
+        socket.listen(backlog(config))?;
         Ok(socket)
     });
     sockets.collect()
@@ -154,22 +251,40 @@ fn tcp_socket(address: SocketAddr, config: &Config, port_use: PortUse) -> io::Re
 /// Linux hands a listening socket's options on to the connections that it accepts.
 const INHERITS_OPTIONS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
+impl ListenSocket {
+    const fn new(hand_over: HandOver) -> Self {
+        Self { sockets: Vec::new(), next: 0, bound: Vec::new(), hand_over }
+    }
+
+    fn add(&mut self, (socket, bound): Listening) {
+        self.sockets.push(Watched::new(socket));
+        self.bound.push(bound);
+    }
+
+    /// What those see of its sockets who have them too.
+    #[cfg(unix)]
+    pub(crate) fn bound(&self) -> &[Arc<BoundSocket>] {
+        &self.bound
+    }
+
+    pub(super) fn watch(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
+        self.sockets.iter_mut().try_for_each(|socket| socket.watch(registry, token))
+    }
+}
+
 impl Accept for ListenSocket {
     type Transport = Stream;
 
     fn accept(&mut self) -> io::Result<Accepted<Stream>> {
-        match &self.socket {
-            FamilySocket::Tcp(listener, options) => {
-                let (stream, address) = listener.accept()?;
-                let stream = Stream::Tcp(stream);
-                if !INHERITS_OPTIONS {
-                    stream.set_options(*options);
-                }
-                Ok((stream, Address::Ip(address)))
+        for _ in 1..self.sockets.len() {
+            self.next = (self.next + 1) % self.sockets.len();
+            match self.sockets[self.next].get().accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
             }
-            #[cfg(unix)]
-            FamilySocket::Unix(listener) => listener.accept(),
         }
+        self.next = (self.next + 1) % self.sockets.len();
+        self.sockets[self.next].get().accept()
     }
 
     fn hand_over(&mut self, accepted: Accepted<Stream>, to: u32) -> Result<(), Accepted<Stream>> {
@@ -183,29 +298,9 @@ impl Accept for ListenSocket {
     fn stop_taking_over(&mut self) {
         self.hand_over.close();
     }
-}
 
-impl ListenSocket {
-    fn source(&mut self) -> &mut dyn Source {
-        match &mut self.socket {
-            FamilySocket::Tcp(listener, _) => listener,
-            #[cfg(unix)]
-            FamilySocket::Unix(listener) => &mut listener.socket,
-        }
-    }
-}
-
-impl Source for ListenSocket {
-    fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.source().register(registry, token, interest)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.source().reregister(registry, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.source().deregister(registry)
+    fn is_left(&self) -> bool {
+        self.bound.iter().all(|bound| bound.is_left())
     }
 }
 

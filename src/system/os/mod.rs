@@ -1,7 +1,14 @@
 //! The operating system, through mio.
 
+#[cfg(unix)]
+mod bound_socket;
+#[cfg(not(unix))]
+#[path = "no_bound_socket.rs"]
+mod bound_socket;
 mod datagram_socket;
 mod hand_over;
+#[cfg(unix)]
+mod inherited;
 mod listener;
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 mod packet_info;
@@ -20,6 +27,7 @@ mod timer;
 mod unacknowledged;
 #[cfg(unix)]
 mod unix_listener;
+mod watched;
 
 use std::{
     io,
@@ -30,6 +38,16 @@ use std::{
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, event::Source};
 
+#[cfg(all(unix, feature = "ops"))]
+use std::{os::unix::net::UnixListener, path::Path};
+
+#[cfg(unix)]
+use socket2::Socket;
+
+#[cfg(unix)]
+pub(crate) use self::bound_socket::BoundSocket;
+#[cfg(unix)]
+pub use self::inherited::Inherited;
 pub(crate) use self::listener::is_unavailable;
 use self::{
     datagram_socket::DatagramSocket,
@@ -55,13 +73,66 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<O
     match address {
         Address::Udp(ip) => {
             let (real, sockets) = datagram_socket::bind(*ip, config.workers).map_err(failed)?;
-            let others = std::iter::repeat_with(|| Endpoint::Elsewhere);
-            let endpoints = sockets.into_iter().map(Endpoint::Datagrams).chain(others);
-            Ok((Address::Udp(real), endpoints.take(config.workers).collect()))
+            Ok((Address::Udp(real), datagram_endpoints(sockets, config)))
         }
         Address::Ip(_) | Address::Unix(_) | Address::Host { .. } | Address::UdpHost { .. } => {
             let (real, sockets) = listener::bind(address, config).map_err(failed)?;
             Ok((real, sockets.into_iter().map(Endpoint::Listener).collect()))
+        }
+    }
+}
+
+/// Takes what another process has bound to an address.
+#[cfg(unix)]
+pub(crate) fn inherit(
+    address: &Address,
+    sockets: Vec<Socket>,
+    config: &Config,
+) -> Result<Vec<OsEndpoint>, Error> {
+    let failed = |source| Error::Bind { address: address.clone(), source };
+    if let Address::Udp(ip) = address {
+        let sockets = datagram_socket::inherit(*ip, sockets).map_err(failed)?;
+        return Ok(datagram_endpoints(sockets, config));
+    }
+    let sockets = listener::inherit(address, sockets, config).map_err(failed)?;
+    Ok(sockets.into_iter().map(Endpoint::Listener).collect())
+}
+
+/// A socket that listens on `path` for this user alone, outside of the loops; or that of another process.
+#[cfg(all(unix, feature = "ops"))]
+pub(crate) fn control_listener(
+    path: &Path,
+    inherited: Option<Inherited>,
+) -> io::Result<(UnixListener, Arc<BoundSocket>)> {
+    let address = Address::Unix(path.to_owned());
+    if let Some(Inherited { socket, .. }) = inherited {
+        let bound = BoundSocket::inherited(&socket, address)?;
+        return Ok((socket.into(), bound));
+    }
+    let (socket, file) = unix_listener::bind(path, CONTROL_BACKLOG, Some(0o600))?;
+    let bound = BoundSocket::new(&socket, address, Some(file))?;
+    Ok((socket.into(), bound))
+}
+
+#[cfg(all(unix, feature = "ops"))]
+const CONTROL_BACKLOG: i32 = 64;
+
+/// For each worker its sockets, if there are so many.
+fn datagram_endpoints(sockets: Vec<DatagramSocket>, config: &Config) -> Vec<OsEndpoint> {
+    let mut spread: Vec<_> = (0..config.workers).map(|_| Vec::new()).collect();
+    for (i, socket) in sockets.into_iter().enumerate() {
+        spread[i % config.workers].push(socket);
+    }
+    spread.into_iter().map(Endpoint::Datagrams).collect()
+}
+
+#[cfg(unix)]
+impl OsEndpoint {
+    /// What those see of its sockets who have them too.
+    pub(crate) fn bound(&self) -> Vec<&Arc<BoundSocket>> {
+        match self {
+            Self::Listener(listener) => listener.bound().iter().collect(),
+            Self::Datagrams(sockets) => sockets.iter().map(DatagramSocket::bound).collect(),
         }
     }
 }
@@ -77,6 +148,8 @@ pub(crate) fn adopt(listener: TcpListener, config: &Config) -> Result<(Address, 
 #[derive(Debug)]
 pub(crate) struct Os {
     poll: Poll,
+    /// The same, for what is taken off it by itself.
+    registry: Arc<Registry>,
     events: Events,
     /// Where there is one; elsewhere each wait has a timeout.
     timer: Option<Timer>,
@@ -92,7 +165,8 @@ impl Os {
         let timer = Timer::new(poll.registry(), reserved_token(WAKER))
             .inspect_err(|error| log::debug!("no timer: {error}; each wait has a timeout instead"))
             .ok();
-        Ok((Self { poll, events, timer, options: SocketOptions::of(config) }, Arc::new(waker)))
+        let registry = Arc::new(poll.registry().try_clone()?);
+        Ok((Self { poll, registry, events, timer, options: SocketOptions::of(config) }, Arc::new(waker)))
     }
 
     /// For a wait that is to end at `at`: none where the timer sees to that. What is due already needs none.
@@ -144,11 +218,11 @@ impl System for Os {
     }
 
     fn watch_listener(&mut self, listener: &mut ListenSocket, token: Token) -> io::Result<()> {
-        self.poll.registry().register(listener, token, Interest::READABLE)
+        listener.watch(&self.registry, token)
     }
 
     fn watch_datagrams(&mut self, socket: &mut DatagramSocket, token: Token) -> io::Result<()> {
-        self.poll.registry().register(socket, token, Interest::READABLE)
+        socket.watch(&self.registry, token)
     }
 
     fn connect(&mut self, peer: &Peer<'_>) -> io::Result<Stream> {

@@ -1,54 +1,37 @@
 //! Listening on a path: its file is made, replaced and removed with care.
 
 use std::{
-    fs, io,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt},
-        net::UnixListener as StdUnixListener,
-    },
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
     thread,
     time::Duration,
 };
 
-use mio::net::UnixListener;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::stream::{Stream, inline_urgent_data, unix_address};
-use crate::{address::Address, config::Config};
-
-/// A listener on a path. The socket file goes with the last listener on it.
+/// The file of a socket, by its inode: someone may have put another in its place.
 #[derive(Debug)]
-pub(crate) struct PathListener {
-    // Dropped first: as long as the socket is open, no other file can get the inode of its own.
-    _file: Arc<SocketFile>,
-    pub(super) socket: UnixListener,
-}
-
-/// The file that is ours, by its inode: someone may have put another in its place.
-#[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl PathListener {
-    pub(super) fn accept(&self) -> io::Result<(Stream, Address)> {
-        let (stream, address) = self.socket.accept()?;
-        inline_urgent_data(&stream);
-        Ok((Stream::Unix(stream), unix_address(&address)))
+impl SocketFile {
+    /// That of a socket that is bound to this path, or was.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
-}
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // The loop that drops it waits for nobody.
+    /// To be called as long as the socket is open: no other file can get its inode before it is closed. Waits for nobody.
+    pub(super) fn remove(&self) {
         let _lock = lock_directory(&self.path, Duration::ZERO);
         let is_ours = |found: fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
@@ -59,25 +42,21 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on `path`. All workers share one socket.
-pub(super) fn bind(path: &Path, config: &Config) -> io::Result<Vec<PathListener>> {
+/// A socket that listens on `path`, and its file. Whoever may write to the file may connect: `mode` says who, or the umask.
+pub(super) fn bind(path: &Path, backlog: i32, mode: Option<u32>) -> io::Result<(Socket, SocketFile)> {
     // Until it listens: of several servers that find a stale file, or none, one is the first.
-    let lock = lock_directory(path, LOCK_TIMEOUT);
+    let _lock = lock_directory(path, LOCK_TIMEOUT);
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let metadata = fs::symlink_metadata(path)?;
-    let file = Arc::new(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() });
-    socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
-    drop(lock);
-    let socket = StdUnixListener::from(socket);
-    let mut listening = Vec::with_capacity(config.workers);
-    for _ in 0..config.workers {
-        let socket = UnixListener::from_std(socket.try_clone()?);
-        listening.push(PathListener { _file: Arc::clone(&file), socket });
+    let file = SocketFile::at(path)?;
+    if let Some(mode) = mode {
+        // Nobody can connect before it listens.
+        fs::set_permissions(path, Permissions::from_mode(mode)).inspect_err(|_| file.remove())?;
     }
-    Ok(listening)
+    socket.listen(backlog)?;
+    Ok((socket, file))
 }
 
 /// How long another server may take to replace a socket file in the same directory.

@@ -1,0 +1,455 @@
+//! The control socket: operators of the same user ask a running server, steer it, and replace it.
+//!
+//! One request on each connection: a line `[json] COMMAND [ARGUMENT]`. The answer is a line `ok` or `error: WHY`, and what was
+//! asked for behind it, until the end. Requests are few, and each has a thread while it is answered: the event loops have
+//! nothing to do with them.
+
+mod descriptors;
+mod report;
+mod request;
+mod takeover;
+
+use std::{
+    fmt,
+    io::{self, ErrorKind, Write},
+    os::unix::net::{self, UnixStream},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use log::LevelFilter;
+use mio::{Events, Interest, Poll, Token, Waker, net::UnixListener};
+
+pub use self::takeover::Takeover;
+use self::{
+    descriptors::Lines,
+    report::{Overview, connections_json, connections_text},
+    request::{Command, Request},
+};
+use super::{Ops, PATIENCE, subject::Order};
+use crate::{
+    address::Address,
+    error::Error,
+    sockets::Sockets,
+    system::os::{BoundSocket, Inherited, control_listener},
+};
+
+/// How long a client may take to ask, and to take its answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who asks at the same time. Others are turned away.
+const CLIENTS_MAX: usize = 16;
+
+/// The threads do little.
+const STACK_BYTES: usize = 512 << 10;
+
+/// A server's control socket, to be set up: [`Ops::control`].
+///
+/// | request | what it does |
+/// | --- | --- |
+/// | `status` | what each loop is doing, and the counters |
+/// | `list` | what each connection is doing |
+/// | `kill ID` | resets a connection; its ID is in the list |
+/// | `drain` | [`Handle::prestop`](crate::Handle::prestop): not ready any more, and serving as before |
+/// | `undrain` | takes that back |
+/// | `stop` | [`Handle::drain`](crate::Handle::drain): the server ends gracefully |
+/// | `reload` | what [`on_reload`](Self::on_reload) was given |
+/// | `log-level LEVEL` | what [`on_log_level`](Self::on_log_level) was given |
+/// | `takeover VERSION` | another process takes the place of this one: [`Takeover`] |
+///
+/// With `json` in front the answers to `status` and `list` are JSON.
+pub struct Control {
+    shared: Shared,
+}
+
+struct Shared {
+    ops: Ops,
+    reload: Option<Reload>,
+    set_log_level: Option<Box<dyn Fn(LevelFilter) + Send + Sync>>,
+    given: Vec<(String, Sockets)>,
+    succeed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    is_over: AtomicBool,
+    clients: AtomicUsize,
+}
+
+/// Says what came of it.
+type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// A control socket that is listened on. Dropping it ends that; who is being answered still gets the answer.
+pub struct RunningControl {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ops {
+    /// A control socket for the server that is looked at.
+    ///
+    /// ```
+    /// use echoloop::{Echo, Server, ops::Ops};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("control");
+    /// let server = Server::<Echo>::builder().bind(["127.0.0.1:0"])?;
+    /// let ops = Ops::new(server.handle(), server.local_addrs());
+    /// let control = ops.control().give("serve", server.sockets()).start(&path)?;
+    /// # server.handle().drain();
+    /// server.run(|_| Some(Echo))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn control(&self) -> Control {
+        let shared = Shared {
+            ops: self.clone(),
+            reload: None,
+            set_log_level: None,
+            given: Vec::new(),
+            succeed: Mutex::new(None),
+            is_over: AtomicBool::new(false),
+            clients: AtomicUsize::new(0),
+        };
+        Control { shared }
+    }
+}
+
+impl Control {
+    /// What `reload` does: in a few words what came of it, or why nothing did.
+    #[must_use]
+    pub fn on_reload(mut self, reload: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
+        self.shared.reload = Some(Box::new(reload));
+        self
+    }
+
+    /// What `log-level` does.
+    #[must_use]
+    pub fn on_log_level(mut self, set: impl Fn(LevelFilter) + Send + Sync + 'static) -> Self {
+        self.shared.set_log_level = Some(Box::new(set));
+        self
+    }
+
+    /// A process that takes over gets these sockets, under this name. The control socket itself is `control`.
+    #[must_use]
+    pub fn give(mut self, role: &str, sockets: Sockets) -> Self {
+        self.shared.given.push((role.to_owned(), sockets));
+        self
+    }
+
+    /// What is done when another process has taken over and serves. Without this the server is told to
+    /// [`drain_now`](crate::Handle::drain_now). Other servers of this process that have given sockets have to be told too.
+    #[must_use]
+    pub fn on_succession(self, succeed: impl FnOnce() + Send + 'static) -> Self {
+        *lock(&self.shared.succeed) = Some(Box::new(succeed));
+        self
+    }
+
+    /// Listens on this path from now on. Its file can be used by this user alone (mode 0600), and where the system tells who
+    /// connects (Linux) root and this user are answered, and nobody else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] if the path cannot be listened on, [`Error::Loop`] if no thread can be started.
+    pub fn start(self, path: &Path) -> Result<RunningControl, Error> {
+        self.start_with(path, Vec::new())
+    }
+
+    /// The same with the control socket of the process whose place this one takes, if that had one with this path:
+    /// [`Takeover::take`]`("control")`.
+    ///
+    /// # Errors
+    ///
+    /// As `start`.
+    pub fn start_with(mut self, path: &Path, inherited: Vec<Inherited>) -> Result<RunningControl, Error> {
+        let address = Address::Unix(path.to_owned());
+        let failed = |source| Error::Bind { address: address.clone(), source };
+        let inherited = inherited.into_iter().find(|one| one.address() == &address);
+        let (listener, bound) = control_listener(path, inherited).map_err(failed)?;
+        self.shared.given.push(("control".to_owned(), Sockets::new(std::iter::once(&bound))));
+        let poll = Poll::new().map_err(failed)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
+        let shared = Arc::new(self.shared);
+        let accept = {
+            let (shared, waker) = (Arc::clone(&shared), Arc::clone(&waker));
+            move || accept(&shared, listener, bound, poll, &waker)
+        };
+        let thread = thread::Builder::new().name("echoloop-control".to_owned()).stack_size(STACK_BYTES);
+        let thread =
+            thread.spawn(accept).map_err(|source| Error::Loop { what: "cannot start a thread", source })?;
+        Ok(RunningControl { path: path.to_owned(), shared, waker, thread: Some(thread) })
+    }
+}
+
+const WAKER: Token = Token(0);
+const LISTENER: Token = Token(1);
+
+/// Accepts until it is over.
+fn accept(
+    shared: &Arc<Shared>,
+    listener: net::UnixListener,
+    bound: Arc<BoundSocket>,
+    mut poll: Poll,
+    waker: &Arc<Waker>,
+) {
+    let mut listener = UnixListener::from_std(listener);
+    let mut events = Events::with_capacity(2);
+    if let Err(error) = poll.registry().register(&mut listener, LISTENER, Interest::READABLE) {
+        return log::error!("control socket: cannot watch it: {error}");
+    }
+    while !shared.is_over.load(Ordering::SeqCst) {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                return log::error!("control socket: cannot wait for events: {error}");
+            }
+            _ => {}
+        }
+        while !shared.is_over.load(Ordering::SeqCst) {
+            match listener.accept() {
+                Ok((stream, _)) => shared.serve(stream.into(), waker),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::warn!("control socket: cannot accept: {error}");
+                    // What has run out may be there again by then.
+                    thread::park_timeout(PATIENCE);
+                }
+            }
+        }
+    }
+    // The other process has it too, or the file goes.
+    let _ = poll.registry().deregister(&mut listener);
+    drop(bound);
+}
+
+impl Shared {
+    /// Answers a client on a thread of its own.
+    fn serve(self: &Arc<Self>, mut stream: UnixStream, waker: &Arc<Waker>) {
+        let set_up = stream
+            .set_nonblocking(false)
+            .and_then(|()| stream.set_read_timeout(Some(CLIENT_TIMEOUT)))
+            .and_then(|()| stream.set_write_timeout(Some(CLIENT_TIMEOUT)));
+        if let Err(error) = set_up {
+            return log::debug!("control socket: a client is gone: {error}");
+        }
+        if self.clients.fetch_add(1, Ordering::SeqCst) >= CLIENTS_MAX {
+            self.clients.fetch_sub(1, Ordering::SeqCst);
+            let _ = stream.write_all(takeover::refusal("too many ask at the same time").as_bytes());
+            return;
+        }
+        let (shared, waker) = (Arc::clone(self), Arc::clone(waker));
+        let answer = move || {
+            if let Err(error) = shared.answer(&stream, &waker) {
+                log::debug!("control socket: {error}");
+            }
+            shared.clients.fetch_sub(1, Ordering::SeqCst);
+        };
+        let thread = thread::Builder::new().name("echoloop-answer".to_owned()).stack_size(STACK_BYTES);
+        if let Err(error) = thread.spawn(answer) {
+            self.clients.fetch_sub(1, Ordering::SeqCst);
+            log::warn!("control socket: cannot start a thread: {error}");
+        }
+    }
+
+    fn answer(&self, stream: &UnixStream, waker: &Waker) -> io::Result<()> {
+        let result = match check_user(stream).and_then(|()| read_request(stream)) {
+            Ok(Request { command: Command::Takeover(version), .. }) => {
+                return self.give_way(stream, &version, waker);
+            }
+            Ok(request) => self.run(&request),
+            Err(why) => Err(why),
+        };
+        let answer = match result {
+            Ok(content) => format!("ok\n{content}"),
+            Err(why) => takeover::refusal(&why),
+        };
+        let mut stream = stream;
+        stream.write_all(answer.as_bytes())
+    }
+
+    /// Does what was asked, and says what came of it.
+    fn run(&self, request: &Request) -> Result<String, String> {
+        let subject = &self.ops.0.subject;
+        match &request.command {
+            Command::Status => Ok(self.status(request.is_json)),
+            Command::List => {
+                let connections = subject.connections(PATIENCE);
+                Ok(if request.is_json {
+                    format!("{}\n", connections_json(&connections))
+                } else {
+                    connections_text(&connections)
+                })
+            }
+            Command::Kill(id) => {
+                let connections = subject.connections(PATIENCE);
+                let found = connections.iter().find(|one| one.id.to_string() == *id);
+                let found = found.ok_or_else(|| format!("there is no connection {}", id.escape_default()))?;
+                log::info!("control socket: connection {id} is reset");
+                subject.abort_connection(found.id).map_err(|error| error.to_string())?;
+                Ok(String::new())
+            }
+            Command::Drain => {
+                log::info!("control socket: not ready from now on");
+                subject.order(Order::Prestop);
+                Ok(String::new())
+            }
+            Command::Undrain => {
+                subject.order(Order::CancelPrestop);
+                if !subject.is_ready() {
+                    return Err("it is ending, which cannot be taken back".to_owned());
+                }
+                log::info!("control socket: ready again");
+                Ok(String::new())
+            }
+            Command::Stop => {
+                log::info!("control socket: stop");
+                subject.order(Order::Drain);
+                Ok(String::new())
+            }
+            Command::Reload => {
+                let reload = self.reload.as_ref().ok_or("there is nothing to reload")?;
+                reload().map(|outcome| format!("{outcome}\n"))
+            }
+            Command::LogLevel(level) => {
+                let set = self.set_log_level.as_ref().ok_or("the level of the log cannot be changed")?;
+                set(*level);
+                log::info!("control socket: log level {level}");
+                Ok(String::new())
+            }
+            Command::Takeover(_) => Err("it is no such request".to_owned()),
+        }
+    }
+
+    fn status(&self, is_json: bool) -> String {
+        let Ops(ops) = &self.ops;
+        let (workers, stats) = (self.ops.status(), ops.subject.stats());
+        let overview = Overview {
+            is_ready: ops.subject.is_ready(),
+            listeners: &ops.listeners,
+            workers_total: ops.subject.workers(),
+            workers: &workers,
+            stats: &stats,
+        };
+        if is_json { format!("{}\n", overview.json()) } else { overview.text() }
+    }
+
+    /// Another process takes the place of this one.
+    fn give_way(&self, mut stream: &UnixStream, version: &str, waker: &Waker) -> io::Result<()> {
+        let mut refuse = |why: &str| {
+            log::warn!("takeover: refused: {why}");
+            stream.write_all(takeover::refusal(why).as_bytes())
+        };
+        if version != takeover::VERSION {
+            let why = format!(
+                "version {} of takeover is spoken here, not {}",
+                takeover::VERSION,
+                version.escape_default()
+            );
+            return refuse(&why);
+        }
+        // One at a time.
+        let Ok(mut succeed) = self.succeed.try_lock() else {
+            return refuse("another process is taking over");
+        };
+        if self.is_over.load(Ordering::SeqCst) || self.given.iter().all(|(_, sockets)| sockets.is_empty()) {
+            return refuse("it is ending, and has nothing to give");
+        }
+        let each = |done: fn(&Sockets)| self.given.iter().for_each(|(_, sockets)| done(sockets));
+        // A stop in between must not take from the other one what it has got.
+        each(Sockets::leave);
+        if let Err(error) = takeover::offer(stream, &self.given) {
+            each(Sockets::own);
+            log::warn!("takeover: the other process did not come to serve, this one goes on: {error}");
+            return Ok(());
+        }
+        log::info!("takeover: another process serves, this one drains");
+        self.is_over.store(true, Ordering::SeqCst);
+        waker.wake()?;
+        match succeed.take() {
+            Some(succeed) => succeed(),
+            None => self.ops.0.subject.order(Order::DrainNow),
+        }
+        takeover::let_go(stream)
+    }
+}
+
+/// The line that a client sends.
+fn read_request(stream: &UnixStream) -> Result<Request, String> {
+    let line = Lines::of(stream).next().map_err(|error| format!("no request has come: {error}"))?;
+    if line.len() > request::REQUEST_MAX {
+        return Err("the request is too long".to_owned());
+    }
+    Request::parse(&line)
+}
+
+/// The file keeps others out, if its directory is what it should be; this does anyway.
+#[cfg(target_os = "linux")]
+fn check_user(stream: &UnixStream) -> Result<(), String> {
+    let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|error| error.to_string())?;
+    if peer.uid.is_root() || peer.uid == rustix::process::geteuid() {
+        return Ok(());
+    }
+    log::warn!(
+        "control socket: refused: process {} of user {}",
+        peer.pid.as_raw_nonzero(),
+        peer.uid.as_raw()
+    );
+    Err("only the user who runs the server is answered".to_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "on Linux somebody may be refused")]
+fn check_user(_: &UnixStream) -> Result<(), String> {
+    Ok(())
+}
+
+/// A connection to a control socket.
+fn connect(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    Ok(stream)
+}
+
+impl RunningControl {
+    /// Whether another process has taken over.
+    #[must_use]
+    pub fn is_succeeded(&self) -> bool {
+        self.shared.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for RunningControl {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+        let is_woken = self.waker.wake().is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| is_woken) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RunningControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningControl").field("path", &self.path).finish_non_exhaustive()
+    }
+}
