@@ -148,15 +148,16 @@ proptest! {
 #[cfg(unix)]
 mod behind {
     use std::{
-        fs,
         io::{Read, Write},
-        net::{SocketAddr, TcpListener},
-        process::{Child, Command, Stdio},
+        net::SocketAddr,
     };
 
     use echoloop::{CloseReason, Config, Context, Input, Protocol};
 
-    use crate::util::{self, Running, connect, eventually, pattern};
+    use crate::util::{
+        Running, connect, eventually, pattern,
+        proxies::{self, Proxy},
+    };
 
     /// Says whom it takes its client for, and echoes.
     struct Named(String);
@@ -183,67 +184,21 @@ mod behind {
         })
     }
 
-    /// A proxy that runs. Dropping it ends it.
-    struct Proxy {
-        process: Child,
-        address: SocketAddr,
-        _directory: tempfile::TempDir,
-    }
-
-    impl Drop for Proxy {
-        fn drop(&mut self) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
-    }
-
-    /// Starts a proxy with a file that `configure` makes for its port. `None` where it is not installed.
-    fn start(program: &str, arguments: &[&str], configure: impl Fn(u16, &str) -> String) -> Option<Proxy> {
-        let find = |path: &&str| fs::metadata(path).is_ok();
-        let paths = [format!("/usr/sbin/{program}"), format!("/usr/bin/{program}")];
-        let path = paths.iter().map(String::as_str).find(find)?;
-        // Somebody else may take the port in between.
-        for _ in 0..10 {
-            let directory = tempfile::tempdir().unwrap();
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            drop(listener);
-            let file = directory.path().join("conf");
-            fs::write(&file, configure(address.port(), directory.path().to_str().unwrap())).unwrap();
-            let mut command = Command::new(path);
-            command.args(arguments).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut child = command.spawn().unwrap();
-            let mut has_ended = false;
-            eventually("it listens, or has ended", || {
-                has_ended = child.try_wait().unwrap().is_some();
-                has_ended || std::net::TcpStream::connect(address).is_ok()
-            });
-            let proxy = Proxy { process: child, address, _directory: directory };
-            if !has_ended {
-                return Some(proxy);
-            }
-        }
-        panic!("{program} does not listen")
-    }
-
     fn haproxy(backend: SocketAddr, send: &str) -> Option<Proxy> {
-        start("haproxy", &["-db", "-f"], |port, _| {
+        proxies::haproxy(|address| {
             format!(
                 "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
-                 listen l\n bind 127.0.0.1:{port}\n server s {backend} {send}\n"
+                 listen l\n bind {address}\n server s {backend} {send}\n"
             )
         })
     }
 
     fn nginx(backend: SocketAddr) -> Option<Proxy> {
-        start("nginx", &["-e", "/dev/null", "-c"], |port, directory| {
-            let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-            let load =
-                if fs::metadata(module).is_ok() { format!("load_module {module};\n") } else { String::new() };
+        proxies::nginx(|address| {
             format!(
-                "{load}daemon off; master_process off; pid {directory}/pid; error_log /dev/null;\n\
-                 events {{ worker_connections 64; }}\nstream {{ server {{ listen 127.0.0.1:{port}; \
-                 proxy_pass {backend}; proxy_protocol on; proxy_half_close on; }} }}\n"
+                "include /etc/nginx/modules-enabled/*.conf;\nevents {{ worker_connections 64; }}\n\
+                 stream {{ server {{ listen {address}; proxy_pass {backend}; proxy_protocol on; \
+                 proxy_half_close on; }} }}\n"
             )
         })
     }
@@ -276,7 +231,7 @@ mod behind {
         for send in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
             let server = server();
             let Some(proxy) = haproxy(server.address(), send) else {
-                return util::skip("there is no haproxy");
+                return;
             };
             look_through(&proxy);
             eventually("both have ended", || server.stats().closed(CloseReason::Peer) >= 2);
@@ -291,7 +246,7 @@ mod behind {
     fn checks_of_haproxy_are_no_refused_clients() {
         let server = server();
         let Some(proxy) = haproxy(server.address(), "send-proxy-v2 check inter 50ms") else {
-            return util::skip("there is no haproxy");
+            return;
         };
         eventually("it checks", || server.stats().accepted > 5);
         look_through(&proxy);
@@ -303,7 +258,7 @@ mod behind {
     #[test]
     fn nginx_says_for_whom_it_connects() {
         let server = server();
-        let Some(proxy) = nginx(server.address()) else { return util::skip("there is no nginx") };
+        let Some(proxy) = nginx(server.address()) else { return };
         look_through(&proxy);
         drop(proxy);
         let stats = server.drain();

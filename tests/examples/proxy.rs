@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     thread,
 };
 
@@ -17,6 +17,35 @@ fn proxy(upstream: SocketAddr) -> (Program, SocketAddr) {
     let program = Program::spawn(util::example("proxy", &["127.0.0.1:0", &upstream.to_string()]));
     let address = program.listening();
     (program, address)
+}
+
+/// The server believes who each client is, and takes nobody without a header.
+#[test]
+fn an_upstream_that_wants_to_know_is_told_whom_each_connection_is_for() {
+    let options =
+        ["serve", "127.0.0.1:0", "--proxy-protocol", "127.0.0.1", "--log-closed", "--log-format", "json"];
+    let mut command = util::echoloop(&options);
+    command.stderr(Stdio::piped());
+    let mut server = Program::spawn(command);
+    let upstream = server.listening().to_string();
+    let log = util::lines(server.child.stderr.take().expect("piped"));
+    let arguments = ["127.0.0.1:0", &upstream, "--send-proxy-v2"];
+    let proxy = Program::spawn(util::example("proxy", &arguments));
+    let address = proxy.listening();
+    let closed = || log.iter().find(|line| line.contains("\"reason\":")).expect("a line for each that ends");
+    for size in [14, 8 << 20] {
+        let client = util::connect(address);
+        util::send_and_read(&client, &util::pattern(1, size));
+        let (line, name) = (closed(), client.local_addr().expect("an address"));
+        let figures = format!("\"peer\":\"{name}\",\"reason\":\"peer\",\"complete\":true,");
+        assert!(line.contains(&figures), "{figures} is not in {line}");
+        assert!(line.contains(&format!("\"received_bytes\":{size},\"sent_bytes\":{size},")), "{line}");
+    }
+    let (_headless, address) = self::proxy(upstream.parse().expect("an address"));
+    let client = util::connect(address);
+    (&client).write_all(b"no header").expect("send");
+    assert_eq!(util::read_to_reset(&client), b"");
+    assert!(closed().contains("\"reason\":\"proxy refused\""));
 }
 
 /// The proxy in front of an echo server.

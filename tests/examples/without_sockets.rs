@@ -3,7 +3,7 @@
 use std::{cell::RefCell, io::ErrorKind, sync::Mutex, time::Duration};
 
 use echoloop::{
-    Address, CloseReason, Config,
+    Address, Boxed, CloseReason, Config,
     framing::Framed,
     testing::{Client, Loop},
 };
@@ -38,13 +38,13 @@ mod socks5;
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is not used here")]
 mod websocket;
 
-fn proxy() -> Loop<'static, proxy::Side<'static>> {
+fn proxy() -> Loop<'static, Boxed<()>> {
     proxy_to("192.0.2.1:7")
 }
 
-fn proxy_to(upstream: &str) -> Loop<'static, proxy::Side<'static>> {
-    let upstream: &'static Address = Box::leak(Box::new(upstream.parse().expect("an address")));
-    Loop::new(move |peer| Some(proxy::Side::of(peer, upstream)))
+fn proxy_to(upstream: &str) -> Loop<'static, Boxed<()>> {
+    let upstream: Address = upstream.parse().expect("an address");
+    Loop::new(move |_| Some(Boxed::new(proxy::Client { upstream: upstream.clone(), sends_header: false })))
 }
 
 #[test]

@@ -7,6 +7,8 @@
 pub mod holder;
 #[cfg(target_os = "linux")]
 pub mod procfs;
+#[cfg(unix)]
+pub mod proxies;
 pub mod tcp_memory;
 
 use std::{
