@@ -135,35 +135,25 @@ fn an_address_that_is_taken_is_an_error_and_nobody_was_served() {
 #[cfg(unix)]
 #[test]
 fn haproxy_does_what_the_agent_says() {
-    use std::{fs, net::TcpListener};
+    use crate::util::proxies;
 
-    let Some(haproxy) =
-        ["/usr/sbin/haproxy", "/usr/bin/haproxy"].into_iter().find(|path| fs::metadata(path).is_ok())
-    else {
-        return util::skip("there is no haproxy");
-    };
     let (first, at_first, metrics, agent) = start(&["--grace", "1h"]);
     let (_second, at_second, metrics_of_second, agent_of_second) = start(&[]);
-    let directory = tempfile::tempdir().unwrap();
-    let front = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = |name: &str, at: SocketAddr, agent: SocketAddr| {
         format!(
             " server {name} {at} agent-check agent-addr 127.0.0.1 agent-port {} agent-inter 50ms\n",
             agent.port()
         )
     };
-    let file = directory.path().join("conf");
-    let configuration = format!(
-        "defaults\n mode tcp\n retries 0\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
-         listen l\n bind {front}\n balance roundrobin\n{}{}",
-        server("a", at_first, agent),
-        server("b", at_second, agent_of_second)
-    );
-    fs::write(&file, configuration).unwrap();
-    let mut command = Command::new(haproxy);
-    command.args(["-db", "-f"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-    let _proxy = Program::spawn(command);
-    eventually("it listens", || std::net::TcpStream::connect(front).is_ok());
+    let started = proxies::haproxy(|front| {
+        format!(
+            "defaults\n mode tcp\n retries 0\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+             listen l\n bind {front}\n balance roundrobin\n{}{}",
+            server("a", at_first, agent),
+            server("b", at_second, agent_of_second)
+        )
+    });
+    let Some(proxy) = started else { return };
 
     let accepted = |metrics: SocketAddr| {
         let text = get(metrics, "/metrics").content;
@@ -171,7 +161,7 @@ fn haproxy_does_what_the_agent_says() {
         line.unwrap().parse::<u64>().unwrap()
     };
     let visit = || {
-        let client = connect(front);
+        let client = connect(proxy.address);
         ping(&client, b"who is there");
         finish(&client);
     };
