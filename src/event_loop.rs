@@ -718,6 +718,11 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         let Some(connection) = self.connections.get(id) else { return };
         let Some((address, position)) = connection.client() else { return };
         let channel = connection.transport();
+        if let Some(tls) = channel.tls() {
+            self.counters.handshakes.add(1);
+            self.counters.handshakes_resumed.add(usize::from(tls.is_resumed));
+        }
+        self.counters.proxied.add(usize::from(channel.proxied().is_some()));
         let said = channel.proxied().and_then(|proxied| proxied.header.addresses);
         let address = said.as_ref().map_or(address, |said| &said.source);
         let counted =

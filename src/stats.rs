@@ -110,6 +110,12 @@ counters! {
     /// Accepted connections that were reset because there were as many from their address as
     /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip) allows.
     over_ip_limit,
+    /// Clients with whom a TLS handshake was completed.
+    handshakes,
+    /// Those among them that have resumed a session.
+    handshakes_resumed,
+    /// Clients for whom a proxy has sent its header; see [`proxy_protocol`](crate::Config::proxy_protocol).
+    proxied,
     /// Accepted connections that could not be set up, for example for want of memory.
     setup_failures,
     /// Connections that were reset or lost before they could be accepted, as far as the system says.

@@ -24,6 +24,9 @@ pub struct WorkerStatus {
     pub paused: usize,
     /// Output that waits until sockets take it, in bytes.
     pub queued_bytes: usize,
+    /// What peers' systems had not acknowledged when they were last asked, in bytes. They are asked when a deadline or a close
+    /// is due, so a connection on which all goes well may have more on its way.
+    pub unacknowledged_bytes: usize,
     /// What becomes of clients that come now.
     pub accepting: Accepting,
     /// What it has counted so far.

@@ -144,6 +144,41 @@ proptest! {
     }
 }
 
+/// What HAProxy and nginx have sent, with all that they can be told to say: a line each, in hexadecimal, and whose it is.
+const RECORDED: &str = include_str!("recorded/proxy_headers.txt");
+
+fn recorded() -> impl Iterator<Item = (Vec<u8>, &'static str)> {
+    RECORDED.lines().map(|line| {
+        let (bytes, whose) = line.split_once(' ').expect("both");
+        let byte = |i| u8::from_str_radix(&bytes[i..i + 2], 16).expect("hexadecimal");
+        ((0..bytes.len()).step_by(2).map(byte).collect(), whose)
+    })
+}
+
+#[test]
+fn what_was_recorded_is_read_alike_however_it_is_cut() {
+    let mut with_addresses = 0;
+    for (header, whose) in recorded() {
+        let (said, length) = ours(&header).expect(whose);
+        assert_eq!(length, header.len(), "{whose}");
+        let is_of_ip = whose.contains("IPv4") || whose.contains("IPv6");
+        assert!(!is_of_ip || said.is_some(), "{whose}");
+        with_addresses += usize::from(said.is_some());
+        if said.is_some() {
+            assert_eq!(
+                (of_ppp(&header), of_proxy_header(&header)),
+                (Some((said, length)), Some((said, length)))
+            );
+        }
+        for cut in 0..header.len() {
+            assert_eq!(ProxyHeader::parse(&header[..cut]), Ok(None), "{whose}, cut at {cut}");
+        }
+        let behind = [&header[..], b"PROXY"].concat();
+        assert_eq!(ours(&behind), Some((said, length)), "{whose}");
+    }
+    assert_eq!((recorded().count(), with_addresses), (40, 30));
+}
+
 /// Real proxies in front of a server.
 #[cfg(unix)]
 mod behind {

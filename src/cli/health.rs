@@ -56,10 +56,7 @@ fn target(text: &str) -> Result<Target, String> {
     if !is_path {
         return Err("its path has spaces or other characters that no URL has".to_owned());
     }
-    let address = ops_address(host).map_err(|error| error.to_string())?;
-    if address.is_udp() {
-        return Err("HTTP is not spoken over UDP".to_owned());
-    }
+    let address = ops_address(host)?;
     Ok(Target { address, path: Some(path.to_owned()).filter(|path| path.len() > 1) })
 }
 

@@ -100,16 +100,21 @@ impl RunningOps {
 }
 
 /// Where metrics are: HOST:PORT, HOST, :PORT, PORT or unix:PATH. No host is this machine.
-pub(crate) fn ops_address(text: &str) -> Result<Address, AddressError> {
+pub(crate) fn ops_address(text: &str) -> Result<Address, String> {
     address(text, Some(OPS_PORT))
 }
 
 /// The same, but for a port that must be there.
-fn agent_address(text: &str) -> Result<Address, AddressError> {
+fn agent_address(text: &str) -> Result<Address, String> {
     address(text, None)
 }
 
-fn address(text: &str, port: Option<u16>) -> Result<Address, AddressError> {
+fn address(text: &str, port: Option<u16>) -> Result<Address, String> {
+    let address = parse(text, port).map_err(|error| error.to_string())?;
+    if address.is_udp() { Err("it is not spoken over UDP".to_owned()) } else { Ok(address) }
+}
+
+fn parse(text: &str, port: Option<u16>) -> Result<Address, AddressError> {
     let local = |port: u16| Address::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse() {
         return Ok(local(port));
@@ -146,7 +151,7 @@ mod tests {
             assert_eq!(ops_address(text).unwrap().to_string(), address);
         }
         assert_eq!(agent_address(":9").unwrap().to_string(), "127.0.0.1:9");
-        for bad in ["", ":", "a b", "65536", "localhost:", "http://x"] {
+        for bad in ["udp:127.0.0.1:7", "", ":", "a b", "65536", "localhost:", "http://x"] {
             assert!(ops_address(bad).is_err(), "{bad}");
         }
         assert!(agent_address("localhost").is_err());

@@ -61,6 +61,11 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
         self.extra.as_ref()?.unacknowledged.as_ref()
     }
 
+    /// What the peer's system had not acknowledged when it was last looked at, in bytes, with what was sent since.
+    pub fn unacknowledged_bytes(&self) -> usize {
+        self.unacknowledged().map_or(0, |found| found.bytes + found.given_since)
+    }
+
     /// Notes that the system took something that is to be acknowledged.
     #[inline]
     pub(super) const fn note_owed(&mut self) {

@@ -632,6 +632,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             half_closed: 0,
             paused: 0,
             queued_bytes: 0,
+            unacknowledged_bytes: 0,
             accepting: Accepting::No,
             stats,
         };
@@ -646,6 +647,7 @@ impl<P: Protocol, T: Transport> Connections<P, T> {
             }
             status.paused += usize::from(connection.is_paused());
             status.queued_bytes += connection.queued();
+            status.unacknowledged_bytes += connection.unacknowledged_bytes();
         }
         status
     }

@@ -85,6 +85,12 @@ fn connections(page: &mut Text, figures: &Figures<'_>) {
         "Output that waits until sockets take it.",
         sum(|worker| worker.queued_bytes),
     );
+    page.one(
+        "echoloop_unacknowledged_bytes",
+        "gauge",
+        "Bytes that peers' systems had not acknowledged when they were last asked.",
+        sum(|worker| worker.unacknowledged_bytes),
+    );
 
     let stats = figures.stats;
     for (name, help, value) in [
@@ -116,6 +122,22 @@ fn connections(page: &mut Text, figures: &Figures<'_>) {
     for (kind, value) in [("aborted", stats.accept_aborted), ("exhausted", stats.accept_exhausted)] {
         page.sample("echoloop_accept_failures_total", &[("kind", kind)], value);
     }
+    page.family(
+        "echoloop_tls_handshakes_total",
+        "counter",
+        "Clients with whom a TLS handshake was completed.",
+    );
+    // Counted while they are read.
+    let full = stats.handshakes.saturating_sub(stats.handshakes_resumed);
+    for (resumed, value) in [("no", full), ("yes", stats.handshakes_resumed)] {
+        page.sample("echoloop_tls_handshakes_total", &[("resumed", resumed)], value);
+    }
+    page.one(
+        "echoloop_proxied_connections_total",
+        "counter",
+        "Clients for whom a proxy has sent the header that it is to send.",
+        stats.proxied,
+    );
     page.family("echoloop_connections_closed_total", "counter", "Connections that ended, by why.");
     // All from the beginning, so that none comes out of nothing; those of protocols as they come.
     let causes = stats.close_reasons().filter(|(reason, _)| matches!(reason, CloseReason::AbortedBecause(_)));
@@ -306,6 +328,7 @@ mod tests {
             half_closed: 4,
             paused: 5,
             queued_bytes: 6,
+            unacknowledged_bytes: 8,
             accepting,
             stats: Stats::default(),
         };
@@ -329,6 +352,9 @@ mod tests {
         counters.accepted.add(7);
         counters.accept_exhausted.add(2);
         counters.bytes_undelivered.add(11);
+        counters.handshakes.add(4);
+        counters.handshakes_resumed.add(1);
+        counters.proxied.add(5);
         counters.count_closed(CloseReason::WriteStall);
         counters.count_closed(CloseReason::AbortedBecause("a \"bad\\ \nword".into()));
         counters.connection_durations.observe(Duration::from_millis(70));
@@ -340,6 +366,10 @@ mod tests {
             "echoloop_workers_accepting{accepting=\"full\"} 1",
             "echoloop_connections{state=\"half_closed\"} 8",
             "echoloop_queued_bytes 12",
+            "echoloop_unacknowledged_bytes 16",
+            "echoloop_tls_handshakes_total{resumed=\"no\"} 3",
+            "echoloop_tls_handshakes_total{resumed=\"yes\"} 1",
+            "echoloop_proxied_connections_total 5",
             "echoloop_connections_accepted_total 7",
             "echoloop_accept_failures_total{kind=\"exhausted\"} 2",
             "echoloop_undelivered_bytes_total 11",

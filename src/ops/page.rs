@@ -255,6 +255,7 @@ fn workers(figures: &Figures<'_>, page: &mut String) {
         row("half-closed", |worker| worker.half_closed, many),
         row("paused", |worker| worker.paused, many),
         row("queued", |worker| worker.queued_bytes, |n| bytes(n as f64)),
+        row("unacknowledged", |worker| worker.unacknowledged_bytes, |n| bytes(n as f64)),
         clients,
     ];
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
@@ -341,6 +342,7 @@ mod tests {
             half_closed: 0,
             paused: 0,
             queued_bytes: 2048,
+            unacknowledged_bytes: 8,
             accepting,
             stats: Stats::default(),
         }

@@ -45,7 +45,8 @@ impl Ops {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        self.start_http_server(self.http_server().bind([address])?)
+        let ops = self.clone();
+        self.start_http_server(listen(self.http_server(), address.try_into()?, move || ops.http())?)
     }
 
     /// What the server of [`start_http`](Self::start_http) is put together with: its limits are for few clients. For one that
@@ -77,7 +78,8 @@ impl Ops {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        self.start_agent_server(self.agent_server().bind([address])?)
+        let ops = self.clone();
+        self.start_agent_server(listen(self.agent_server(), address.try_into()?, move || ops.agent())?)
     }
 
     /// What the server of [`start_agent`](Self::start_agent) is put together with.
@@ -169,6 +171,15 @@ fn limits() -> Config {
         drain_patience: Duration::from_millis(200),
         ..Config::default()
     }
+}
+
+/// For clients over streams alone.
+fn listen<P: Protocol>(
+    builder: Builder<P>,
+    address: Address,
+    protocol: impl Fn() -> P + Send + Sync + 'static,
+) -> Result<Server<P>, Error> {
+    builder.listen(address, None, move |_| Some(protocol())).bind([] as [Address; 0])
 }
 
 fn start<P: Protocol<Message = Reply> + 'static>(

@@ -18,9 +18,13 @@ fn start(more: &[&str]) -> (Program, SocketAddr, SocketAddr, SocketAddr) {
     let options = ["serve", "127.0.0.1:0", "--metrics", ":0", "--agent", ":0"];
     let server = Program::start(&[&options, more].concat());
     let address = server.listening();
-    let metrics = server.line();
-    let metrics = metrics.strip_prefix("metrics on http://").and_then(|line| line.strip_suffix('/'));
-    let metrics: SocketAddr = metrics.expect("its address").parse().unwrap();
+    let metrics = loop {
+        // What is said of a certificate comes before.
+        let line = server.line();
+        if let Some(address) = line.strip_prefix("metrics on http://") {
+            break address.trim_end_matches('/').parse().unwrap();
+        }
+    };
     let agent = server.line().strip_prefix("agent-check on ").expect("its address").parse().unwrap();
     (server, address, metrics, agent)
 }
@@ -181,4 +185,22 @@ fn haproxy_does_what_the_agent_says() {
         accepted(metrics) == before
     });
     assert!(get(metrics, "/readyz").status == 503);
+}
+
+#[cfg(feature = "cli-tls")]
+#[test]
+fn handshakes_and_who_comes_past_the_proxies_are_counted() {
+    let (_server, address, metrics, _) = start(&["--tls-self-signed", "--proxy-protocol", "127.0.0.1"]);
+    // It comes without the header of a proxy, and is counted as such.
+    let ended = Ended::run(&mut echoloop(&["client", "--tls", "--insecure", &address.to_string()]));
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    eventually("it is counted", || {
+        get(metrics, "/metrics").content.contains("reason=\"proxy refused\",complete=\"no\"} 1\n")
+    });
+    let (_server, address, metrics, _) = start(&["--tls-self-signed"]);
+    let ended = Ended::run(&mut echoloop(&["client", "--tls", "--insecure", &address.to_string()]));
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    eventually("its handshake is counted", || {
+        get(metrics, "/metrics").content.contains("echoloop_tls_handshakes_total{resumed=\"no\"} 1\n")
+    });
 }

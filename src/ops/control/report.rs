@@ -62,6 +62,7 @@ fn worker(status: &WorkerStatus) -> Value {
         "half_closed": status.half_closed,
         "paused": status.paused,
         "queued_bytes": status.queued_bytes,
+        "unacknowledged_bytes": status.unacknowledged_bytes,
         "accepted": status.stats.accepted,
     })
 }
