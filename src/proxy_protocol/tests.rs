@@ -118,6 +118,18 @@ fn what_is_wrong_is_an_error_and_stays_one() {
 }
 
 /// RFC 3720, appendix B.4.
+#[cfg(unix)]
+#[test]
+fn a_path_may_have_any_bytes() {
+    let mut rest = [0; 216];
+    rest[..108].fill(0xb4);
+    rest[108..112].copy_from_slice(b"/a\xff\n");
+    let header = v2_header(0x21, 0x31, &rest);
+    let (read, _) = ProxyHeader::parse(&header).unwrap().unwrap();
+    let said = read.addresses.unwrap();
+    assert_eq!(ProxyHeader::encode(&said.source, &said.destination), header);
+}
+
 #[test]
 fn the_checksum_is_that_of_the_standard() {
     assert_eq!(v2::crc32c([0; 32].iter()), 0x8a91_36aa);

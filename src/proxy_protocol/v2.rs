@@ -1,6 +1,9 @@
 //! Version 2, the binary one: section 2.2.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use super::{HEADER_MAX, ProxyHeader, ProxyHeaderError};
 use crate::address::Address;
@@ -95,7 +98,21 @@ fn of_ips(source: IpAddr, destination: IpAddr, rest: &mut &[u8]) -> Result<Proxy
 /// A name without a file is no path of ours.
 fn of_path(bytes: &[u8; PATH]) -> Address {
     let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(PATH);
-    Address::Unix(String::from_utf8_lossy(&bytes[..length]).into_owned().into())
+    Address::Unix(path_of(&bytes[..length]))
+}
+
+/// Any bytes but zero are a path.
+#[cfg(unix)]
+fn path_of(bytes: &[u8]) -> PathBuf {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    OsStr::from_bytes(bytes).into()
+}
+
+/// It is the path of another system, only to be shown.
+#[cfg(not(unix))]
+fn path_of(bytes: &[u8]) -> PathBuf {
+    String::from_utf8_lossy(bytes).into_owned().into()
 }
 
 /// Goes through what is said besides (type, length, value), of which the checksum matters here.

@@ -9,6 +9,8 @@
 #[allow(dead_code, reason = "the tests of TLS use all of it")]
 mod files;
 mod haproxy;
+#[cfg(feature = "cli-tls")]
+mod hour;
 mod kubernetes;
 mod load;
 mod monitoring;
