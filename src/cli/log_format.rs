@@ -33,10 +33,9 @@ impl LogFormat {
         match self {
             Self::Text if level == Level::Error => format!("error: {message}\n"),
             Self::Text => format!("{message}\n"),
-            Self::Json => {
-                let message = format_args!("{message}");
-                object(&Record::builder().level(level).target("echoloop").args(message).build())
-            }
+            Self::Json => object(
+                &Record::builder().level(level).target("echoloop").args(format_args!("{message}")).build(),
+            ),
         }
     }
 }
