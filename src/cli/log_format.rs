@@ -34,8 +34,10 @@ impl LogFormat {
             Self::Text if level == Level::Error => format!("error: {message}\n"),
             Self::Text => format!("{message}\n"),
             Self::Json => {
-                let message = format_args!("{message}");
-                object(&Record::builder().level(level).target("echoloop").args(message).build())
+                let mut record = Record::builder();
+                record.level(level).target("echoloop");
+                // Not in a variable of its own: Rust 1.88 would drop it too early.
+                object(&record.args(format_args!("{message}")).build())
             }
         }
     }
