@@ -41,7 +41,10 @@ impl fmt::Display for Error {
             Self::Address(error) => error.fmt(f),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Unclaimed(address) => {
-                write!(f, "an inherited socket listens on {address}, which nobody asked for")
+                write!(
+                    f,
+                    "a socket was passed on that listens on {address}, and nobody asked for that address"
+                )
             }
             Self::Config(why) => write!(f, "configuration: {why}"),
             Self::Loop { what, source } => write!(f, "event loop: {what}: {source}"),

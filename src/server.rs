@@ -325,7 +325,15 @@ impl Listeners {
     #[cfg(unix)]
     fn inherit(&mut self, resolved: Vec<Address>, config: &Config) -> Result<Vec<Address>, Error> {
         let mut unbound = Vec::new();
+        let covered: Vec<Address> = resolved
+            .iter()
+            .filter(|asked| self.inherited.iter().any(|one| one.covers(asked)))
+            .cloned()
+            .collect();
         for asked in resolved {
+            if covered.contains(&asked) {
+                continue;
+            }
             let Some(real) = self.inherited.iter().find(|one| one.has(&asked)) else {
                 unbound.push(asked);
                 continue;
@@ -335,7 +343,6 @@ impl Listeners {
                 .into_iter()
                 .partition::<Vec<_>, _>(|one| one.address() == &real);
             self.inherited = others;
-            let sockets = sockets.into_iter().map(|one| one.socket).collect();
             let per_worker = inherit(&real, sockets, config)?;
             self.add(real, per_worker);
         }

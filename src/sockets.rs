@@ -72,7 +72,8 @@ impl Sockets {
         self.open().next().is_none()
     }
 
-    fn open(&self) -> impl Iterator<Item = Arc<BoundSocket>> {
+    /// Those that are open.
+    pub(crate) fn open(&self) -> impl Iterator<Item = Arc<BoundSocket>> {
         self.0.iter().filter_map(Weak::upgrade)
     }
 }

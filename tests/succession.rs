@@ -190,6 +190,6 @@ fn what_nobody_asked_for_is_an_error() {
     assert!(matches!(&error, Error::Unclaimed(one) if *one == address.into()), "{error}");
     assert_eq!(
         error.to_string(),
-        format!("an inherited socket listens on {address}, which nobody asked for")
+        format!("a socket was passed on that listens on {address}, and nobody asked for that address")
     );
 }

@@ -1,15 +1,16 @@
 //! The control socket of `serve`, and taking the place of another process.
 
 use std::{
+    io,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
 use clap::Args;
 use echoloop::{
     Address, Builder, Echo, Protocol, Server, Sockets,
-    ops::{RunningControl, Takeover},
+    ops::{BoundControl, RunningControl, Takeover},
 };
 
 use super::{failure::Failure, logger, ops::RunningOps, systemd::Notifier};
@@ -56,9 +57,14 @@ pub(super) fn takeover_path(text: &str) -> Result<PathBuf, String> {
 #[derive(Debug)]
 pub(crate) struct Predecessor(Option<Takeover>);
 
-/// What was started. Dropping it ends it.
-#[derive(Debug)]
-pub(crate) struct Controls(Option<RunningControl>);
+/// The control socket, if there is one. Dropping it ends it.
+#[derive(Debug, Default)]
+pub(crate) struct Controls {
+    path: Option<PathBuf>,
+    /// It answers when the other one's place is taken.
+    bound: Option<BoundControl>,
+    running: Arc<Mutex<Option<RunningControl>>>,
+}
 
 /// What came of taking the other one's place. It is known when the server has ended.
 #[derive(Debug)]
@@ -69,7 +75,12 @@ impl ControlArgs {
     pub(crate) fn predecessor(&self) -> Result<Predecessor, Failure> {
         let Some(path) = &self.takeover else { return Ok(Predecessor(None)) };
         let takeover = Takeover::begin(path).map_err(|error| {
-            Failure::new(format!("cannot take over from the server at {}: {error}", path.display()))
+            let is_missing =
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+            Failure::new(format!("cannot take over from the server at {}: {error}", path.display())).hint(
+                is_missing
+                    .then_some("no server takes orders there; the first one is started without --takeover"),
+            )
         })?;
         Ok(Predecessor(Some(takeover)))
     }
@@ -83,7 +94,7 @@ impl ControlArgs {
         reload: Arc<Reload>,
         predecessor: &mut Predecessor,
     ) -> Result<Controls, Failure> {
-        let Some(path) = &self.control else { return Ok(Controls(None)) };
+        let Some(path) = &self.control else { return Ok(Controls::default()) };
         let handles: Vec<_> = ops.running().map(|(_, running)| running.handle()).collect();
         let (handle, systemd) = (server.handle(), systemd.clone());
         let control = ops
@@ -101,15 +112,30 @@ impl ControlArgs {
         let control = ops
             .running()
             .fold(control, |control, (role, running)| control.give(role, running.sockets().clone()));
-        let inherited = predecessor.0.as_mut().map_or_else(Vec::new, |takeover| takeover.take(CONTROL_ROLE));
-        Ok(Controls(Some(control.start_with(path, inherited)?)))
+        let Some(takeover) = &mut predecessor.0 else {
+            return Ok(Controls {
+                bound: None,
+                running: Arc::new(Mutex::new(Some(control.start(path)?))),
+                path: Some(path.clone()),
+            });
+        };
+        // One with another path ends with the other server.
+        let is_same = takeover
+            .untaken()
+            .any(|(role, address)| role == CONTROL_ROLE && *address == Address::Unix(path.clone()));
+        let inherited = if is_same { takeover.take(CONTROL_ROLE) } else { Vec::new() };
+        Ok(Controls {
+            bound: Some(control.bind(path, inherited)?),
+            path: Some(path.clone()),
+            ..Controls::default()
+        })
     }
 }
 
 impl Controls {
     /// A line for the address.
     pub(crate) fn introduction(&self) -> Option<String> {
-        self.0.as_ref().map(|control| format!("control on unix:{}", control.path().display()))
+        self.path.as_ref().map(|path| format!("control on unix:{}", path.display()))
     }
 }
 
@@ -123,7 +149,12 @@ impl Predecessor {
     }
 
     /// As soon as the server serves the other one is told.
-    pub(crate) fn succeed(self, server: &Server<Echo>, ops: &RunningOps, controls: &Controls) -> Succession {
+    pub(crate) fn succeed(
+        self,
+        server: &Server<Echo>,
+        ops: &RunningOps,
+        controls: &mut Controls,
+    ) -> Succession {
         let (sender, outcome) = mpsc::channel();
         let Some(takeover) = self.0 else { return Succession(outcome) };
         for (role, address) in takeover.untaken() {
@@ -132,12 +163,19 @@ impl Predecessor {
         let handle = server.handle();
         let sockets: Vec<Sockets> = std::iter::once(server.sockets())
             .chain(ops.running().map(|(_, running)| running.sockets().clone()))
-            .chain(controls.0.as_ref().map(|control| control.sockets().clone()))
+            .chain(controls.bound.as_ref().map(|control| control.sockets().clone()))
             .collect();
+        let (control, running) = (controls.bound.take(), Arc::clone(&controls.running));
         let complete = {
             let (handle, sender) = (handle.clone(), sender.clone());
             move || match takeover.complete(&handle, &sockets) {
-                Ok(()) => log::info!("takeover: this server has taken the other one's place"),
+                Ok(()) => {
+                    log::info!("takeover: this server has taken the other one's place");
+                    match control.map(BoundControl::start).transpose() {
+                        Ok(control) => *running.lock().unwrap_or_else(PoisonError::into_inner) = control,
+                        Err(error) => log::error!("it takes no orders: {error}"),
+                    }
+                }
                 Err(error) => {
                     // The main thread may have lost interest.
                     let _ = sender.send(error.to_string());

@@ -56,6 +56,7 @@ enum Order {
     /// Log this much from now on: off, error, warn, info, debug or trace
     LogLevel {
         /// How much
+        #[arg(value_parser = level)]
         level: LevelFilter,
     },
 }
@@ -75,6 +76,10 @@ impl Order {
     }
 }
 
+fn level(text: &str) -> Result<LevelFilter, &'static str> {
+    text.parse().map_err(|_| "it is off, error, warn, info, debug or trace")
+}
+
 pub(crate) fn run(args: &CtlArgs) -> Result<ExitCode, Failure> {
     let json = if args.json { "json " } else { "" };
     let request = format!("{json}{}\n", args.order.request());
@@ -86,7 +91,9 @@ pub(crate) fn run(args: &CtlArgs) -> Result<ExitCode, Failure> {
     })?;
     let (outcome, content) = answer.split_once('\n').unwrap_or((&answer, ""));
     if outcome != "ok" {
-        let why = outcome.strip_prefix("error: ").unwrap_or("it is no control socket");
+        let no_answer =
+            if outcome.is_empty() { "it has ended without an answer" } else { "it is no control socket" };
+        let why = outcome.strip_prefix("error: ").unwrap_or(no_answer);
         return Err(Failure::new(why.to_owned()));
     }
     reference::print(content.as_bytes())
@@ -97,7 +104,11 @@ fn ask(args: &CtlArgs, request: &str) -> io::Result<String> {
     let mut stream = UnixStream::connect(&args.path)?;
     stream.set_read_timeout(timeout)?;
     stream.set_write_timeout(timeout)?;
-    stream.write_all(request.as_bytes())?;
+    match stream.write_all(request.as_bytes()) {
+        // Why it is refused is there to be read.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result?,
+    }
     let mut answer = String::new();
     match stream.read_to_string(&mut answer) {
         // What a timeout of a socket is called on Unix.

@@ -36,7 +36,9 @@ impl Failure {
         let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
         let lacks_command =
             [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
-        let message = if lacks_command.contains(&error.kind()) {
+        let message = if lacks_command.contains(&error.kind()) && text.contains("echoloop ctl ") {
+            "an order is missing: status, list, kill, drain, undrain, stop, reload or log-level".to_owned()
+        } else if lacks_command.contains(&error.kind()) {
             format!("a command is missing: serve, client, bench, report, health, {CTL}man or completions")
         } else {
             line.strip_prefix("error: ").unwrap_or(&line).to_owned()
@@ -87,7 +89,7 @@ impl From<Error> for Failure {
             Error::Bind { address, .. } if lacks_interface(address) => (Some(INTERFACE_HINT), 1),
             Error::Bind { source, .. } => (bind_hint(source), 1),
             Error::Loop { source, .. } => (resource_hint(source), 1),
-            Error::Unclaimed(_) => (Some("ask for all of them; systemd: is all that systemd passes"), 1),
+            Error::Unclaimed(_) => (Some("ask for all of them"), 1),
             _ => (None, 1),
         };
         Self { message: error.to_string(), hint, status }

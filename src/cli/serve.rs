@@ -66,7 +66,8 @@ pub(crate) struct ServeArgs {
     /// Most connections open at once [default: set by the limit on open files]
     ///
     /// Further clients wait in the backlog. The default is the hard limit on open files, less a reserve of 64 or an eighth
-    /// of it, whichever is smaller, and less two for each pipe that bulk connections may use.
+    /// of it, whichever is smaller, less two for each pipe that bulk connections may use, and less 8 for each worker but the
+    /// first.
     #[arg(long, value_name = "N", value_parser = count_up_to::<usize, COUNT_MAX>)]
     max_connections: Option<usize>,
 
@@ -222,7 +223,7 @@ pub(crate) fn run(args: &ServeArgs, passed: Passed, stderr: &Lines) -> Result<Ex
     let report = reporter(server.handle(), args.workers, stderr);
     let systemd = Notifier::from_env(server.handle(), args.grace.0);
     let reload = reloader(tls.as_ref(), systemd.clone());
-    let control = args.control.start(&server, &ops, &systemd, Arc::clone(&reload), &mut predecessor)?;
+    let mut control = args.control.start(&server, &ops, &systemd, Arc::clone(&reload), &mut predecessor)?;
     let stop = {
         let systemd = systemd.clone();
         move || {
@@ -245,7 +246,7 @@ pub(crate) fn run(args: &ServeArgs, passed: Passed, stderr: &Lines) -> Result<Ex
     ops.introduction().iter().for_each(|line| stdout.line(line));
     control.introduction().iter().for_each(|line| stdout.line(line));
     let _watch = systemd.ready();
-    let succession = predecessor.succeed(&server, &ops, &control);
+    let succession = predecessor.succeed(&server, &ops, &mut control);
     let stats = server.run(|_peer| Some(Echo))?;
     systemd.ended();
     // The last to close: whoever watches the drain sees its end.

@@ -61,7 +61,7 @@ impl Predecessor {
         }
     }
 
-    pub(crate) const fn succeed(self, _: &Server<Echo>, _: &RunningOps, _: &Controls) -> Succession {
+    pub(crate) const fn succeed(self, _: &Server<Echo>, _: &RunningOps, _: &mut Controls) -> Succession {
         Succession
     }
 }

@@ -14,7 +14,7 @@ use crate::protocol::{
     timeout::Timeout,
 };
 
-/// How long the head of a request may take once it has begun.
+/// How long the head of a request may take once it has begun, and that of the first one in all.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The timer for that.
@@ -23,7 +23,7 @@ const HEAD_TIMER: u64 = 0;
 /// Answers requests for what [`Ops`] sees: one value for each connection, made by [`Ops::http`].
 ///
 /// It speaks HTTP/1.1 and 1.0, with GET and HEAD, keep-alive and pipelining. Heads of requests are at most 8 KiB long and
-/// take at most 10 s; requests with content are refused.
+/// take at most 10 s, and the first one begins at once; requests with content are refused.
 #[derive(Debug)]
 pub struct Http {
     ops: Ops,
@@ -80,6 +80,12 @@ impl Http {
 
 impl Protocol for Http {
     type Message = Reply;
+
+    fn on_open(&mut self, cx: &mut Context<'_, Reply>) {
+        // Those who only keep a place give it back soon.
+        self.awaits_rest = true;
+        cx.set_timer(HEAD_TIMER, HEAD_TIMEOUT);
+    }
 
     fn on_data(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Reply>) {
         while !self.is_ending && !input.bytes().is_empty() {

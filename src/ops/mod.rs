@@ -51,7 +51,7 @@ use std::{
 };
 
 #[cfg(unix)]
-pub use self::control::{Control, RunningControl, Takeover};
+pub use self::control::{BoundControl, Control, RunningControl, Takeover};
 pub use self::{agent::Agent, http::Http, reply::Reply, running::Running};
 use self::{
     reply::{Kind, Status},

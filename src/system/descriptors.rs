@@ -6,6 +6,10 @@ const UNLIMITED: usize = 65_536;
 /// The most descriptors that are kept back for everything that is not a connection.
 const RESERVE: usize = 64;
 
+/// What a worker needs besides: its poller and what wakes it, its listeners and their duplicates. For the first one they are
+/// in the reserve.
+const DESCRIPTORS_PER_WORKER: usize = 8;
+
 /// Where there are fewer descriptors than this there are no pipes, and one more for each so many.
 const DESCRIPTORS_PER_PIPE: usize = 128;
 
@@ -54,14 +58,15 @@ pub(crate) fn default_shares(pipes: usize, workers: usize) -> (usize, usize) {
     shares_of(limit, pipes, workers)
 }
 
-/// The connections are the limit less a reserve of 64 or an eighth, whichever is smaller, and less two for each pipe. Every
-/// worker has as many pipes as the others.
+/// The connections are the limit less a reserve of 64 or an eighth, whichever is smaller, less two for each pipe, and less 8
+/// for each worker but the first, as far as that leaves half. Every worker has as many pipes as the others.
 fn shares_of(limit: Option<u64>, pipes: usize, workers: usize) -> (usize, usize) {
     let Some(limit) = limit else { return (UNLIMITED, pipes * workers) };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let pipes = pipes.min(limit / DESCRIPTORS_PER_PIPE / workers) * workers;
     let connections = limit - RESERVE.min(limit / 8) - 2 * pipes;
-    (connections.max(1), pipes)
+    let of_workers = (DESCRIPTORS_PER_WORKER * (workers - 1)).min(connections / 2);
+    ((connections - of_workers).max(1), pipes)
 }
 
 #[cfg(test)]
@@ -82,7 +87,8 @@ mod tests {
         assert_eq!(shares_of(Some(1024), 32, 1), (1024 - 64 - 16, 8));
         assert_eq!(shares_of(Some(64), 32, 1), (56, 0));
         assert_eq!(shares_of(None, 32, 2), (UNLIMITED, 64));
-        assert_eq!(shares_of(Some(1024), 32, 3), (1024 - 64 - 12, 6));
-        assert_eq!(shares_of(Some(1024), 32, 16), (1024 - 64, 0));
+        assert_eq!(shares_of(Some(1024), 32, 3), (1024 - 64 - 12 - 16, 6));
+        assert_eq!(shares_of(Some(1024), 32, 16), (1024 - 64 - 120, 0));
+        assert_eq!(shares_of(Some(64), 32, 16), (28, 0));
     }
 }

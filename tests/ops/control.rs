@@ -258,7 +258,7 @@ fn one_that_cannot_serve_leaves_the_other_as_it_was() {
     for (arguments, why) in [
         (vec!["127.0.0.1:0", "--metrics", &taken], "cannot listen on "),
         (vec![address.as_str(), &taken], "cannot listen on "),
-        (vec!["127.0.0.2:0"], "an inherited socket listens on "),
+        (vec!["127.0.0.2:0"], "a socket was passed on that listens on "),
     ] {
         let failed = echoloop(&[&["serve", "--takeover", &path], &arguments[..]].concat()).output().unwrap();
         assert!(refused(&failed).contains(why), "{failed:?}");

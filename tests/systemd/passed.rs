@@ -149,7 +149,8 @@ fn a_passed_socket_of_udp_is_served() {
 #[test]
 fn a_socket_that_nobody_asks_for_or_that_cannot_be_served_is_an_error() {
     let (socket, address) = tcp();
-    let unclaimed = format!("an inherited socket listens on {address}, which nobody asked for");
+    let unclaimed =
+        format!("a socket was passed on that listens on {address}, and nobody asked for that address");
     assert!(error(&["127.0.0.2:0"], "web", socket.try_clone().unwrap()).starts_with(&unclaimed));
     let line = error(&["fd:wep"], "web", socket.try_clone().unwrap());
     assert_eq!(line, "cannot listen on fd:wep: the names of the inherited sockets are web");

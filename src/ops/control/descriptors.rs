@@ -24,6 +24,9 @@ pub(super) const TOGETHER_MAX: usize = 128;
 
 const SPACE_BYTES: usize = cmsg_space!(ScmRights(TOGETHER_MAX));
 
+/// Nobody sends a line in more pieces. Each may take its time.
+const PIECES_MAX: usize = 64;
+
 /// Longer lines are no answers.
 const LINE_MAX: usize = 64 << 10;
 
@@ -49,13 +52,22 @@ pub(super) fn send(stream: &UnixStream, line: &str, descriptors: &[OwnedFd]) -> 
 /// Lines and descriptors that come.
 pub(super) struct Lines<'a> {
     stream: &'a UnixStream,
+    line_max: usize,
+    /// None are wanted otherwise.
+    has_descriptors: bool,
     received: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) const fn of(stream: &'a UnixStream) -> Self {
-        Self { stream, received: Vec::new(), descriptors: VecDeque::new() }
+    pub(super) fn of(stream: &'a UnixStream) -> Self {
+        Self { has_descriptors: true, ..Self::of_text(stream, LINE_MAX) }
+    }
+
+    /// Those of a client that has no descriptors to send, and is not waited for long.
+    pub(super) fn of_text(stream: &'a UnixStream, line_max: usize) -> Self {
+        let (received, descriptors) = (Vec::new(), VecDeque::new());
+        Self { stream, line_max, has_descriptors: false, received, descriptors }
     }
 
     /// The next line, without its end.
@@ -64,16 +76,17 @@ impl<'a> Lines<'a> {
     ///
     /// `UnexpectedEof` if there is none, `TimedOut`, or what recvmsg(2) says.
     pub(super) fn next(&mut self) -> io::Result<String> {
-        loop {
+        for _ in 0..PIECES_MAX {
             if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
                 return String::from_utf8(line[..end].to_vec()).map_err(|_| ErrorKind::InvalidData.into());
             }
-            if self.received.len() >= LINE_MAX {
-                return Err(ErrorKind::InvalidData.into());
+            if self.received.len() > self.line_max {
+                break;
             }
             self.receive()?;
         }
+        Err(io::Error::new(ErrorKind::InvalidData, "the line has no end"))
     }
 
     /// The next descriptor that has come with the lines so far.
@@ -89,7 +102,9 @@ impl<'a> Lines<'a> {
             retry_on_intr(|| recvmsg(self.stream, &mut [IoSliceMut::new(&mut buffer)], &mut attached, FLAGS));
         let received = received.map_err(expired)?;
         for message in attached.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message
+                && self.has_descriptors
+            {
                 self.descriptors.extend(descriptors);
             }
         }

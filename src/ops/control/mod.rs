@@ -15,8 +15,8 @@ use std::{
     os::unix::net::{self, UnixStream},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -36,6 +36,7 @@ use crate::{
     address::Address,
     error::Error,
     sockets::Sockets,
+    status::Accepting,
     system::os::{BoundSocket, Inherited, control_listener},
 };
 
@@ -44,6 +45,9 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who asks at the same time. Others are turned away.
 const CLIENTS_MAX: usize = 16;
+
+/// At the end those are waited for who are being answered.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The threads do little.
 const STACK_BYTES: usize = 512 << 10;
@@ -74,16 +78,54 @@ struct Shared {
     given: Vec<(String, Sockets)>,
     succeed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     is_over: AtomicBool,
-    clients: AtomicUsize,
+    clients: Clients,
+}
+
+/// Who is being answered.
+#[derive(Default)]
+struct Clients {
+    number: Mutex<usize>,
+    has_changed: Condvar,
+}
+
+/// One of them. Dropping it says that it has its answer.
+struct Client(Arc<Shared>);
+
+impl Client {
+    /// `None` if there are too many.
+    fn enter(shared: &Arc<Shared>) -> Option<Self> {
+        let mut number = lock(&shared.clients.number);
+        if *number >= CLIENTS_MAX {
+            return None;
+        }
+        *number += 1;
+        Some(Self(Arc::clone(shared)))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        *lock(&self.0.clients.number) -= 1;
+        self.0.clients.has_changed.notify_all();
+    }
 }
 
 /// Says what came of it.
 type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 
-/// A control socket that is listened on. Dropping it ends that; who is being answered still gets the answer.
-pub struct RunningControl {
+/// A control socket that is listened on, and where nobody is answered yet: [`Control::bind`].
+pub struct BoundControl {
     path: PathBuf,
     sockets: Sockets,
+    listener: net::UnixListener,
+    bound: Arc<BoundSocket>,
+    shared: Shared,
+}
+
+/// A control socket where orders are taken. Dropping it ends that; who is being answered still gets the answer, if that takes no
+/// longer than two seconds.
+pub struct RunningControl {
+    path: PathBuf,
     shared: Arc<Shared>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
@@ -113,7 +155,7 @@ impl Ops {
             given: Vec::new(),
             succeed: Mutex::new(None),
             is_over: AtomicBool::new(false),
-            clients: AtomicUsize::new(0),
+            clients: Clients::default(),
         };
         Control { shared }
     }
@@ -149,40 +191,65 @@ impl Control {
         self
     }
 
-    /// Listens on this path from now on. Its file can be used by this user alone (mode 0600), and where the system tells who
-    /// connects (Linux) root and this user are answered, and nobody else.
+    /// Listens on this path, and answers, from now on. Its file can be used by this user alone (mode 0600), and where the system
+    /// tells who connects (Linux) root and this user are answered, and nobody else.
     ///
     /// # Errors
     ///
     /// [`Error::Bind`] if the path cannot be listened on, [`Error::Loop`] if no thread can be started.
     pub fn start(self, path: &Path) -> Result<RunningControl, Error> {
-        self.start_with(path, Vec::new())
+        self.bind(path, Vec::new())?.start()
     }
 
-    /// The same with the control socket of the process whose place this one takes, if that had one with this path:
-    /// [`Takeover::take`]`("control")`.
+    /// Listens on this path, and answers nobody yet: with the control socket of the process whose place this one takes, if
+    /// that had one with this path ([`Takeover::take`]`("control")`). To be started when this one has
+    /// [taken its place](Takeover::complete): until then orders are for the other one.
     ///
     /// # Errors
     ///
-    /// As `start`.
-    pub fn start_with(mut self, path: &Path, inherited: Vec<Inherited>) -> Result<RunningControl, Error> {
+    /// [`Error::Bind`] if the path cannot be listened on.
+    pub fn bind(mut self, path: &Path, inherited: Vec<Inherited>) -> Result<BoundControl, Error> {
         let address = Address::Unix(path.to_owned());
         let failed = |source| Error::Bind { address: address.clone(), source };
         let inherited = inherited.into_iter().find(|one| one.address() == &address);
         let (listener, bound) = control_listener(path, inherited).map_err(failed)?;
         let sockets = Sockets::new(std::iter::once(&bound));
         self.shared.given.push(("control".to_owned(), sockets.clone()));
+        Ok(BoundControl { path: path.to_owned(), sockets, listener, bound, shared: self.shared })
+    }
+}
+
+impl BoundControl {
+    /// Answers from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Loop`] if no thread can be started.
+    pub fn start(self) -> Result<RunningControl, Error> {
+        let Self { path, listener, bound, shared, .. } = self;
+        let failed = |source| Error::Loop { what: "cannot start the control socket", source };
         let poll = Poll::new().map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
-        let shared = Arc::new(self.shared);
+        let shared = Arc::new(shared);
         let accept = {
             let (shared, waker) = (Arc::clone(&shared), Arc::clone(&waker));
             move || accept(&shared, listener, bound, poll, &waker)
         };
         let thread = thread::Builder::new().name("echoloop-control".to_owned()).stack_size(STACK_BYTES);
-        let thread =
-            thread.spawn(accept).map_err(|source| Error::Loop { what: "cannot start a thread", source })?;
-        Ok(RunningControl { path: path.to_owned(), sockets, shared, waker, thread: Some(thread) })
+        let thread = thread.spawn(accept).map_err(failed)?;
+        Ok(RunningControl { path, shared, waker, thread: Some(thread) })
+    }
+
+    /// The socket on which it listens: see [`Takeover::complete`].
+    #[must_use]
+    pub const fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -237,21 +304,18 @@ impl Shared {
         if let Err(error) = set_up {
             return log::debug!("control socket: a client is gone: {error}");
         }
-        if self.clients.fetch_add(1, Ordering::SeqCst) >= CLIENTS_MAX {
-            self.clients.fetch_sub(1, Ordering::SeqCst);
+        let Some(client) = Client::enter(self) else {
             let _ = stream.write_all(takeover::refusal("too many ask at the same time").as_bytes());
             return;
-        }
-        let (shared, waker) = (Arc::clone(self), Arc::clone(waker));
+        };
+        let waker = Arc::clone(waker);
         let answer = move || {
-            if let Err(error) = shared.answer(&stream, &waker) {
+            if let Err(error) = client.0.answer(&stream, &waker) {
                 log::debug!("control socket: {error}");
             }
-            shared.clients.fetch_sub(1, Ordering::SeqCst);
         };
         let thread = thread::Builder::new().name("echoloop-answer".to_owned()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(answer) {
-            self.clients.fetch_sub(1, Ordering::SeqCst);
             log::warn!("control socket: cannot start a thread: {error}");
         }
     }
@@ -339,10 +403,10 @@ impl Shared {
     }
 
     /// Another process takes the place of this one.
-    fn give_way(&self, mut stream: &UnixStream, version: &str, waker: &Waker) -> io::Result<()> {
-        let mut refuse = |why: &str| {
-            log::warn!("takeover: refused: {why}");
-            stream.write_all(takeover::refusal(why).as_bytes())
+    fn give_way(&self, stream: &UnixStream, version: &str, waker: &Waker) -> io::Result<()> {
+        let refuse = |why: &str| {
+            log::warn!("takeover: called off: {why}");
+            takeover::refuse(stream, why)
         };
         if version != takeover::VERSION {
             let why = format!(
@@ -353,38 +417,51 @@ impl Shared {
             return refuse(&why);
         }
         // One at a time.
-        let Ok(mut succeed) = self.succeed.try_lock() else {
-            return refuse("another process is taking over");
+        let mut succeed = match self.succeed.try_lock() {
+            Ok(succeed) => succeed,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return refuse("another process is taking over"),
         };
-        if self.is_over.load(Ordering::SeqCst) || self.given.iter().all(|(_, sockets)| sockets.is_empty()) {
+        let is_ending =
+            || self.ops.0.subject.accepting(PATIENCE).iter().all(|one| *one == Some(Accepting::No));
+        if self.is_over.load(Ordering::SeqCst) || is_ending() {
             return refuse("it is ending, and has nothing to give");
         }
-        let each = |done: fn(&Sockets)| self.given.iter().for_each(|(_, sockets)| done(sockets));
+        let prepared = match takeover::prepare(&self.given) {
+            Ok(prepared) => prepared,
+            Err(error) => return refuse(&format!("cannot give its sockets: {error}")),
+        };
         // A stop in between must not take from the other one what it has got.
-        each(Sockets::leave);
-        if let Err(error) = takeover::offer(stream, &self.given) {
-            each(Sockets::own);
-            log::warn!("takeover: the other process did not come to serve, this one goes on: {error}");
-            return Ok(());
-        }
+        self.given.iter().for_each(|(_, sockets)| sockets.leave());
+        let taken = match takeover::offer(stream, prepared) {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.given.iter().for_each(|(_, sockets)| sockets.own());
+                return refuse(&format!("the other process did not come to serve: {error}"));
+            }
+        };
         log::info!("takeover: another process serves, this one drains");
+        // What it has no use for ends with this one.
+        let untaken = self.given.iter().filter(|(role, _)| !taken.contains(role));
+        untaken.for_each(|(_, sockets)| sockets.own());
         self.is_over.store(true, Ordering::SeqCst);
-        waker.wake()?;
+        if let Err(error) = waker.wake() {
+            log::warn!("control socket: cannot wake it: {error}");
+        }
+        // If nobody hears it, the other one has gone, and what it had with it. It cannot be called back.
+        let told = takeover::let_go(stream);
         match succeed.take() {
             Some(succeed) => succeed(),
             None => self.ops.0.subject.order(Order::DrainNow),
         }
-        takeover::let_go(stream)
+        told
     }
 }
 
 /// The line that a client sends.
 fn read_request(stream: &UnixStream) -> Result<Request, String> {
-    let line = Lines::of(stream).next().map_err(|error| format!("no request has come: {error}"))?;
-    if line.len() > request::REQUEST_MAX {
-        return Err("the request is too long".to_owned());
-    }
-    Request::parse(&line)
+    let line = Lines::of_text(stream, request::REQUEST_MAX).next();
+    Request::parse(&line.map_err(|error| format!("no request has come: {error}"))?)
 }
 
 /// The file keeps others out, if its directory is what it should be; this does anyway.
@@ -423,12 +500,6 @@ impl RunningControl {
         self.shared.is_over.load(Ordering::SeqCst)
     }
 
-    /// The socket on which it listens: see [`Takeover::complete`].
-    #[must_use]
-    pub const fn sockets(&self) -> &Sockets {
-        &self.sockets
-    }
-
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -443,6 +514,15 @@ impl Drop for RunningControl {
         if let Some(thread) = self.thread.take().filter(|_| is_woken) {
             let _ = thread.join();
         }
+        let number = lock(&self.shared.clients.number);
+        // Whoever only looks on is not waited for longer.
+        drop(self.shared.clients.has_changed.wait_timeout_while(number, LAST_ANSWERS, |number| *number > 0));
+    }
+}
+
+impl fmt::Debug for BoundControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundControl").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -6,13 +6,14 @@
 //!                                    {"sockets":[{"role":"serve","address":"127.0.0.1:7"}, …],"more":false}
 //!                                    with a descriptor for each of the sockets
 //! (it serves)
-//! ready
-//!                                    (it stops accepting, and drains)
+//! ready serve …
 //!                                    yours
+//!                                    (it stops accepting, and drains)
 //! ```
 //!
-//! In place of any answer there may be a line that begins with `error: `. Until `ready` everything can be called off by
-//! closing the connection.
+//! `ready` names the roles that were taken. In place of any answer there may be a line that begins with `error: `: then the old
+//! one goes on as before. Until `ready` everything can be called off by closing the connection. From then on the new one serves
+//! unless it is told otherwise: an end without a line means that the old one has gone.
 
 use std::{
     fmt,
@@ -25,7 +26,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::descriptors::{Lines, TOGETHER_MAX, send};
-use crate::{address::Address, handle::Handle, sockets::Sockets, system::os::Inherited};
+use crate::{
+    address::Address,
+    handle::Handle,
+    sockets::Sockets,
+    status::Accepting,
+    system::os::{Inherited, SocketFile},
+};
 
 /// Other versions are refused.
 pub(super) const VERSION: &str = "1";
@@ -63,6 +70,8 @@ pub struct Takeover {
     stream: UnixStream,
     /// With what each is for.
     sockets: Vec<(String, Inherited)>,
+    /// The roles of those that are taken.
+    taken: Vec<String>,
 }
 
 impl Takeover {
@@ -80,27 +89,36 @@ impl Takeover {
         let mut sockets = Vec::new();
         loop {
             let offer = Offer::parse(&lines.next()?)?;
-            for (role, address) in offer.sockets {
+            for offered in offer.sockets {
                 let descriptor = lines.descriptor().ok_or_else(|| invalid("a socket is missing"))?;
-                let inherited = Inherited::try_from(descriptor)?;
-                if inherited.address().to_string() != address {
+                let mut inherited = Inherited::try_from(descriptor)?;
+                if inherited.address().to_string() != offered.address {
                     return Err(invalid("a socket has another address than was said"));
                 }
-                sockets.push((role, inherited));
+                // What is at that path by now may be another one's.
+                inherited.file = match (inherited.address(), offered.file) {
+                    (Address::Unix(path), Some(file)) => Some(SocketFile::known(path, file)),
+                    _ => None,
+                };
+                inherited.is_kept = offered.is_kept;
+                sockets.push((offered.role, inherited));
             }
             if !offer.has_more {
                 break;
             }
         }
-        Ok(Self { stream, sockets })
+        Ok(Self { stream, sockets, taken: Vec::new() })
     }
 
     /// The sockets of a role: those that the other one has [given](super::Control::give) under this name. They can be taken
-    /// once.
+    /// once. What is not taken stays the other one's, which ends it.
     pub fn take(&mut self, role: &str) -> Vec<Inherited> {
         let (wanted, others) =
             std::mem::take(&mut self.sockets).into_iter().partition::<Vec<_>, _>(|(of, _)| of == role);
         self.sockets = others;
+        if !wanted.is_empty() {
+            self.taken.push(role.to_owned());
+        }
         wanted.into_iter().map(|(_, inherited)| inherited).collect()
     }
 
@@ -114,17 +132,29 @@ impl Takeover {
     ///
     /// # Errors
     ///
-    /// If a loop does not answer within ten seconds, or the other process has called it off: it goes on, and this one should
-    /// drain. That the other one has gone when it was told is no error.
+    /// If a loop does not answer within ten seconds, or the server is told to end meanwhile, or the other process has called
+    /// it off: it goes on, and this one should drain. That the other one has gone is no error.
     pub fn complete<M>(self, handle: &Handle<M>, sockets: &[Sockets]) -> io::Result<()> {
-        if handle.accepting(PATIENCE).contains(&None) {
+        let accepting = handle.accepting(PATIENCE);
+        if accepting.contains(&None) {
             return Err(io::Error::new(ErrorKind::TimedOut, "an event loop does not answer"));
         }
-        send(&self.stream, &format!("{READY}\n"), &[])?;
-        match Lines::of(&self.stream).next() {
+        if accepting.contains(&Some(Accepting::No)) || !handle.is_ready() {
+            return Err(io::Error::other("this server was told to end"));
+        }
+        let said = send(&self.stream, &format!("{READY} {}\n", self.taken.join(" ")), &[]);
+        match said.and_then(|()| Lines::of(&self.stream).next()) {
             Ok(line) if line == YOURS => {}
             Ok(line) => return Err(invalid(line.strip_prefix(ERROR).unwrap_or(&line))),
-            Err(error) => log::warn!("takeover: the other process was told, and does not answer: {error}"),
+            Err(error) => {
+                // It may have said so before it closed.
+                if let Ok(line) = Lines::of(&self.stream).next()
+                    && let Some(why) = line.strip_prefix(ERROR)
+                {
+                    return Err(invalid(why));
+                }
+                log::warn!("takeover: the other process has gone: {error}");
+            }
         }
         sockets.iter().for_each(Sockets::own);
         Ok(())
@@ -140,9 +170,37 @@ impl fmt::Debug for Takeover {
 /// One line of those that name sockets.
 #[derive(Debug, PartialEq, Eq)]
 struct Offer {
-    /// Role and address.
-    sockets: Vec<(String, String)>,
+    sockets: Vec<Offered>,
     has_more: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Offered {
+    role: String,
+    address: String,
+    /// Device and inode of the file of its path.
+    file: Option<(u64, u64)>,
+    /// Somebody else has it as well, and keeps it.
+    is_kept: bool,
+}
+
+impl Offered {
+    fn parse(socket: &Value) -> Option<Self> {
+        let text = |name| Some(socket.get(name)?.as_str()?.to_owned());
+        let number = |name| socket.get(name)?.as_u64();
+        Some(Self {
+            role: text("role")?,
+            address: text("address")?,
+            file: number("device").zip(number("inode")),
+            is_kept: socket.get("kept")?.as_bool()?,
+        })
+    }
+
+    fn value(&self) -> Value {
+        let (device, inode) = self.file.unzip();
+        let Self { role, address, is_kept, .. } = self;
+        json!({ "role": role, "address": address, "device": device, "inode": inode, "kept": is_kept })
+    }
 }
 
 impl Offer {
@@ -152,44 +210,62 @@ impl Offer {
         }
         let parse = || {
             let offer: Value = serde_json::from_str(line).ok()?;
-            let socket = |socket: &Value| {
-                Some((socket.get("role")?.as_str()?.to_owned(), socket.get("address")?.as_str()?.to_owned()))
-            };
-            let sockets = offer.get("sockets")?.as_array()?.iter().map(socket).collect::<Option<_>>()?;
+            let sockets =
+                offer.get("sockets")?.as_array()?.iter().map(Offered::parse).collect::<Option<_>>()?;
             Some(Self { sockets, has_more: offer.get("more")?.as_bool()? })
         };
         parse().ok_or_else(|| invalid("it does not speak this protocol"))
     }
 
     fn line(&self) -> String {
-        let socket = |(role, address): &(String, String)| json!({ "role": role, "address": address });
-        let sockets: Vec<Value> = self.sockets.iter().map(socket).collect();
+        let sockets: Vec<Value> = self.sockets.iter().map(Offered::value).collect();
         format!("{}\n", json!({ "sockets": sockets, "more": self.has_more }))
     }
 }
 
-/// Gives all these sockets to the process at the other end, and waits until it serves. Whoever calls this has
-/// [left](Sockets::leave) them.
-pub(super) fn offer(stream: &UnixStream, given: &[(String, Sockets)]) -> io::Result<()> {
-    let mut all: Vec<((String, String), OwnedFd)> = Vec::new();
-    for (role, sockets) in given {
-        let duplicates = sockets.duplicate()?.into_iter();
-        all.extend(duplicates.map(|(address, socket)| ((role.clone(), address.to_string()), socket)));
-    }
+/// A socket for the process at the other end.
+pub(super) struct Prepared(Offered, OwnedFd);
+
+/// All that there is to give, as it is before they are [left](Sockets::leave).
+pub(super) fn prepare(given: &[(String, Sockets)]) -> io::Result<Vec<Prepared>> {
+    let sockets = given.iter().flat_map(|(role, sockets)| sockets.open().map(move |socket| (role, socket)));
+    let prepared = sockets.map(|(role, socket)| {
+        let (address, descriptor) = socket.duplicate()?;
+        let file = socket.file().map(SocketFile::identity);
+        let (role, address) = (role.clone(), address.to_string());
+        Ok(Prepared(Offered { role, address, file, is_kept: socket.is_left() }, descriptor))
+    });
+    prepared.collect()
+}
+
+/// Gives all these sockets to the process at the other end, and waits until it serves. Returns the roles of those that it has
+/// taken.
+pub(super) fn offer(stream: &UnixStream, mut all: Vec<Prepared>) -> io::Result<Vec<String>> {
     while !all.is_empty() {
         let rest = all.split_off(all.len().min(TOGETHER_MAX));
-        let (sockets, descriptors): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let (sockets, descriptors): (Vec<_>, Vec<_>) =
+            all.into_iter().map(|Prepared(offered, descriptor)| (offered, descriptor)).unzip();
         send(stream, &Offer { sockets, has_more: !rest.is_empty() }.line(), &descriptors)?;
         all = rest;
     }
     stream.set_read_timeout(Some(READY_PATIENCE))?;
     let line = Lines::of(stream).next()?;
-    if line == READY { Ok(()) } else { Err(invalid("it said something else than that it serves")) }
+    let mut words = line.split(' ');
+    if words.next() == Some(READY) {
+        Ok(words.map(str::to_owned).collect())
+    } else {
+        Err(invalid("it said something else than that it serves"))
+    }
 }
 
 /// Everything is theirs now.
 pub(super) fn let_go(stream: &UnixStream) -> io::Result<()> {
     send(stream, &format!("{YOURS}\n"), &[])
+}
+
+/// It is called off, and this process goes on as before.
+pub(super) fn refuse(stream: &UnixStream, why: &str) -> io::Result<()> {
+    send(stream, &refusal(why), &[])
 }
 
 /// A line that says why something is refused.
@@ -207,8 +283,10 @@ mod tests {
 
     #[test]
     fn an_offer_is_read_as_it_was_written_and_anything_else_is_an_error() {
-        let offer =
-            Offer { sockets: vec![("serve".to_owned(), "unix:/tmp/a \"b\"".to_owned())], has_more: true };
+        let (role, address) = ("serve".to_owned(), "unix:/tmp/a \"b\"".to_owned());
+        let offered = |file, is_kept| Offered { role: role.clone(), address: address.clone(), file, is_kept };
+        let sockets = vec![offered(Some((u64::MAX, 7)), false), offered(None, true)];
+        let offer = Offer { sockets, has_more: true };
         assert_eq!(Offer::parse(offer.line().trim_end()).unwrap(), offer);
         let refused = Offer::parse(refusal("it is\nending").trim_end()).unwrap_err();
         assert_eq!(refused.to_string(), "it is ending");

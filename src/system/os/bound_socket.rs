@@ -11,7 +11,7 @@ use std::{
 
 use socket2::Socket;
 
-use super::unix_listener::SocketFile;
+use super::{inherited::Inherited, unix_listener::SocketFile};
 use crate::address::Address;
 
 /// One that is bound to an address. It lives as long as a worker has it.
@@ -31,12 +31,21 @@ impl BoundSocket {
         Ok(Arc::new(Self { address, file, socket, leaves: AtomicUsize::new(0) }))
     }
 
-    /// One that another process has too, and keeps: see [`leave`](Self::leave).
-    pub(crate) fn inherited(socket: &Socket, address: Address) -> io::Result<Arc<Self>> {
-        let file = if let Address::Unix(path) = &address { SocketFile::at(path).ok() } else { None };
-        let bound = Self::new(socket, address, file)?;
+    /// One that another process has too: see [`leave`](Self::leave).
+    pub(crate) fn inherited(inherited: &Inherited) -> io::Result<Arc<Self>> {
+        let Inherited { address, socket, file, is_kept, .. } = inherited;
+        let bound = Self::new(socket, address.clone(), file.clone())?;
         bound.leave();
+        if *is_kept {
+            bound.leave();
+        }
         Ok(bound)
+    }
+
+    /// Its file, if it has one.
+    #[cfg(feature = "ops")]
+    pub(crate) const fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
     }
 
     /// Another process has it too: its backlog is left to that one when this one ends, and so is the file of its path.
@@ -50,7 +59,7 @@ impl BoundSocket {
         let _ = self.leaves.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
     }
 
-    pub(super) fn is_left(&self) -> bool {
+    pub(crate) fn is_left(&self) -> bool {
         self.leaves.load(Ordering::SeqCst) > 0
     }
 

@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr, sync::Arc};
 use mio::{Registry, Token, net::UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
+#[cfg(unix)]
+use super::inherited::Inherited;
 use super::{bound_socket::BoundSocket, listener::SHARES_PORTS, packet_info::PacketInfo, watched::Watched};
 use crate::{
     address::Address,
@@ -41,13 +43,13 @@ pub(super) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAdd
 
 /// Takes what another process has bound to an address.
 #[cfg(unix)]
-pub(super) fn inherit(real: SocketAddr, sockets: Vec<Socket>) -> io::Result<Vec<DatagramSocket>> {
-    let bound = |socket: &Socket| BoundSocket::inherited(socket, Address::Udp(real));
-    let inherited = sockets.into_iter().map(|socket| {
-        socket.set_nonblocking(true)?;
-        DatagramSocket::new(socket, real, bound)
+pub(super) fn inherit(real: SocketAddr, inherited: Vec<Inherited>) -> io::Result<Vec<DatagramSocket>> {
+    let sockets = inherited.into_iter().map(|one| {
+        let bound = BoundSocket::inherited(&one)?;
+        one.socket.set_nonblocking(true)?;
+        DatagramSocket::new(one.socket, real, |_| Ok(bound))
     });
-    inherited.collect()
+    sockets.collect()
 }
 
 /// Where bursts wait while the loop serves others. Systems have limits of their own for it (net.core.rmem_max).

@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::unix_listener::SocketFile;
 use crate::address::Address;
 
 /// A socket that was bound by another process, and inherited from it or received over a Unix socket: one that listens, or
@@ -23,6 +24,12 @@ use crate::address::Address;
 pub struct Inherited {
     pub(crate) address: Address,
     pub(crate) socket: Socket,
+    /// The file of its path.
+    pub(crate) file: Option<SocketFile>,
+    /// Besides the process that gave it there is one more that has it, and keeps it.
+    pub(crate) is_kept: bool,
+    /// What comes to 0.0.0.0 comes to it too, though it is bound to [::].
+    is_dual: bool,
 }
 
 impl Inherited {
@@ -30,6 +37,21 @@ impl Inherited {
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether clients of this address come to it as well, as those of 0.0.0.0 do to [::] where both are one.
+    pub(crate) fn covers(&self, asked: &Address) -> bool {
+        let covers = |asked: &SocketAddr, has: &SocketAddr| {
+            let are_all = asked.ip().is_unspecified() && has.ip().is_unspecified();
+            are_all && asked.is_ipv4() && asked.port() == has.port()
+        };
+        self.is_dual
+            && match (asked, &self.address) {
+                (Address::Ip(asked), Address::Ip(has)) | (Address::Udp(asked), Address::Udp(has)) => {
+                    covers(asked, has)
+                }
+                _ => false,
+            }
     }
 
     /// Whether it is what is listened on when this address is asked for: the same one, or of port 0 any port.
@@ -64,7 +86,10 @@ impl TryFrom<OwnedFd> for Inherited {
         let Some(address) = named(&address, kind) else {
             return refused("it is no listener of TCP or on the path of a Unix socket, and no socket of UDP");
         };
-        Ok(Self { address, socket })
+        let file = if let Address::Unix(path) = &address { SocketFile::at(path).ok() } else { None };
+        let is_ipv6 = matches!(&address, Address::Ip(ip) | Address::Udp(ip) if ip.is_ipv6());
+        let is_dual = is_ipv6 && !socket.only_v6()?;
+        Ok(Self { address, socket, file, is_kept: false, is_dual })
     }
 }
 
@@ -120,6 +145,24 @@ mod tests {
         assert!(inherited(UnixStream::pair().unwrap().0).is_err());
         assert!(inherited(UnixDatagram::unbound().unwrap()).is_err());
         assert!(inherited(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_socket_for_both_families_covers_all_addresses_of_ipv4() {
+        let bound = |only_v6| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+            socket.set_only_v6(only_v6).unwrap();
+            socket.bind(&SocketAddr::from(([0_u16; 8], 0)).into()).unwrap();
+            socket.listen(1).unwrap();
+            Inherited::try_from(OwnedFd::from(socket)).unwrap()
+        };
+        for only_v6 in [false, true] {
+            let inherited = bound(only_v6);
+            let Address::Ip(address) = inherited.address else { panic!("it is TCP") };
+            let all = format!("0.0.0.0:{}", address.port()).parse().unwrap();
+            assert_eq!(inherited.covers(&all), !only_v6);
+            assert!(!inherited.covers(&"127.0.0.1:0".parse().unwrap()));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
 };
 #[cfg(unix)]
 use super::{
+    inherited::Inherited,
     stream::{inline_urgent_data, unix_address},
     unix_listener,
 };
@@ -91,18 +92,18 @@ pub(super) fn adopt(
 
 /// Takes what another process has bound to an address, all of it: whoever the kernel gives to a socket is served.
 #[cfg(unix)]
-pub(super) fn inherit(
-    address: &Address,
-    sockets: Vec<Socket>,
-    config: &Config,
-) -> io::Result<Vec<ListenSocket>> {
-    for socket in &sockets {
-        if matches!(address, Address::Ip(_)) {
-            SocketOptions::of(config).apply_to(SockRef::from(socket))?;
+pub(super) fn inherit(inherited: Vec<Inherited>, config: &Config) -> io::Result<Vec<ListenSocket>> {
+    let mut bound = Vec::with_capacity(inherited.len());
+    for one in &inherited {
+        if matches!(one.address, Address::Ip(_)) {
+            SocketOptions::of(config).apply_to(SockRef::from(&one.socket))?;
         }
-        socket.set_nonblocking(true)?;
+        one.socket.set_nonblocking(true)?;
+        bound.push(BoundSocket::inherited(one)?);
     }
-    spread(sockets, |socket| BoundSocket::inherited(socket, address.clone()), config)
+    let mut bound = bound.into_iter();
+    let sockets = inherited.into_iter().map(|one| one.socket).collect();
+    spread(sockets, |_| Ok(bound.next().expect("one for each")), config)
 }
 
 /// Gives each worker some of the sockets, or duplicates if there are fewer of them.

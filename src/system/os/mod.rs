@@ -42,13 +42,12 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, event::S
 use std::{os::unix::net::UnixListener, path::Path};
 
 #[cfg(unix)]
-use socket2::Socket;
-
-#[cfg(unix)]
 pub(crate) use self::bound_socket::BoundSocket;
 #[cfg(unix)]
 pub use self::inherited::Inherited;
 pub(crate) use self::listener::is_unavailable;
+#[cfg(all(unix, feature = "ops"))]
+pub(crate) use self::unix_listener::SocketFile;
 use self::{
     datagram_socket::DatagramSocket,
     listener::ListenSocket,
@@ -86,15 +85,15 @@ pub(crate) fn bind(address: &Address, config: &Config) -> Result<(Address, Vec<O
 #[cfg(unix)]
 pub(crate) fn inherit(
     address: &Address,
-    sockets: Vec<Socket>,
+    inherited: Vec<Inherited>,
     config: &Config,
 ) -> Result<Vec<OsEndpoint>, Error> {
     let failed = |source| Error::Bind { address: address.clone(), source };
     if let Address::Udp(ip) = address {
-        let sockets = datagram_socket::inherit(*ip, sockets).map_err(failed)?;
+        let sockets = datagram_socket::inherit(*ip, inherited).map_err(failed)?;
         return Ok(datagram_endpoints(sockets, config));
     }
-    let sockets = listener::inherit(address, sockets, config).map_err(failed)?;
+    let sockets = listener::inherit(inherited, config).map_err(failed)?;
     Ok(sockets.into_iter().map(Endpoint::Listener).collect())
 }
 
@@ -104,13 +103,12 @@ pub(crate) fn control_listener(
     path: &Path,
     inherited: Option<Inherited>,
 ) -> io::Result<(UnixListener, Arc<BoundSocket>)> {
-    let address = Address::Unix(path.to_owned());
-    if let Some(Inherited { socket, .. }) = inherited {
-        let bound = BoundSocket::inherited(&socket, address)?;
-        return Ok((socket.into(), bound));
+    if let Some(inherited) = inherited {
+        let bound = BoundSocket::inherited(&inherited)?;
+        return Ok((inherited.socket.into(), bound));
     }
     let (socket, file) = unix_listener::bind(path, CONTROL_BACKLOG, Some(0o600))?;
-    let bound = BoundSocket::new(&socket, address, Some(file))?;
+    let bound = BoundSocket::new(&socket, Address::Unix(path.to_owned()), Some(file))?;
     Ok((socket.into(), bound))
 }
 

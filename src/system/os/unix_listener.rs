@@ -16,17 +16,32 @@ use rustix::{
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The file of a socket, by its inode: someone may have put another in its place.
-#[derive(Debug)]
-pub(super) struct SocketFile {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl SocketFile {
-    /// That of a socket that is bound to this path, or was.
+    /// That of a socket that is bound to this path, or was: as its process has seen it.
+    #[cfg(feature = "ops")]
+    pub(crate) fn known(path: &Path, (device, inode): (u64, u64)) -> Self {
+        Self { path: path.to_owned(), device, inode }
+    }
+
+    /// Which file it is, on its system.
+    #[cfg(feature = "ops")]
+    pub(crate) const fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// The one that is there now.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
+        if !metadata.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no socket"));
+        }
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
