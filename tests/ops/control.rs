@@ -2,15 +2,23 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, IoSlice, Read, Write},
+    mem::MaybeUninit,
     net::{Shutdown, SocketAddr},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
 };
 
-use serde_json::Value;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
@@ -341,4 +349,120 @@ fn metrics_are_taken_over_too() {
         assert_eq!(get(metrics, "/readyz").status, 200);
     }
     assert_eq!(old.wait(DEADLINE).code(), Some(0));
+}
+
+/// Plays a server that is to be taken over: gives this socket, and does `then` when the other one says that it serves.
+fn pretend(
+    path: &Path,
+    listener: impl Into<OwnedFd>,
+    offer: &Value,
+    then: impl FnOnce(UnixStream) + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    let control = UnixListener::bind(path).unwrap();
+    let (descriptor, line) = (listener.into(), format!("{offer}\n"));
+    std::thread::spawn(move || {
+        let (stream, _) = control.accept().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "takeover 1");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut attached = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [descriptor.as_fd()];
+        assert!(attached.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let line = [IoSlice::new(line.as_bytes())];
+        sendmsg(&stream, &line, &mut attached, SendFlags::empty()).unwrap();
+        if let Some(Ok(ready)) = lines.next() {
+            assert_eq!(ready, "ready serve");
+            then(stream);
+        }
+    })
+}
+
+#[test]
+fn the_new_one_serves_on_if_the_old_one_has_gone_and_ends_if_it_goes_on() {
+    for says in ["", "yours\n", "error: too late\n"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path_in(&directory);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = json!({ "role": "serve", "address": address.to_string(), "kept": false });
+        let offer = json!({ "sockets": [socket], "more": false });
+        let old =
+            pretend(&path, listener, &offer, move |mut stream| stream.write_all(says.as_bytes()).unwrap());
+        let mut command = echoloop(&["serve", &address.to_string(), "--takeover", path.to_str().unwrap()]);
+        command.stderr(Stdio::piped());
+        let mut new = Program::spawn(command);
+        old.join().unwrap();
+        assert_eq!(new.listening(), address);
+        if says.starts_with("error") {
+            assert_eq!(new.wait(DEADLINE).code(), Some(1));
+            let mut stderr = String::new();
+            new.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+            assert!(
+                stderr.contains("error: takeover failed, the other server goes on: too late\n"),
+                "{stderr}"
+            );
+        } else {
+            ping(&connect(address), b"served");
+            new.signal("TERM");
+            assert_eq!(new.wait(DEADLINE).code(), Some(0));
+        }
+    }
+}
+
+/// The file of a path goes with the one whose socket it is, if that is nobody else's too.
+#[test]
+fn only_the_file_that_is_its_own_is_removed() {
+    for (is_kept, is_replaced, is_left) in [(false, false, false), (true, false, true), (false, true, true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, echo) = (path_in(&directory), directory.path().join("echo"));
+        let address = format!("unix:{}", echo.display());
+        let listener = UnixListener::bind(&echo).unwrap();
+        let file = fs::metadata(&echo).unwrap();
+        let others = is_replaced.then(|| {
+            fs::remove_file(&echo).unwrap();
+            UnixListener::bind(&echo).unwrap()
+        });
+        let socket = json!({
+            "role": "serve", "address": address, "kept": is_kept, "device": file.dev(), "inode": file.ino(),
+        });
+        let offer = json!({ "sockets": [socket], "more": false });
+        let old = pretend(&path, listener, &offer, |mut stream| stream.write_all(b"yours\n").unwrap());
+        let mut command = echoloop(&["serve", &address, "--takeover", path.to_str().unwrap()]);
+        command.stderr(Stdio::piped());
+        let mut new = Program::spawn(command);
+        let mut log = BufReader::new(new.child.stderr.take().unwrap()).lines();
+        old.join().unwrap();
+        while !log.next().expect("a line").unwrap().contains("has taken the other one's place") {}
+        new.signal("TERM");
+        assert_eq!(new.wait(DEADLINE).code(), Some(0));
+        assert_eq!(echo.exists(), is_left, "kept {is_kept}, replaced {is_replaced}");
+        drop(others);
+    }
+}
+
+/// Of several that want its place at once one gets it, and the others are told.
+#[test]
+fn of_several_successors_at_once_one_is_left() {
+    let mut steered = Steered::start(&[]);
+    let (address, path) = (steered.address.to_string(), steered.path().display().to_string());
+    let control = format!("unix:{path}");
+    for _ in 0..5 {
+        let start = |_| {
+            let mut command = echoloop(&["serve", &address, "--control", &control, "--takeover", &path]);
+            command.stderr(Stdio::null());
+            Program::spawn(command)
+        };
+        let mut all: Vec<Program> = std::iter::once(steered.server).chain((0..4).map(start)).collect();
+        // Some may follow one another.
+        let has_ended = |one: &mut Program| one.child.try_wait().unwrap().is_some();
+        eventually("one is left", || {
+            all.iter_mut().filter_map(|one| Some(has_ended(one)).filter(|&ended| !ended)).count() == 1
+        });
+        let position = all.iter_mut().position(|one| !has_ended(one)).unwrap();
+        steered.server = all.swap_remove(position);
+        ping(&connect(steered.address), b"served");
+        let process = Value::from(steered.server.child.id());
+        eventually("it takes orders", || status(&path_in(&steered.directory))["process"] == process);
+    }
 }
