@@ -28,7 +28,7 @@ pub struct Inherited {
     pub(crate) file: Option<SocketFile>,
     /// Besides the process that gave it there is one more that has it, and keeps it.
     pub(crate) is_kept: bool,
-    /// What comes to 0.0.0.0 comes to it too, though it is bound to [::].
+    /// What comes to 0.0.0.0 comes to it too, though it is bound to `[::]`.
     is_dual: bool,
 }
 
@@ -39,7 +39,7 @@ impl Inherited {
         &self.address
     }
 
-    /// Whether clients of this address come to it as well, as those of 0.0.0.0 do to [::] where both are one.
+    /// Whether clients of this address come to it as well, as those of 0.0.0.0 do to `[::]` where both are one.
     pub(crate) fn covers(&self, asked: &Address) -> bool {
         let covers = |asked: &SocketAddr, has: &SocketAddr| {
             let are_all = asked.ip().is_unspecified() && has.ip().is_unspecified();
