@@ -29,7 +29,7 @@ pub struct Http {
     ops: Ops,
     /// The request that is being answered. Others wait.
     pending: Option<Request>,
-    /// Part of a head has come.
+    /// The rest of a head, or the first one, has its time.
     awaits_rest: bool,
     /// No further request is answered.
     is_ending: bool,

@@ -433,7 +433,8 @@ impl Shared {
         };
         // A stop in between must not take from the other one what it has got.
         self.given.iter().for_each(|(_, sockets)| sockets.leave());
-        let taken = match takeover::offer(stream, prepared) {
+        let offered = takeover::offer(stream, prepared);
+        let taken = match offered.and_then(|taken| takeover::let_go(stream).map(|()| taken)) {
             Ok(taken) => taken,
             Err(error) => {
                 self.given.iter().for_each(|(_, sockets)| sockets.own());
@@ -448,13 +449,11 @@ impl Shared {
         if let Err(error) = waker.wake() {
             log::warn!("control socket: cannot wake it: {error}");
         }
-        // If nobody hears it, the other one has gone, and what it had with it. It cannot be called back.
-        let told = takeover::let_go(stream);
         match succeed.take() {
             Some(succeed) => succeed(),
             None => self.ops.0.subject.order(Order::DrainNow),
         }
-        told
+        Ok(())
     }
 }
 

@@ -258,7 +258,7 @@ pub(super) fn offer(stream: &UnixStream, mut all: Vec<Prepared>) -> io::Result<V
     }
 }
 
-/// Everything is theirs now.
+/// Everything is theirs now. If this fails they have gone, and this process goes on.
 pub(super) fn let_go(stream: &UnixStream) -> io::Result<()> {
     send(stream, &format!("{YOURS}\n"), &[])
 }
