@@ -43,7 +43,8 @@ serves() { [ "$(subject "$1")" = "$2" ]; }
 serve() {
   local name=$1 address=$2 metrics=$3 agent=$4
   shift 4
-  "$echoloop" --log-format json serve "$address" --tls-cert cert.pem --tls-key key.pem --metrics "$metrics" --agent "$agent" \
+  # Whoever has started this with nohup(1) has SIGHUP ignored.
+  env --default-signal=HUP "$echoloop" --log-format json serve "$address" --tls-cert cert.pem --tls-key key.pem --metrics "$metrics" --agent "$agent" \
     --grace 3s --drain-timeout 20s --control "unix:$work/$name.ctl" --log-closed "$@" >"$name.out" 2>>"$name.log" &
   pid=$!
   until_ok grep -q '^control on' "$name.out"
