@@ -12,3 +12,11 @@ mod passed;
 mod units;
 #[path = "../util/mod.rs"]
 mod util;
+
+use std::sync::mpsc::Receiver;
+
+/// Waits until a line says so, whatever else is said meanwhile.
+#[track_caller]
+fn hear(stderr: &Receiver<String>, what: &str) {
+    util::eventually(what, || stderr.try_iter().any(|line| line.contains(what)));
+}

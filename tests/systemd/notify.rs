@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 #[cfg(feature = "cli-tls")]
 use crate::files::Authority;
+use crate::hear;
 use crate::util::{DEADLINE, Program, connect, eventually, finish, lines, ping, skip};
 
 const SERVING: &str = "READY=1\nSTATUS=serving; connections open: 0, accepted: 0\n";
@@ -86,11 +87,6 @@ impl Manager {
         self.socket.set_nonblocking(false).unwrap();
         messages
     }
-}
-
-#[track_caller]
-fn hear(stderr: &Receiver<String>, what: &str) {
-    while !stderr.recv_timeout(DEADLINE).expect("a line on stderr").contains(what) {}
 }
 
 /// The time of a message that a reload begins.
@@ -220,12 +216,15 @@ fn the_watchdog_of_another_process_is_not_fed() {
 /// Holds up the loop of a server before each wait for events, by strace(1); the other threads go on.
 struct Stuck(Child);
 
+/// What a loop waits with: epoll(7), or poll(2). Not every architecture has all of them.
+const WAITS: &str = "?epoll_wait,epoll_pwait,?epoll_pwait2,?poll,ppoll";
+
 impl Stuck {
     /// `None`, and the reason is printed, where strace is not there or must not.
     fn make(server: &Program) -> Option<Self> {
         let mut command = Command::new("strace");
-        command.args(["-o", "/dev/null", "-e", "trace=epoll_wait,epoll_pwait,epoll_pwait2"]);
-        command.args(["-e", "inject=epoll_wait,epoll_pwait,epoll_pwait2:delay_enter=3600000000"]);
+        command.args(["-o", "/dev/null", "-e", &format!("trace={WAITS}")]);
+        command.args(["-e", &format!("inject={WAITS}:delay_enter=3600000000")]);
         command.args(["-p", &server.child.id().to_string()]).stderr(Stdio::piped());
         let Ok(mut strace) = command.spawn() else {
             skip("a loop that is stuck: there is no strace");

@@ -11,6 +11,7 @@ use std::{
     sync::mpsc::Receiver,
 };
 
+use crate::hear;
 use crate::util::{DEADLINE, Ended, Program, connect, echoloop, finish, holds_within, lines, ping, skip};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_echoloop");
@@ -56,11 +57,6 @@ fn drain(mut server: Program) -> String {
     server.signal("TERM");
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
     server.line()
-}
-
-#[track_caller]
-fn hear(stderr: &Receiver<String>, what: &str) {
-    while !stderr.recv_timeout(DEADLINE).expect("a line on stderr").contains(what) {}
 }
 
 fn tcp() -> (OwnedFd, std::net::SocketAddr) {
