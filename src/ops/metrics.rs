@@ -26,7 +26,9 @@ pub(super) struct Figures<'a> {
 pub(super) fn render(figures: &Figures<'_>) -> String {
     let mut page = Text::default();
     server(&mut page, figures);
-    connections(&mut page, figures);
+    open_connections(&mut page, figures.workers);
+    new_connections(&mut page, figures.stats);
+    ended_connections(&mut page, figures.stats);
     bytes(&mut page, figures.stats);
     datagrams(&mut page, figures.stats);
     histograms(&mut page, figures.stats);
@@ -62,8 +64,8 @@ fn server(page: &mut Text, figures: &Figures<'_>) {
     }
 }
 
-fn connections(page: &mut Text, figures: &Figures<'_>) {
-    let sum = |field: fn(&WorkerStatus) -> usize| figures.workers.iter().map(field).sum::<usize>() as u64;
+fn open_connections(page: &mut Text, workers: &[WorkerStatus]) {
+    let sum = |field: fn(&WorkerStatus) -> usize| workers.iter().map(field).sum::<usize>() as u64;
     page.family("echoloop_connections", "gauge", "Connections that are open, by state.");
     for (state, connections) in [
         ("connecting", sum(|worker| worker.connecting)),
@@ -91,8 +93,9 @@ fn connections(page: &mut Text, figures: &Figures<'_>) {
         "Bytes that peers' systems had not acknowledged when they were last asked.",
         sum(|worker| worker.unacknowledged_bytes),
     );
+}
 
-    let stats = figures.stats;
+fn new_connections(page: &mut Text, stats: &Stats) {
     for (name, help, value) in [
         ("echoloop_connections_accepted_total", "Connections accepted.", stats.accepted),
         ("echoloop_connections_outbound_total", "Outbound connections begun.", stats.connects),
@@ -138,6 +141,9 @@ fn connections(page: &mut Text, figures: &Figures<'_>) {
         "Clients for whom a proxy has sent the header that it is to send.",
         stats.proxied,
     );
+}
+
+fn ended_connections(page: &mut Text, stats: &Stats) {
     page.family("echoloop_connections_closed_total", "counter", "Connections that ended, by why.");
     // All from the beginning, so that none comes out of nothing; those of protocols as they come.
     let causes = stats.close_reasons().filter(|(reason, _)| matches!(reason, CloseReason::AbortedBecause(_)));
