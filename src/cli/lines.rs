@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
@@ -27,15 +27,17 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Passes lines to a thread that writes them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
-    lines: SyncSender<Item>,
+    lines: SyncSender<Vec<u8>>,
     format: LogFormat,
-    dropped: Arc<AtomicU64>,
+    progress: Arc<Progress>,
 }
 
-#[derive(Debug)]
-enum Item {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
+/// What became of the lines that were passed on.
+#[derive(Debug, Default)]
+struct Progress {
+    waiting: Mutex<usize>,
+    all_written: Condvar,
+    dropped: AtomicU64,
 }
 
 impl Lines {
@@ -58,20 +60,21 @@ impl Lines {
         open: impl FnOnce() -> W + Send + 'static,
         complain: impl Fn(io::Error) + Send + 'static,
     ) -> Self {
-        let (lines, items) = sync_channel(LINES_WAITING_MAX);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&dropped);
+        let (lines, waiting) = sync_channel::<Vec<u8>>(LINES_WAITING_MAX);
+        let progress = Arc::new(Progress::default());
+        let of_thread = Arc::clone(&progress);
         let work = move || {
             let mut sink = open();
-            for item in items {
-                write_item(&mut sink, item, (name, format), &counter).unwrap_or_else(&complain);
+            for line in waiting {
+                write_line(&mut sink, &line, (name, format), &of_thread.dropped).unwrap_or_else(&complain);
+                of_thread.note_written();
             }
         };
         if let Err(error) = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work) {
             let line = format.line(Level::Error, &format!("cannot start the thread for {name}: {error}"));
             let _ = io::stderr().write_all(line.as_bytes());
         }
-        Self { lines, format, dropped }
+        Self { lines, format, progress }
     }
 
     /// Writes a line, or drops it if too many wait already.
@@ -86,40 +89,42 @@ impl Lines {
 
     /// Waits until everything is written, but not for long if nobody reads it.
     pub(crate) fn flush(&self) {
-        let (done, written) = sync_channel(1);
-        if self.lines.try_send(Item::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(FLUSH_TIMEOUT);
-        }
+        let waiting = self.progress.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.progress.all_written.wait_timeout_while(waiting, FLUSH_TIMEOUT, |waiting| *waiting > 0));
     }
 
     fn push(&self, line: Vec<u8>) {
-        if self.lines.try_send(Item::Line(line)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.progress.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.lines.try_send(line) {
+            Ok(()) => *waiting += 1,
+            Err(_) => drop(self.progress.dropped.fetch_add(1, Ordering::Relaxed)),
         }
     }
 }
 
-fn write_item(
+impl Progress {
+    fn note_written(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting -= 1;
+        if *waiting == 0 {
+            self.all_written.notify_all();
+        }
+    }
+}
+
+fn write_line(
     sink: &mut impl Write,
-    item: Item,
+    line: &[u8],
     (name, format): (&str, LogFormat),
     dropped: &AtomicU64,
 ) -> io::Result<()> {
-    match item {
-        Item::Line(line) => {
-            sink.write_all(&line)?;
-            let lost = dropped.swap(0, Ordering::Relaxed);
-            if lost > 0 {
-                let lost = format!("[{lost} lines lost: {name} was not read fast enough]");
-                sink.write_all(format.line(Level::Warn, &lost).as_bytes())?;
-            }
-            sink.flush()
-        }
-        Item::Flush(done) => {
-            let _ = done.send(());
-            Ok(())
-        }
+    sink.write_all(line)?;
+    let lost = dropped.swap(0, Ordering::Relaxed);
+    if lost > 0 {
+        let lost = format!("[{lost} lines lost: {name} was not read fast enough]");
+        sink.write_all(format.line(Level::Warn, &lost).as_bytes())?;
     }
+    sink.flush()
 }
 
 /// For the logger, which writes whole lines.
@@ -136,14 +141,16 @@ impl Write for Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
     fn that_lines_were_lost_is_said_in_the_format_of_the_others() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let (mut sink, dropped) = (Vec::new(), AtomicU64::new(3));
-            let item = Item::Line(format.line(Level::Info, "first").into_bytes());
-            write_item(&mut sink, item, ("stderr", format), &dropped).unwrap();
+            let line = format.line(Level::Info, "first");
+            write_line(&mut sink, line.as_bytes(), ("stderr", format), &dropped).unwrap();
             let text = String::from_utf8(sink).unwrap();
             let lost = "[3 lines lost: stderr was not read fast enough]";
             match format {
@@ -157,5 +164,36 @@ mod tests {
                 }
             }
         }
+    }
+    /// Takes a line only when it is allowed to.
+    struct Slow(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(io::Error::other)?;
+            self.1.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_flush_waits_for_all_lines_even_if_there_is_no_room_for_more() {
+        let (allow, allowed) = mpsc::channel();
+        let (sender, written) = mpsc::channel();
+        let lines =
+            Lines::start("slow", LogFormat::Text, || Slow(allowed, sender), |error| panic!("{error}"));
+        // One more than have room: the thread has taken one already, or the last is lost, which is said in its place.
+        let all = LINES_WAITING_MAX + 1;
+        (0..all).for_each(|number| lines.line(&number.to_string()));
+        let flushing = thread::spawn(move || {
+            lines.flush();
+            written.try_iter().count()
+        });
+        (0..all).for_each(|_| allow.send(()).unwrap());
+        assert_eq!(flushing.join().unwrap(), all);
     }
 }
