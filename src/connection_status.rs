@@ -4,7 +4,17 @@ use std::{fmt, time::Duration};
 
 use crate::{address::Address, connection_id::ConnectionId};
 
-/// What one connection was doing when its loop was asked: [`Handle::connections`](crate::Handle::connections).
+/// What the connections of a server were doing: [`Handle::connections`](crate::Handle::connections).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionList {
+    /// Those of each worker, in the order of the workers.
+    pub connections: Vec<ConnectionStatus>,
+    /// How many workers have not answered, or not to the end: connections of theirs are missing.
+    pub workers_silent: usize,
+}
+
+/// What one connection was doing when its loop was asked: an entry of a [`ConnectionList`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionStatus {

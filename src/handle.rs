@@ -17,7 +17,7 @@ use crate::{
     address::Address,
     blocking::Found,
     connection_id::ConnectionId,
-    connection_status::ConnectionStatus,
+    connection_status::{ConnectionList, ConnectionStatus},
     peer::Peer,
     protocol::boxed::Boxed,
     stats::{Counters, Stats},
@@ -455,16 +455,8 @@ impl<M> Handle<M> {
     /// ```
     #[must_use]
     pub fn status(&self, patience: Duration) -> Vec<WorkerStatus> {
-        let (reply, replies) = sync_channel(self.workers.len());
-        let asked = self.workers.iter().filter(|inbox| inbox.request(Request::Status(reply.clone())).is_ok());
-        let asked = asked.count();
-        drop(reply);
-        let begin = now();
-        let left = || patience.saturating_sub(now().saturating_duration_since(begin));
-        let mut found: Vec<WorkerStatus> =
-            std::iter::from_fn(|| replies.recv_timeout(left()).ok()).take(asked).collect();
-        found.sort_by_key(|status| status.worker);
-        found
+        let answers = self.survey(|_, reply| Some(Request::Status(reply)), patience);
+        answers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()
     }
 
     /// What each worker makes of clients that come now, in their order: a sign of life that costs a loop next to nothing,
@@ -487,33 +479,19 @@ impl<M> Handle<M> {
     /// ```
     #[must_use]
     pub fn accepting(&self, patience: Duration) -> Vec<Option<Accepting>> {
-        let begin = now();
-        let left = || patience.saturating_sub(now().saturating_duration_since(begin));
-        let ask = |inbox: &Arc<Inbox<M>>| {
-            let (reply, answer) = sync_channel(1);
-            let mut request = Request::Accepting(reply);
-            loop {
-                match inbox.request(request) {
-                    Err(SendError::Full(_)) if left().is_zero() => return None,
-                    Err(SendError::Full(back)) => request = back,
-                    Ok(()) | Err(SendError::Closed(_) | SendError::Connectionless(_)) => return Some(answer),
-                }
-                inbox.room.wait(left());
-            }
-        };
-        let answers: Vec<_> = self.workers.iter().map(ask).collect();
-        let answers = answers.into_iter().map(|answer| match answer?.recv_timeout(left()) {
+        let answers = self.survey(|_, reply| Some(Request::Accepting(reply)), patience);
+        let accepting = |(_, answer)| match answer {
             Ok(accepting) => Some(accepting),
             Err(RecvTimeoutError::Timeout) => None,
             // The loop has ended, and what was asked of it with it.
             Err(RecvTimeoutError::Disconnected) => Some(Accepting::No),
-        });
-        answers.collect()
+        };
+        answers.into_iter().map(accepting).collect()
     }
 
     /// What each connection is doing, worker by worker. Each loop is asked for some at a time, so that nobody waits for a
-    /// long answer; connections that come or end meanwhile may be left out. Waits for `patience` at most. Not for callbacks:
-    /// a loop does not answer itself.
+    /// long answer; connections that come or end meanwhile may be left out. Waits for `patience` at most, and says how many
+    /// workers have not answered by then. Not for callbacks: a loop does not answer itself.
     ///
     /// ```
     /// use std::{net::TcpStream, time::Duration};
@@ -526,31 +504,73 @@ impl<M> Handle<M> {
     /// while handle.stats().accepted == 0 {
     ///     std::thread::yield_now();
     /// }
-    /// let connections = handle.connections(Duration::from_secs(10));
-    /// assert_eq!(connections[0].peer, Some(Address::from(client.local_addr()?)));
+    /// let list = handle.connections(Duration::from_secs(10));
+    /// assert_eq!(list.connections[0].peer, Some(Address::from(client.local_addr()?)));
     /// handle.drain();
     /// # running.join().unwrap()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn connections(&self, patience: Duration) -> Vec<ConnectionStatus> {
-        let begin = now();
-        let left = || patience.saturating_sub(now().saturating_duration_since(begin));
-        let mut found = Vec::new();
-        for inbox in self.workers.iter() {
-            let mut from = Some(0);
-            while let Some(slot) = from.take() {
-                let (reply, replies) = sync_channel(1);
-                if inbox.request(Request::List(slot, reply)).is_err() {
-                    continue;
-                }
-                if let Ok((page, next)) = replies.recv_timeout(left()) {
-                    found.extend(page);
-                    from = next;
-                }
+    pub fn connections(&self, patience: Duration) -> ConnectionList {
+        let (begin, workers) = (now(), self.workers.len());
+        let mut workers_silent = 0;
+        let mut found = vec![Vec::new(); workers];
+        let mut from = vec![Some(0); workers];
+        while from.iter().any(Option::is_some) {
+            let left = patience.saturating_sub(now().saturating_duration_since(begin));
+            // Not all of it: one that falls silent leaves time to the others, who may have more to say.
+            let pages =
+                self.survey(|worker, reply| from[worker].map(|slot| Request::List(slot, reply)), left / 2);
+            for (worker, page) in pages {
+                from[worker] = match page {
+                    Ok((page, next)) => {
+                        found[worker].extend(page);
+                        next
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        workers_silent += 1;
+                        None
+                    }
+                    // A loop that has ended has none.
+                    Err(RecvTimeoutError::Disconnected) => None,
+                };
             }
         }
-        found
+        ConnectionList { connections: found.into_iter().flatten().collect(), workers_silent }
+    }
+
+    /// Asks workers, all at the same time, those for whose number there is a question. What each answers;
+    /// [`Disconnected`](RecvTimeoutError::Disconnected) is one that has ended.
+    fn survey<T>(
+        &self,
+        question: impl Fn(usize, SyncSender<T>) -> Option<Request<M>>,
+        patience: Duration,
+    ) -> Vec<(usize, Result<T, RecvTimeoutError>)> {
+        let begin = now();
+        let left = || patience.saturating_sub(now().saturating_duration_since(begin));
+        let mut full = Vec::new();
+        let mut asked = Vec::with_capacity(self.workers.len());
+        for (worker, inbox) in self.workers.iter().enumerate() {
+            let (reply, answer) = sync_channel(1);
+            let Some(request) = question(worker, reply) else { continue };
+            if let Err(SendError::Full(request)) = inbox.request(request) {
+                full.push((inbox, request));
+            }
+            asked.push((worker, answer));
+        }
+        // Those whose mailbox is full have the same time to make room. One that has none has not ended.
+        let mut unasked = Vec::new();
+        for (inbox, mut request) in full {
+            while let Err(SendError::Full(back)) = inbox.request(request) {
+                if left().is_zero() {
+                    unasked.push(back);
+                    break;
+                }
+                request = back;
+                inbox.room.wait(left());
+            }
+        }
+        asked.into_iter().map(|(worker, answer)| (worker, answer.recv_timeout(left()))).collect()
     }
 
     /// Tells a loop what came of work that it has left to others.
@@ -763,6 +783,34 @@ mod tests {
         drop(mailbox);
         assert_eq!(handle.send(ID, 2), Err(SendError::Closed(2)));
         assert_eq!(handle.send(ConnectionId { worker: 9, ..ID }, 2), Err(SendError::Closed(2)));
+    }
+
+    #[test]
+    fn one_that_does_not_answer_hides_no_other_one() {
+        let (handle, silent, answering) = {
+            let waker = || -> Arc<dyn Wake> { Arc::new(CountWakes(Arc::default())) };
+            let (handle, mut mailboxes) =
+                channel::<u8>(1, vec![(waker(), Arc::default()), (waker(), Arc::default())]);
+            let answering = mailboxes.pop().unwrap();
+            (handle, mailboxes.pop().unwrap(), answering)
+        };
+        let pages = 5;
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| handle.connections(Duration::from_millis(500)));
+            let mut asked = 0;
+            while !asking.is_finished() {
+                if let Some(Request::List(slot, reply)) = answering.next() {
+                    assert_eq!(slot, asked);
+                    asked += 1;
+                    let _ = reply.try_send((Vec::new(), (asked < pages).then_some(asked)));
+                }
+                std::thread::yield_now();
+            }
+            assert_eq!(asking.join().unwrap().workers_silent, 1);
+            assert_eq!(asked, pages, "it was asked until there was no more");
+        });
+        drop(silent);
+        assert_eq!(handle.connections(Duration::from_millis(1)).workers_silent, 1, "the first has ended");
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub use cause::Cause;
 pub use close_reason::{CloseReason, EndedBy};
 pub use config::Config;
 pub use connection_id::ConnectionId;
-pub use connection_status::{ConnectionState, ConnectionStatus};
+pub use connection_status::{ConnectionList, ConnectionState, ConnectionStatus};
 pub use error::Error;
 pub use handle::{Handle, SendError};
 pub use histogram::Histogram;

@@ -5,6 +5,7 @@
 
 use std::{fmt::Write, time::Duration};
 
+use super::overview::Overview;
 use crate::{
     close_reason::CloseReason,
     histogram::Histogram,
@@ -13,44 +14,34 @@ use crate::{
     system::process::Process,
 };
 
-/// What the text is made of.
-pub(super) struct Figures<'a> {
-    pub(super) stats: &'a Stats,
-    pub(super) workers_total: usize,
-    /// Those that have answered.
-    pub(super) workers: &'a [WorkerStatus],
-    pub(super) is_ready: bool,
-    pub(super) process: &'a Process,
-}
-
-pub(super) fn render(figures: &Figures<'_>) -> String {
+pub(super) fn render(overview: &Overview, process: &Process) -> String {
     let mut page = Text::default();
-    server(&mut page, figures);
-    open_connections(&mut page, figures.workers);
-    new_connections(&mut page, figures.stats);
-    ended_connections(&mut page, figures.stats);
-    bytes(&mut page, figures.stats);
-    datagrams(&mut page, figures.stats);
-    histograms(&mut page, figures.stats);
-    process(&mut page, figures.process);
+    server(&mut page, overview);
+    open_connections(&mut page, &overview.workers);
+    new_connections(&mut page, &overview.stats);
+    ended_connections(&mut page, &overview.stats);
+    bytes(&mut page, &overview.stats);
+    datagrams(&mut page, &overview.stats);
+    histograms(&mut page, &overview.stats);
+    of_process(&mut page, process);
     page.0
 }
 
-fn server(page: &mut Text, figures: &Figures<'_>) {
+fn server(page: &mut Text, overview: &Overview) {
     page.family("echoloop_build_info", "gauge", "The version of echoloop; always 1.");
     page.sample("echoloop_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
     page.one(
         "echoloop_ready",
         "gauge",
         "1 if clients should be sent here, 0 from the first instant of a stop.",
-        u64::from(figures.is_ready),
+        u64::from(overview.is_ready),
     );
-    page.one("echoloop_workers", "gauge", "Event loops.", figures.workers_total as u64);
+    page.one("echoloop_workers", "gauge", "Event loops.", overview.workers_total as u64);
     page.one(
         "echoloop_workers_answering",
         "gauge",
         "Event loops that have answered within a second, whose connections the gauges below are of.",
-        figures.workers.len() as u64,
+        overview.workers.len() as u64,
     );
     page.family("echoloop_workers_accepting", "gauge", "Event loops by what becomes of clients that come.");
     for (name, accepting) in [
@@ -59,7 +50,7 @@ fn server(page: &mut Text, figures: &Figures<'_>) {
         ("short", Accepting::Short),
         ("no", Accepting::No),
     ] {
-        let workers = figures.workers.iter().filter(|worker| worker.accepting == accepting).count();
+        let workers = overview.workers.iter().filter(|worker| worker.accepting == accepting).count();
         page.sample("echoloop_workers_accepting", &[("accepting", name)], workers as u64);
     }
 }
@@ -221,7 +212,7 @@ fn histograms(page: &mut Text, stats: &Stats) {
     }
 }
 
-fn process(page: &mut Text, process: &Process) {
+fn of_process(page: &mut Text, process: &Process) {
     let counts = [
         ("process_resident_memory_bytes", "Resident memory.", process.resident_bytes),
         ("process_open_fds", "Open file descriptors.", process.open_descriptors),
@@ -343,13 +334,13 @@ mod tests {
             resident_bytes: Some(4096),
             ..Process::default()
         };
-        render(&Figures {
-            stats,
-            workers_total: 3,
-            workers: &[status(0, Accepting::Yes), status(2, Accepting::Full)],
+        let overview = Overview {
             is_ready: true,
-            process: &process,
-        })
+            workers_total: 3,
+            workers: vec![status(0, Accepting::Yes), status(2, Accepting::Full)],
+            stats: stats.clone(),
+        };
+        render(&overview, &process)
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod control;
 mod date;
 mod http;
 mod metrics;
+mod overview;
 mod page;
 mod reply;
 mod request;
@@ -54,6 +55,7 @@ use std::{
 pub use self::control::{BoundControl, Control, RunningControl, Takeover};
 pub use self::{agent::Agent, http::Http, reply::Reply, running::Running};
 use self::{
+    overview::Overview,
     reply::{Kind, Status},
     request::Route,
     samples::Samples,
@@ -196,25 +198,25 @@ impl Ops {
         if has_stopped { "stopped\n" } else { "drain\n" }
     }
 
-    fn metrics(&self) -> String {
+    /// May block.
+    fn overview(&self) -> Overview {
         let workers = self.status();
-        metrics::render(&metrics::Figures {
-            stats: &self.0.subject.stats(),
-            workers_total: self.0.subject.workers(),
-            workers: &workers,
-            is_ready: self.is_ready(),
-            process: &Process::look(),
-        })
+        let subject = &self.0.subject;
+        Overview {
+            is_ready: subject.is_ready(),
+            workers_total: subject.workers(),
+            workers,
+            stats: subject.stats(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        metrics::render(&self.overview(), &Process::look())
     }
 
     fn page(&self) -> String {
-        let workers = self.status();
-        let stats = self.0.subject.stats();
         page::render(&page::Figures {
-            stats: &stats,
-            workers_total: self.0.subject.workers(),
-            workers: &workers,
-            is_ready: self.is_ready(),
+            overview: &self.overview(),
             process: &Process::look(),
             listeners: &self.0.listeners,
             samples: &self.samples(),

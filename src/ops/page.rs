@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{
     chart::{Chart, Line},
+    overview::Overview,
     samples::{Sample, Samples},
     units::{bytes, count, duration, escaped, number},
 };
@@ -17,11 +18,7 @@ use crate::{
 
 /// What is shown.
 pub(super) struct Figures<'a> {
-    pub(super) stats: &'a Stats,
-    pub(super) workers_total: usize,
-    /// Those that have answered.
-    pub(super) workers: &'a [WorkerStatus],
-    pub(super) is_ready: bool,
+    pub(super) overview: &'a Overview,
     pub(super) process: &'a Process,
     pub(super) listeners: &'a [Address],
     pub(super) samples: &'a Samples,
@@ -43,14 +40,14 @@ enum State {
 }
 
 impl State {
-    fn of(figures: &Figures<'_>) -> Self {
-        let takes_none = figures.workers.iter().all(|worker| worker.accepting == Accepting::No);
-        if !figures.is_ready && takes_none {
+    fn of(overview: &Overview) -> Self {
+        let takes_none = overview.workers.iter().all(|worker| worker.accepting == Accepting::No);
+        if !overview.is_ready && takes_none {
             // Those that have ended do not answer any more.
             Self::Draining
-        } else if figures.workers.len() < figures.workers_total {
+        } else if overview.workers_silent() > 0 {
             Self::Stuck
-        } else if figures.is_ready {
+        } else if overview.is_ready {
             Self::Serving
         } else {
             Self::Stopping
@@ -79,7 +76,7 @@ impl State {
 }
 
 pub(super) fn render(figures: &Figures<'_>) -> String {
-    let state = State::of(figures);
+    let state = State::of(figures.overview);
     let (name, class, meaning) = state.text();
     let version = env!("CARGO_PKG_VERSION");
     let age = figures.process.age.map(|age| format!(" · up {}", duration(age))).unwrap_or_default();
@@ -96,8 +93,8 @@ pub(super) fn render(figures: &Figures<'_>) -> String {
     heads(figures, &mut page);
     charts(figures, &mut page);
     page += "<div class=\"tables\">\n";
-    workers(figures, &mut page);
-    reasons(figures.stats, &mut page);
+    workers(figures.overview, &mut page);
+    reasons(&figures.overview.stats, &mut page);
     others(figures, &mut page);
     listeners(figures.listeners, &mut page);
     let _ = write!(
@@ -113,7 +110,7 @@ fn progress(figures: &Figures<'_>, state: State, page: &mut String) {
     if !matches!(state, State::Stopping | State::Draining) {
         return;
     }
-    let open = figures.stats.open;
+    let open = figures.overview.stats.open;
     let most = figures.samples.iter().map(|sample| sample.open).fold(open as f64, f64::max);
     let ended = most - open as f64;
     let _ = writeln!(
@@ -126,7 +123,7 @@ fn progress(figures: &Figures<'_>, state: State, page: &mut String) {
 }
 
 fn heads(figures: &Figures<'_>, page: &mut String) {
-    let (stats, latest) = (figures.stats, figures.samples.latest());
+    let (stats, latest) = (&figures.overview.stats, figures.samples.latest());
     let mut heads = vec![
         ("connections open", count(stats.open)),
         ("accepted", count(stats.accepted)),
@@ -175,7 +172,7 @@ fn charts(figures: &Figures<'_>, page: &mut String) {
             least_top: 10.0,
         },
     ];
-    if figures.stats.turn_durations.count() > 0 {
+    if figures.overview.stats.turn_durations.count() > 0 {
         charts.push(Chart {
             title: "Turns of the event loops",
             lines: vec![line("99% took at most", |s| s.turn_p99)],
@@ -191,7 +188,7 @@ fn charts(figures: &Figures<'_>, page: &mut String) {
             least_top: 10.0,
         });
     }
-    if figures.stats.datagram_sockets > 0 {
+    if figures.overview.stats.datagram_sockets > 0 {
         charts.push(Chart {
             title: "Datagrams",
             lines: vec![line("received", |s| s.datagrams)],
@@ -224,17 +221,17 @@ fn table(title: &str, columns: &[&str], rows: impl Iterator<Item = Vec<String>>,
 }
 
 /// A column for each loop, and one for all where there are several.
-fn workers(figures: &Figures<'_>, page: &mut String) {
-    let loops = 0..figures.workers_total;
+fn workers(overview: &Overview, page: &mut String) {
+    let loops = 0..overview.workers_total;
     let found: Vec<_> =
-        loops.clone().map(|number| figures.workers.iter().find(|worker| worker.worker == number)).collect();
-    let with_sum = figures.workers_total > 1;
+        loops.clone().map(|number| overview.workers.iter().find(|worker| worker.worker == number)).collect();
+    let with_sum = overview.workers_total > 1;
     let mut columns = vec![String::new()];
     columns.extend(with_sum.then(|| "all".to_owned()));
     columns.extend(loops.map(|number| format!("loop {number}")));
     let row = |name: &str, field: fn(&WorkerStatus) -> usize, unit: fn(usize) -> String| {
         let mut row = vec![name.to_owned()];
-        row.extend(with_sum.then(|| unit(figures.workers.iter().map(field).sum())));
+        row.extend(with_sum.then(|| unit(overview.workers.iter().map(field).sum())));
         row.extend(
             found.iter().map(|worker| worker.map_or_else(|| "–".to_owned(), |worker| unit(field(worker)))),
         );
@@ -244,7 +241,7 @@ fn workers(figures: &Figures<'_>, page: &mut String) {
     clients.extend(with_sum.then(String::new));
     clients.extend(found.iter().map(|worker| match worker {
         Some(worker) => worker.accepting.to_string(),
-        None if figures.is_ready => "no answer".to_owned(),
+        None if overview.is_ready => "no answer".to_owned(),
         None => "ended, or no answer".to_owned(),
     }));
     let many = |n: usize| count(n as u64);
@@ -287,7 +284,7 @@ fn reasons(stats: &Stats, page: &mut String) {
 
 /// What else there is, as far as there is any.
 fn others(figures: &Figures<'_>, page: &mut String) {
-    let stats = figures.stats;
+    let stats = &figures.overview.stats;
     let counts = [
         ("outbound connections", stats.connects),
         ("refused", stats.refused),
@@ -355,10 +352,7 @@ mod tests {
         samples.add(begin + Duration::from_secs(1), stats.clone());
         stats.open = 617;
         render(&Figures {
-            stats: &stats,
-            workers_total: 1,
-            workers,
-            is_ready,
+            overview: &Overview { is_ready, workers_total: 1, workers: workers.to_vec(), stats },
             process: &Process::default(),
             listeners: &["unix:/tmp/<script>".parse().unwrap()],
             samples: &samples,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 #[cfg(unix)]
-use crate::{connection_id::ConnectionId, connection_status::ConnectionStatus, handle::SendError};
+use crate::{connection_id::ConnectionId, connection_status::ConnectionList, handle::SendError};
 use crate::{
     handle::Handle,
     stats::Stats,
@@ -18,7 +18,7 @@ pub(super) trait Subject: Send + Sync {
     fn status(&self, patience: Duration) -> Vec<WorkerStatus>;
     fn accepting(&self, patience: Duration) -> Vec<Option<Accepting>>;
     #[cfg(unix)]
-    fn connections(&self, patience: Duration) -> Vec<ConnectionStatus>;
+    fn connections(&self, patience: Duration) -> ConnectionList;
     #[cfg(unix)]
     fn abort_connection(&self, id: ConnectionId) -> Result<(), SendError<()>>;
     #[cfg(unix)]
@@ -57,7 +57,7 @@ impl<M: Send + 'static> Subject for Handle<M> {
     }
 
     #[cfg(unix)]
-    fn connections(&self, patience: Duration) -> Vec<ConnectionStatus> {
+    fn connections(&self, patience: Duration) -> ConnectionList {
         Self::connections(self, patience)
     }
 

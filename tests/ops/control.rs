@@ -14,17 +14,21 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    sync::{Arc, Mutex, mpsc::channel},
     time::Duration,
 };
 
+use echoloop::{Config, ops::Ops};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     get,
+    health::Stuck,
     util::{
-        self, DEADLINE, Program, connect, echoloop, eventually, finish, ping, read_to_end, read_to_reset,
+        self, DEADLINE, Program, Running, connect, echoloop, eventually, finish, ping, read_to_end,
+        read_to_reset,
     },
 };
 
@@ -116,9 +120,10 @@ fn an_operator_sees_what_each_connection_does_and_ends_one() {
     ping(&kept, b"kept");
     ping(&killed, b"killed");
     let list: Value = serde_json::from_str(&done(&steered.ctl(&["list", "--json"]))).unwrap();
-    assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
+    let connections = list["connections"].as_array().unwrap();
+    assert_eq!((connections.len(), &list["workers_silent"]), (2, &0.into()), "{list}");
     let peer = Value::from(killed.local_addr().unwrap().to_string());
-    let one = list.as_array().unwrap().iter().find(|one| one["peer"] == peer).unwrap();
+    let one = connections.iter().find(|one| one["peer"] == peer).unwrap();
     assert_eq!((&one["state"], &one["queued_bytes"]), (&"reading".into(), &0.into()));
     let id = one["id"].as_str().unwrap();
     assert!(
@@ -133,6 +138,34 @@ fn an_operator_sees_what_each_connection_does_and_ends_one() {
     assert_eq!((&status["ready"], &status["workers_total"]), (&true.into(), &2.into()));
     assert_eq!((&status["total"]["open"], &status["total"]["closed"]["aborted"]), (&1.into(), &1.into()));
     assert!(done(&steered.ctl(&["status"])).contains(&format!("listening on {}\n", steered.address)));
+}
+
+#[test]
+fn it_is_said_that_a_worker_does_not_answer() {
+    let (go_on, stop) = channel();
+    let stop = Arc::new(Mutex::new(stop));
+    let mut config = Config::default();
+    config.workers = 2;
+    let server = Running::start(config, &["127.0.0.1:0"], move |_| Some(Stuck(Arc::clone(&stop))));
+    // Gone before the server, whose end would be waited for in vain.
+    let go_on = go_on;
+    let directory = tempfile::tempdir().unwrap();
+    let path = path_in(&directory);
+    let ops = Ops::new(server.handle.clone(), &server.addresses);
+    let _control = ops.control().start(&path).unwrap();
+    let client = server.connect();
+    (&client).write_all(b"hold").unwrap();
+    let silence = "1 of 2 workers did not answer within a second";
+    eventually("it is stuck", || done(&ctl(&path, &["list"])).ends_with(&format!("{silence}\n")));
+    let list: Value = serde_json::from_str(&done(&ctl(&path, &["list", "--json"]))).unwrap();
+    assert_eq!(list, json!({ "connections": [], "workers_silent": 1 }));
+    assert!(done(&ctl(&path, &["status"])).contains(silence));
+    let refusal = refused(&ctl(&path, &["kill", "7"]));
+    assert_eq!(refusal, format!("error: there is no connection 7, but {silence}"));
+
+    go_on.send(()).unwrap();
+    util::expect_bytes(&client, b"hold");
+    assert!(!done(&ctl(&path, &["list"])).contains(silence));
 }
 
 #[test]

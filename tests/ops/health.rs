@@ -22,7 +22,7 @@ fn agent_says(agent: SocketAddr) -> String {
 }
 
 /// Holds its loop up until it is told to go on, if it gets anything.
-struct Stuck(Arc<Mutex<Receiver<()>>>);
+pub(crate) struct Stuck(pub(crate) Arc<Mutex<Receiver<()>>>);
 
 impl Protocol for Stuck {
     type Message = ();
@@ -40,6 +40,8 @@ fn a_server_with_a_loop_that_is_stuck_does_not_live() {
     let mut config = Config::default();
     config.workers = 2;
     let server = Running::start(config, &["127.0.0.1:0"], move |_| Some(Stuck(Arc::clone(&stop))));
+    // Gone before the server, whose end would be waited for in vain.
+    let go_on = go_on;
     let http = Ops::new(server.handle.clone(), &server.addresses).start_http("127.0.0.1:0").unwrap();
     assert_eq!(get(address(&http), "/livez").content, "live\n");
 

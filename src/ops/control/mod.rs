@@ -28,7 +28,7 @@ use mio::{Events, Interest, Poll, Token, Waker, net::UnixListener};
 pub use self::takeover::Takeover;
 use self::{
     descriptors::Lines,
-    report::{Overview, connections_json, connections_text},
+    report::{connections_json, connections_text, overview_json, overview_text, silence},
     request::{Command, Request},
 };
 use super::{Ops, PATIENCE, subject::Order};
@@ -340,19 +340,30 @@ impl Shared {
     fn run(&self, request: &Request) -> Result<String, String> {
         let subject = &self.ops.0.subject;
         match &request.command {
-            Command::Status => Ok(self.status(request.is_json)),
-            Command::List => {
-                let connections = subject.connections(PATIENCE);
+            Command::Status => {
+                let (overview, listeners) = (self.ops.overview(), &self.ops.0.listeners);
                 Ok(if request.is_json {
-                    format!("{}\n", connections_json(&connections))
+                    format!("{}\n", overview_json(&overview, listeners))
                 } else {
-                    connections_text(&connections)
+                    overview_text(&overview, listeners)
+                })
+            }
+            Command::List => {
+                let list = subject.connections(PATIENCE);
+                Ok(if request.is_json {
+                    format!("{}\n", connections_json(&list))
+                } else {
+                    connections_text(&list, subject.workers())
                 })
             }
             Command::Kill(id) => {
-                let connections = subject.connections(PATIENCE);
-                let found = connections.iter().find(|one| one.id.to_string() == *id);
-                let found = found.ok_or_else(|| format!("there is no connection {}", id.escape_default()))?;
+                let list = subject.connections(PATIENCE);
+                let found = list.connections.iter().find(|one| one.id.to_string() == *id);
+                let found = found.ok_or_else(|| {
+                    let silence = silence(list.workers_silent, subject.workers());
+                    let silence = silence.map(|line| format!(", but {line}")).unwrap_or_default();
+                    format!("there is no connection {}{silence}", id.escape_default())
+                })?;
                 log::info!("control socket: connection {id} is reset");
                 subject.abort_connection(found.id).map_err(|error| error.to_string())?;
                 Ok(String::new())
@@ -387,19 +398,6 @@ impl Shared {
             }
             Command::Takeover(_) => Err("it is no such request".to_owned()),
         }
-    }
-
-    fn status(&self, is_json: bool) -> String {
-        let Ops(ops) = &self.ops;
-        let (workers, stats) = (self.ops.status(), ops.subject.stats());
-        let overview = Overview {
-            is_ready: ops.subject.is_ready(),
-            listeners: &ops.listeners,
-            workers_total: ops.subject.workers(),
-            workers: &workers,
-            stats: &stats,
-        };
-        if is_json { format!("{}\n", overview.json()) } else { overview.text() }
     }
 
     /// Another process takes the place of this one.

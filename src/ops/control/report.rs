@@ -4,47 +4,34 @@ use serde_json::{Value, json};
 
 use crate::{
     address::Address,
-    connection_status::ConnectionStatus,
+    connection_status::{ConnectionList, ConnectionStatus},
+    ops::overview::Overview,
     stats::Stats,
     status::{Accepting, WorkerStatus},
 };
 
-/// What a server is doing.
-pub(super) struct Overview<'a> {
-    pub(super) is_ready: bool,
-    pub(super) listeners: &'a [Address],
-    pub(super) workers_total: usize,
-    /// Those that have answered.
-    pub(super) workers: &'a [WorkerStatus],
-    pub(super) stats: &'a Stats,
-}
-
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-impl Overview<'_> {
-    pub(super) fn text(&self) -> String {
-        let ready = if self.is_ready { "ready" } else { "not ready" };
-        let mut text = format!("echoloop {VERSION}, process {}, {ready}\n", std::process::id());
-        self.listeners.iter().for_each(|address| text += &format!("listening on {address}\n"));
-        self.workers.iter().for_each(|worker| text += &format!("{worker}\n"));
-        let silent = self.workers_total - self.workers.len();
-        if silent > 0 {
-            text += &format!("{silent} of {} workers did not answer within a second\n", self.workers_total);
-        }
-        text + &format!("total: {}\n", self.stats)
-    }
+pub(super) fn overview_text(overview: &Overview, listeners: &[Address]) -> String {
+    let ready = if overview.is_ready { "ready" } else { "not ready" };
+    let mut text = format!("echoloop {VERSION}, process {}, {ready}\n", std::process::id());
+    listeners.iter().for_each(|address| text += &format!("listening on {address}\n"));
+    overview.workers.iter().for_each(|worker| text += &format!("{worker}\n"));
+    let silence = silence(overview.workers_silent(), overview.workers_total);
+    silence.iter().for_each(|line| text += &format!("{line}\n"));
+    text + &format!("total: {}\n", overview.stats)
+}
 
-    pub(super) fn json(&self) -> Value {
-        json!({
-            "version": VERSION,
-            "process": std::process::id(),
-            "ready": self.is_ready,
-            "listeners": self.listeners.iter().map(Address::to_string).collect::<Vec<_>>(),
-            "workers_total": self.workers_total,
-            "workers": self.workers.iter().map(worker).collect::<Vec<_>>(),
-            "total": stats(self.stats),
-        })
-    }
+pub(super) fn overview_json(overview: &Overview, listeners: &[Address]) -> Value {
+    json!({
+        "version": VERSION,
+        "process": std::process::id(),
+        "ready": overview.is_ready,
+        "listeners": listeners.iter().map(Address::to_string).collect::<Vec<_>>(),
+        "workers_total": overview.workers_total,
+        "workers": overview.workers.iter().map(worker).collect::<Vec<_>>(),
+        "total": stats(&overview.stats),
+    })
 }
 
 fn worker(status: &WorkerStatus) -> Value {
@@ -79,11 +66,12 @@ fn stats(stats: &Stats) -> Value {
     })
 }
 
-pub(super) fn connections_text(connections: &[ConnectionStatus]) -> String {
-    connections.iter().map(|one| format!("{one}\n")).collect()
+pub(super) fn connections_text(list: &ConnectionList, workers_total: usize) -> String {
+    let text: String = list.connections.iter().map(|one| format!("{one}\n")).collect();
+    text + &silence(list.workers_silent, workers_total).map(|line| line + "\n").unwrap_or_default()
 }
 
-pub(super) fn connections_json(connections: &[ConnectionStatus]) -> Value {
+pub(super) fn connections_json(list: &ConnectionList) -> Value {
     let one = |one: &ConnectionStatus| {
         json!({
             "id": one.id.to_string(),
@@ -96,5 +84,12 @@ pub(super) fn connections_json(connections: &[ConnectionStatus]) -> Value {
             "relayed_with": one.relayed_with.map(|id| id.to_string()),
         })
     };
-    connections.iter().map(one).collect()
+    let connections: Value = list.connections.iter().map(one).collect();
+    json!({ "workers_silent": list.workers_silent, "connections": connections })
+}
+
+/// What is missing in an answer, if something is.
+pub(super) fn silence(workers_silent: usize, workers_total: usize) -> Option<String> {
+    (workers_silent > 0)
+        .then(|| format!("{workers_silent} of {workers_total} workers did not answer within a second"))
 }

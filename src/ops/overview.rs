@@ -1,0 +1,19 @@
+//! What a server is doing, whoever asks and however it is shown.
+
+use crate::{stats::Stats, status::WorkerStatus};
+
+/// What its loops have said, and what was counted.
+pub(super) struct Overview {
+    pub(super) is_ready: bool,
+    pub(super) workers_total: usize,
+    /// Those that have answered.
+    pub(super) workers: Vec<WorkerStatus>,
+    pub(super) stats: Stats,
+}
+
+impl Overview {
+    /// How many workers have not answered.
+    pub(super) const fn workers_silent(&self) -> usize {
+        self.workers_total - self.workers.len()
+    }
+}
