@@ -153,6 +153,8 @@ pub struct Config {
     /// Log each connection that ends at the level info instead of debug: its name and its peer, how long it was open, its
     /// bytes and the reason. Default off.
     pub log_closed: bool,
+    /// What begins its lines in the log, if it is not the server itself.
+    pub(crate) log_prefix: &'static str,
     /// How long a TLS handshake may take. Default 10 s.
     pub handshake_timeout: Option<Duration>,
     /// TCP_NODELAY: small messages leave at once. Default on. See tcp(7).
@@ -214,6 +216,7 @@ impl Default for Config {
             proxy_timeout: Duration::from_secs(10),
             measure_turns: false,
             log_closed: false,
+            log_prefix: "",
             handshake_timeout: Some(Duration::from_secs(10)),
             nodelay: true,
             keepalive: true,

@@ -142,12 +142,12 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
             acceptors: HashMap::new(),
             counters,
             accepts_left: limits.accept_limit.unwrap_or(u64::MAX),
+            fullness: Fullness { prefix: limits.log_prefix, ..Fullness::default() },
             limits,
             now,
             grace_ends: None,
             mailbox_has_more: false,
             setup_complaints: Complaints::default(),
-            fullness: Fullness::default(),
             first_listener: 0,
         };
         for endpoint in endpoints {
@@ -495,14 +495,15 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
         self.read_clock();
         self.grace_ends = Some(self.now + grace);
         self.connections.set_stopping(true);
-        log::info!("a drain follows in {grace:?}, connections open: {}", self.connections.len());
+        let (prefix, open) = (self.limits.log_prefix, self.connections.len());
+        log::info!("{prefix}a drain follows in {grace:?}, connections open: {open}");
     }
 
     fn begin_drain(&mut self) {
         if self.connections.is_draining() {
             return;
         }
-        log::info!("drain begins, connections open: {}", self.connections.len());
+        log::info!("{}drain begins, connections open: {}", self.limits.log_prefix, self.connections.len());
         // The turn may have begun a while ago, and the drain deadline must not come early by it.
         self.read_clock();
         self.connections.begin_drain();
@@ -895,6 +896,7 @@ impl<M, S: System> fmt::Debug for Parts<M, S> {
 /// What the log says of a full house: when it begins, once a second at most, and when it is over.
 #[derive(Debug, Default)]
 struct Fullness {
+    prefix: &'static str,
     is_said: bool,
     complaints: Complaints,
 }
@@ -903,8 +905,9 @@ impl Fullness {
     fn note_full(&mut self, now: Instant, connections: usize) {
         if !self.is_said && self.complaints.is_due(now) {
             self.is_said = true;
+            let prefix = self.prefix;
             log::warn!(
-                "max connections reached ({connections} on this worker): new clients wait in the backlog"
+                "{prefix}max connections reached ({connections} on this worker): new clients wait in the backlog"
             );
         }
     }
@@ -912,7 +915,7 @@ impl Fullness {
     /// There is a place, or was one.
     fn note_place(&mut self) {
         if std::mem::take(&mut self.is_said) {
-            log::info!("below max connections again");
+            log::info!("{}below max connections again", self.prefix);
         }
     }
 }

@@ -53,7 +53,7 @@ impl Ops {
     /// inherits its sockets, for example.
     #[must_use]
     pub fn http_server(&self) -> Builder<Http> {
-        Server::builder().config(limits())
+        Server::builder().config(limits("metrics: "))
     }
 
     /// As [`start_http`](Self::start_http), with a server that listens already.
@@ -85,7 +85,7 @@ impl Ops {
     /// What the server of [`start_agent`](Self::start_agent) is put together with.
     #[must_use]
     pub fn agent_server(&self) -> Builder<Agent> {
-        Server::builder().config(limits())
+        Server::builder().config(limits("agent: "))
     }
 
     /// As [`start_agent`](Self::start_agent), with a server that listens already.
@@ -155,8 +155,9 @@ impl Drop for Running {
 }
 
 /// Few clients, who ask for little, and are not waited for.
-fn limits() -> Config {
+fn limits(log_prefix: &'static str) -> Config {
     Config {
+        log_prefix,
         backlog: 64,
         max_connections: Some(64),
         read_buffer_bytes: 16 << 10,

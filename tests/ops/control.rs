@@ -197,7 +197,7 @@ fn the_level_of_the_log_changes_while_it_runs() {
     let directory = tempfile::tempdir().unwrap();
     let path = path_in(&directory);
     let control = format!("unix:{}", path.display());
-    let mut command = echoloop(&["serve", "127.0.0.1:0", "--control", &control]);
+    let mut command = echoloop(&["serve", "127.0.0.1:0", "--control", &control, "--metrics", ":0"]);
     command.stderr(Stdio::piped());
     let mut server = Program::spawn(command);
     let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
@@ -214,7 +214,8 @@ fn the_level_of_the_log_changes_while_it_runs() {
     eventually("it has ended", || status(&path)["total"]["closed"]["peer"] == 2);
     server.signal("TERM");
     let rest: Vec<String> = log.map(|line| line.unwrap()).collect();
-    assert!(rest[0].contains("drain begins"), "{rest:?}");
+    assert!(rest[0].contains("] drain begins"), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("] metrics: drain begins")), "{rest:?}");
 }
 
 /// What anybody may send who may connect: one line of error, or none, and the server goes on.
