@@ -15,10 +15,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::{Arc, Mutex, mpsc::channel},
+    thread,
     time::Duration,
 };
 
-use echoloop::{Config, ops::Ops};
+use echoloop::{
+    Config, Echo, Handle, Server,
+    ops::{Ops, Takeover},
+};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -347,7 +351,7 @@ fn fifty_takeovers_under_load_fail_nobody() {
         let workers = (generation % 3 + 1).to_string();
         let next = steered.successor(&["--workers", &workers]);
         let mut old = std::mem::replace(&mut steered.server, next);
-        ending.push(std::thread::spawn(move || {
+        ending.push(thread::spawn(move || {
             util::send_and_read(&bulk, &vec![b'x'; 1 << 20]);
             assert!(read_to_end(&idle).is_empty());
             drop((idle, bulk));
@@ -391,10 +395,10 @@ fn pretend(
     listener: impl Into<OwnedFd>,
     offer: &Value,
     then: impl FnOnce(UnixStream) + Send + 'static,
-) -> std::thread::JoinHandle<()> {
+) -> thread::JoinHandle<()> {
     let control = UnixListener::bind(path).unwrap();
     let (descriptor, line) = (listener.into(), format!("{offer}\n"));
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let (stream, _) = control.accept().unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
@@ -442,6 +446,38 @@ fn the_new_one_serves_on_if_the_old_one_has_gone_and_ends_if_it_goes_on() {
             assert_eq!(new.wait(DEADLINE).code(), Some(0));
         }
     }
+}
+
+#[test]
+fn one_that_was_told_to_end_takes_nobodys_place() {
+    let old = Server::<Echo>::builder().bind(["127.0.0.1:0"]).unwrap();
+    let (addresses, handle) = (old.local_addrs().to_vec(), old.handle());
+    let directory = tempfile::tempdir().unwrap();
+    let ops = Ops::new(old.handle(), &addresses);
+    let control = ops.control().give("serve", old.sockets()).start(&path_in(&directory)).unwrap();
+    let old = thread::spawn(move || old.run(|_| Some(Echo)).unwrap());
+    for (tell, is_refused) in [
+        (Handle::drain as fn(&Handle<()>), true),
+        (Handle::prestop, true),
+        (|handle| (handle.prestop(), handle.cancel_prestop()).1, false),
+    ] {
+        let mut takeover = Takeover::begin(&path_in(&directory)).unwrap();
+        let new = Server::<Echo>::builder().inherit(takeover.take("serve")).bind(addresses.clone()).unwrap();
+        let (new_handle, sockets) = (new.handle(), new.sockets());
+        let new = thread::spawn(move || new.run(|_| Some(Echo)).unwrap());
+        tell(&new_handle);
+        let completed = takeover.complete(&new_handle, &[sockets]).map_err(|error| error.to_string());
+        if is_refused {
+            assert_eq!(completed, Err("this server was told to end".to_owned()));
+            assert!(!control.is_succeeded() && handle.is_ready());
+        } else {
+            assert_eq!(completed, Ok(()));
+            eventually("its place is taken", || control.is_succeeded());
+        }
+        new_handle.drain();
+        new.join().unwrap();
+    }
+    old.join().unwrap();
 }
 
 /// The file of a path goes with the one whose socket it is, if that is nobody else's too.
