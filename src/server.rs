@@ -192,7 +192,7 @@ impl<P: Protocol> Builder<P> {
 
     /// Uses sockets that another process has bound, for the addresses that they have, instead of binding new ones: those
     /// of [`listen`](Self::listen) and [`bind`](Self::bind). All of an address are used, with any number of workers; port 0
-    /// is the first port among them. What is set for a listener's socket is set on them, but for the
+    /// is the first port among them that no address names. What is set for a listener's socket is set on them, but for the
     /// [`backlog`](Config::backlog).
     ///
     /// They are the other one's as well: a drain leaves it who waits in their backlogs, and the file of a Unix socket stays.
@@ -240,9 +240,15 @@ impl<P: Protocol> Builder<P> {
         Error: From<A::Error>,
     {
         self.config.validate()?;
+        let addresses: Vec<Address> =
+            addresses.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         let mut listening = Listeners::new(self.config.workers);
         #[cfg(unix)]
-        listening.inherited.extend(self.inherited);
+        {
+            listening.inherited.extend(self.inherited);
+            let own = self.own.iter().filter_map(|(address, _)| address.as_ref().ok());
+            listening.asked.extend(own.chain(&addresses).cloned());
+        }
         let Self { config, own, adopted, .. } = self;
         let mut listeners = HashMap::new();
         for (address, own) in own {
@@ -261,7 +267,7 @@ impl<P: Protocol> Builder<P> {
             listening.adopt(listener, &config)?;
         }
         for address in addresses {
-            listening.bind(&address.try_into()?, &config)?;
+            listening.bind(&address, &config)?;
         }
         #[cfg(unix)]
         if let Some(unclaimed) = listening.inherited.first() {
@@ -279,6 +285,9 @@ struct Listeners {
     /// Those of another process that are not used yet.
     #[cfg(unix)]
     inherited: Vec<Inherited>,
+    /// All that is to be listened on.
+    #[cfg(unix)]
+    asked: Vec<Address>,
 }
 
 impl Listeners {
@@ -288,6 +297,8 @@ impl Listeners {
             sockets: (0..workers).map(|_| Vec::new()).collect(),
             #[cfg(unix)]
             inherited: Vec::new(),
+            #[cfg(unix)]
+            asked: Vec::new(),
         }
     }
 
@@ -334,7 +345,11 @@ impl Listeners {
             if covered.contains(&asked) {
                 continue;
             }
-            let Some(real) = self.inherited.iter().find(|one| one.has(&asked)) else {
+            // Any port is none that is asked for by its number.
+            let is_meant = |one: &&Inherited| {
+                one.has(&asked) && (*one.address() == asked || !self.asked.contains(one.address()))
+            };
+            let Some(real) = self.inherited.iter().find(is_meant) else {
                 unbound.push(asked);
                 continue;
             };

@@ -193,3 +193,14 @@ fn what_nobody_asked_for_is_an_error() {
         format!("a socket was passed on that listens on {address}, and nobody asked for that address")
     );
 }
+
+#[test]
+fn any_port_is_none_that_another_address_names() {
+    let [one, other] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let named = |listener: &std::net::TcpListener| Address::from(listener.local_addr().unwrap());
+    let (one_address, other_address) = (named(&one), named(&other));
+    let inherited = [one, other].map(|listener| Inherited::try_from(OwnedFd::from(listener)).unwrap());
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = Server::<Echo>::builder().inherit(inherited).bind([any, one_address.clone()]).unwrap();
+    assert_eq!(server.local_addrs(), [other_address, one_address]);
+}
