@@ -138,7 +138,7 @@ impl Layer {
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.session.is_handshaking()
+        !self.has_agreed && self.session.is_handshaking()
     }
 
     /// See [`Transport::handshake`].
@@ -148,7 +148,7 @@ impl Layer {
         let _ = self.flush(socket);
         let mut read = 0;
         self.has_more = false;
-        while self.session.is_handshaking() {
+        while self.is_handshaking() {
             if read >= EMPTY_READ_BYTES {
                 self.has_more = true;
                 return Ok(false);
@@ -172,7 +172,7 @@ impl Layer {
     #[inline(never)]
     pub(crate) fn read(&mut self, socket: &mut impl Transport, buffer: &mut [u8]) -> io::Result<usize> {
         self.has_more = false;
-        if self.session.is_handshaking() && !self.has_failed() {
+        if self.is_handshaking() && !self.has_failed() {
             // Who has begun it is told first when it is over.
             self.has_more |= self.handshake(socket)?;
             return Err(ErrorKind::WouldBlock.into());
@@ -254,14 +254,14 @@ impl Layer {
             if let Some(fault) = self.fault_below {
                 return Err(fault.into());
             }
-            if self.session.is_handshaking() {
+            if self.is_handshaking() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             return Ok(Filled { came, plaintext: 0 });
         }
         let opened = self.open(&mut bytes[..held + came], buffer);
         let is_answered = matches!(opened, Ok(n) if n > 0 || self.has_plaintext());
-        if !is_answered || self.has_failed() || self.session.is_handshaking() {
+        if !is_answered || self.has_failed() || self.is_handshaking() {
             // After a fault it is what tells the peer. That it cannot be told is no reason not to read what it has sent.
             let _ = self.flush(socket);
         } // Otherwise it goes with the answer, or at the end of the turn.
@@ -312,7 +312,7 @@ impl Layer {
     /// Seals what is written, unless that has happened, and sends it.
     #[inline(never)]
     pub(crate) fn write(&mut self, socket: &mut impl Transport, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let is_handshaking = self.session.is_handshaking();
+        let is_handshaking = self.is_handshaking();
         if is_handshaking
             || self.fault_below.is_some()
             || self.left.as_ref().is_some_and(|left| left.sealed > 0)
@@ -463,7 +463,7 @@ impl Layer {
         }
         if self.output == Output::Open {
             self.output = Output::Closing;
-            if !self.has_failed() && !self.session.is_handshaking() {
+            if !self.has_failed() && !self.is_handshaking() {
                 let mut outgoing = self.take_outgoing();
                 let before = outgoing.bytes.len();
                 let incoming = self.left.as_mut().map_or(&mut [][..], |left| &mut left.incoming);
@@ -501,7 +501,7 @@ impl Layer {
     }
 
     pub(crate) fn info(&self) -> Option<TlsInfo> {
-        if self.session.is_handshaking() { None } else { Some(self.session.info()) }
+        if self.is_handshaking() { None } else { Some(self.session.info()) }
     }
 
     fn note_behind(&mut self, bytes: usize) {

@@ -187,6 +187,10 @@ fn receive<D>(
                     plaintext.push(record.payload);
                     used += record.discard;
                 }
+                // Nothing is left to be looked at: the next look would only say so.
+                if used == incoming.len() && !connection.wants_write() {
+                    return Ok(used);
+                }
             }
             Ok(ConnectionState::EncodeTlsData(mut data)) => append(outgoing, 0, |room| data.encode(room))?,
             Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
