@@ -303,7 +303,7 @@ impl Program {
     }
 
     pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("spawn");
+        let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
         let stdout = lines(child.stdout.take().expect("piped"));
         Self { child, stdout }
     }
@@ -405,6 +405,22 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// Starts a program. On a machine that has much to do Wine says now and then that there was an internal error, and that is all
+/// that is wrong.
+#[track_caller]
+fn spawn(command: &mut Command) -> Child {
+    const ERROR_INTERNAL_ERROR: i32 = 1359;
+    let attempts = if cfg!(windows) { 5 } else { 1 };
+    let mut spawned = command.spawn();
+    for _ in 1..attempts {
+        match &spawned {
+            Err(error) if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) => spawned = command.spawn(),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    spawned.expect("spawn")
+}
+
 impl Ended {
     /// Runs a program to its end, within `DEADLINE`.
     #[track_caller]
@@ -415,7 +431,7 @@ impl Ended {
     /// Runs a program that takes longer to its end.
     #[track_caller]
     pub fn run_within(limit: Duration, command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+        let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let stdout = read_all(child.stdout.take().expect("piped"));
         let stderr = read_all(child.stderr.take().expect("piped"));
         let status = Program { child, stdout: channel().1 }.wait(limit);
