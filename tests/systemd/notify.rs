@@ -193,6 +193,10 @@ fn nobody_who_does_not_read_or_is_not_there_holds_up_a_server() {
         let client = connect(server.listening());
         ping(&client, b"served");
         finish(&client);
+        // By now each sign of life waits until the next one is due.
+        if manager.name != "vsock:2:1" {
+            (0..3).for_each(|_| hear(&stderr, "cannot notify systemd: "));
+        }
         server.signal("TERM");
         assert_eq!(server.wait(DEADLINE).code(), Some(0));
     }

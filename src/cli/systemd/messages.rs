@@ -86,6 +86,11 @@ impl Messages {
         (status != self.status).then(|| self.remembered(status))
     }
 
+    /// The last one has not come there.
+    pub(super) fn forget_status(&mut self) {
+        self.status.clear();
+    }
+
     fn renewed(&mut self, figures: &Figures) -> String {
         let status = self.describe(figures);
         self.remembered(status)

@@ -12,7 +12,7 @@ mod socket;
 mod timetable;
 
 use std::{
-    env,
+    env, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -120,14 +120,27 @@ impl Notifier {
 
 impl Inner {
     fn tell(&self, message: impl FnOnce(&mut Messages, &Figures) -> Option<String>) {
-        let stats = self.handle.stats();
-        let figures = Figures { open: stats.open, accepted: stats.accepted, now: now() };
         let mut messages = self.messages();
-        if let Some(message) = message(&mut messages, &figures)
-            && let Err(error) = self.socket.send(&message)
-        {
-            log::warn!("cannot notify systemd: {error}");
+        if let Some(message) = message(&mut messages, &self.figures()) {
+            note(self.socket.send(&message));
         }
+    }
+
+    /// This waits for nobody: whoever has more to say would wait for it.
+    fn renew_status(&self) {
+        let mut messages = self.messages();
+        if let Some(message) = messages.status(&self.figures()) {
+            let sent = self.socket.try_send(&message);
+            if sent.is_err() {
+                messages.forget_status();
+            }
+            note(sent);
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let stats = self.handle.stats();
+        Figures { open: stats.open, accepted: stats.accepted, now: now() }
     }
 
     fn messages(&self) -> MutexGuard<'_, Messages> {
@@ -140,7 +153,7 @@ impl Inner {
         while ended.recv_timeout(timetable.wait(now())) == Err(RecvTimeoutError::Timeout) {
             let due = timetable.due(now());
             if due.status {
-                self.tell(|messages, figures| messages.status(figures));
+                self.renew_status();
             }
             if let Some(patience) = due.watchdog {
                 self.feed_watchdog(patience);
@@ -152,12 +165,19 @@ impl Inner {
     fn feed_watchdog(&self, patience: Duration) {
         let answers = self.handle.accepting(patience);
         match answers.iter().filter(|answer| answer.is_none()).count() {
-            0 => self.tell(|_, _| Some("WATCHDOG=1\n".to_owned())),
+            // Its place among the others means nothing.
+            0 => note(self.socket.send("WATCHDOG=1\n")),
             silent => log::warn!(
                 "systemd's watchdog is not fed: {silent} of {} event loops did not answer within {patience:?}",
                 answers.len()
             ),
         }
+    }
+}
+
+fn note(sent: io::Result<()>) {
+    if let Err(error) = sent {
+        log::warn!("cannot notify systemd: {error}");
     }
 }
 

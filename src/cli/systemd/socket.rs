@@ -20,7 +20,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Socket {
-    socket: UnixDatagram,
+    patient: UnixDatagram,
+    impatient: UnixDatagram,
     address: SocketAddr,
 }
 
@@ -32,13 +33,20 @@ impl Socket {
             [b'/', ..] => SocketAddr::from_pathname(name)?,
             _ => return Err(io::Error::other("neither a path nor an abstract socket")),
         };
-        let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-        Ok(Self { socket, address })
+        let (patient, impatient) = (UnixDatagram::unbound()?, UnixDatagram::unbound()?);
+        patient.set_write_timeout(Some(SEND_TIMEOUT))?;
+        impatient.set_nonblocking(true)?;
+        Ok(Self { patient, impatient, address })
     }
 
+    /// Waits a while until there is room.
     pub(super) fn send(&self, message: &str) -> io::Result<()> {
-        self.socket.send_to_addr(message.as_bytes(), &self.address).map(|_| ())
+        self.patient.send_to_addr(message.as_bytes(), &self.address).map(|_| ())
+    }
+
+    /// If there is no room, it is not sent.
+    pub(super) fn try_send(&self, message: &str) -> io::Result<()> {
+        self.impatient.send_to_addr(message.as_bytes(), &self.address).map(|_| ())
     }
 }
 
