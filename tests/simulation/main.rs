@@ -154,21 +154,30 @@ fn every_error_at_every_call_over_tls_breaks_no_invariant() {
     println!("{runs} runs");
 }
 
-#[test]
-fn random_relays_break_no_invariant() {
-    let schedules = number("ECHOLOOP_SCHEDULES").unwrap_or(SCHEDULES);
+/// What so many schedules of relays come to, or the one that is wanted: bytes passed on, and those moved in the kernel.
+fn run_relays(schedules: u64, run: fn(u64) -> Result<(u64, u64), Failure>) {
     let seeds = match number("ECHOLOOP_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..schedules,
+        None => 0..number("ECHOLOOP_SCHEDULES").unwrap_or(schedules),
     };
     let (mut passed_on, mut moved) = (0, 0);
-    for seed in seeds {
-        let outcome = of_seed(seed, || relays::run_seed(seed));
+    for seed in seeds.clone() {
+        let outcome = of_seed(seed, || run(seed));
         passed_on += outcome.0;
         moved += outcome.1;
     }
-    println!("{schedules} schedules, {passed_on} bytes passed on, {moved} moved in the kernel");
+    println!("{} schedules, {passed_on} bytes passed on, {moved} moved in the kernel", seeds.count());
     assert!(passed_on > 0 && moved > 0);
+}
+
+#[test]
+fn random_relays_break_no_invariant() {
+    run_relays(SCHEDULES, relays::run_seed);
+}
+
+#[test]
+fn random_tls_relays_break_no_invariant() {
+    run_relays(TLS_SCHEDULES, relays::run_tls_seed);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use echoloop::{
-    CloseReason, Config, ConnectionId, Context, Input, Origin, Peer, Protocol, Timeout,
+    CloseReason, Config, ConnectionId, Context, EndedBy, Input, Origin, Peer, Protocol, Timeout,
     internals::Connections,
 };
 
@@ -15,13 +15,16 @@ use super::{
     choices::Choices,
     client::{Client, Manner, Seen},
     kernel::{FAR, Kernel, Nature, SharedKernel, socket::SharedSocket, system::client_at},
+    secure::{Handshakes, Meter, Secure, TlsEnd, TlsManner},
     stage::{Failure, Stage},
-    world::{Plan, elsewhere, limits, nature},
+    world::{Plan, Tls, elsewhere, elsewhere_secure, limits, nature},
 };
 
 /// What a connection's protocol has seen.
 #[derive(Debug, Default)]
 struct Record {
+    /// The factory was asked for it.
+    is_made: bool,
     closed: Option<CloseReason>,
     /// It has asked to be relayed.
     has_asked: bool,
@@ -135,23 +138,43 @@ struct Maker {
     only_proper: Cell<bool>,
     /// What each client sends; `None`: any number.
     bytes: Option<u64>,
+    /// What is spoken with those of [`SECURE_LISTENER`], and some of those that are connected to.
+    tls: Option<Tls>,
 }
 
+const LISTENER: usize = 0;
+const SECURE_LISTENER: usize = 1;
+
 impl Maker {
-    fn add_inbound(&self) -> usize {
+    /// The client has yet to arrive at this listener.
+    fn add_inbound(&self, listener: usize) -> usize {
         let socket = {
             let mut kernel = self.kernel.borrow_mut();
             let (inbound, outbound) = (kernel.buffer_size(), kernel.buffer_size());
             kernel.add_socket(inbound, outbound)
         };
-        self.add(socket)
+        let secure = (listener == SECURE_LISTENER).then(|| self.secure(false));
+        self.add(socket, secure)
     }
 
-    fn add(&self, socket: SharedSocket) -> usize {
+    /// One end of TLS; the server is the other one.
+    fn secure(&self, is_server: bool) -> Secure {
+        let choices = &self.choices;
+        let end = choices.of(&[TlsEnd::CloseNotify, TlsEnd::CloseNotifyAndFin]).expect("there are some");
+        let manner = TlsManner { end, changes_keys: choices.u8(..3) == 0, ..TlsManner::PROPER };
+        let record_bytes = if choices.bool() { choices.usize(1..=8) } else { choices.usize(1..=100) };
+        Secure::new(is_server, record_bytes, manner)
+    }
+
+    fn add(&self, socket: SharedSocket, secure: Option<Secure>) -> usize {
+        if secure.is_some() {
+            socket.borrow_mut().meter = Some(Meter::new(0));
+        }
         let manners = if self.only_proper.get() { &self.manners[..2] } else { &self.manners[..] };
         let manner = self.choices.of(manners).expect("there are some");
         let to_send = self.bytes.unwrap_or_else(|| self.choices.u64(..2000));
-        let client = Client::new(manner, socket, to_send, self.choices.key());
+        let mut client = Client::new(manner, socket, to_send, self.choices.key());
+        client.secure = secure;
         let is_late = self.choices.bool();
         let pauses = !is_late && self.choices.bool();
         let with = self.with.take();
@@ -173,12 +196,14 @@ impl Maker {
         };
         let end = &self.ends.borrow()[number];
         let record = Rc::clone(&end.record);
+        record.borrow_mut().is_made = true;
         Some(Relayed { with: end.with, pauses: end.pauses, is_late: end.is_late, record })
     }
 
     fn outbound(&self, peer: &Peer<'_>) -> usize {
         let socket = self.kernel.borrow_mut().add_unconnected(peer.id);
-        self.add(socket)
+        let secure = (*peer.address == elsewhere_secure()).then(|| self.secure(true));
+        self.add(socket, secure)
     }
 }
 
@@ -193,23 +218,19 @@ struct World {
 
 /// Runs one schedule; how many bytes reached the other client, and how many of them the kernel has moved.
 pub fn run_seed(seed: u64) -> Result<(u64, u64), Failure> {
-    let choices = Choices::seeded(seed);
-    let mut world = World::random(choices);
-    world.connect_pairs()?;
-    for _ in 0..world.choices.usize(20..300) {
-        world.step()?;
-    }
-    world.calm_down()?;
-    let ends = world.ends.borrow();
-    let moved = ends.iter().map(|end| end.client.socket.borrow().moved).sum();
-    Ok((ends.iter().map(|end| end.client.received).sum(), moved))
+    World::random(Choices::seeded(seed), false).run()
+}
+
+/// The same where some of them speak TLS.
+pub fn run_tls_seed(seed: u64) -> Result<(u64, u64), Failure> {
+    World::random(Choices::seeded(seed), true).run()
 }
 
 /// Runs a schedule of a pair, each step of which is one of the few that do something. False if it is as good as a shorter
 /// one: a step did nothing, or there was nothing left to do. Time may pass to a deadline so often.
 pub fn run_steps(plan: Plan, choices: Choices, waits: u8, is_verbose: bool) -> Result<bool, Failure> {
     let steps = plan.steps;
-    let mut world = World::new(choices, plan.limits, plan.nature, plan.manners, plan.bytes);
+    let mut world = World::new(choices, plan.limits, plan.nature, plan.manners, plan.bytes, None);
     world.connect_pair()?;
     let (mut before, mut waits) = (None, waits);
     for _ in 0..steps {
@@ -237,6 +258,17 @@ enum Step {
 }
 
 impl World {
+    fn run(mut self) -> Result<(u64, u64), Failure> {
+        self.connect_pairs()?;
+        for _ in 0..self.choices.usize(20..300) {
+            self.step()?;
+        }
+        self.calm_down()?;
+        let ends = self.ends.borrow();
+        let moved = ends.iter().map(|end| end.client.socket.borrow().moved).sum();
+        Ok((ends.iter().map(|end| end.client.received).sum(), moved))
+    }
+
     /// Clients do not see each other: of two steps in a row that lead to the same whichever is first, only one order
     /// is possible.
     fn possible_steps(&self, waits: u8, before: Option<Step>) -> Vec<Step> {
@@ -284,8 +316,8 @@ impl World {
             if is_second {
                 self.maker.with.set(self.ends.borrow()[0].id());
             }
-            let number = self.maker.add_inbound();
-            self.kernel.borrow_mut().arrive(0, number);
+            let number = self.maker.add_inbound(LISTENER);
+            self.kernel.borrow_mut().arrive(LISTENER, number);
             self.choices.freeze();
             self.turn()?;
             self.choices.thaw();
@@ -293,7 +325,7 @@ impl World {
         Ok(())
     }
 
-    fn random(choices: Choices) -> Self {
+    fn random(choices: Choices, with_tls: bool) -> Self {
         // Small messages are in bulk, so that their bytes are moved inside the kernel, or all are copied.
         let is_moved = choices.bool();
         let mut limits = limits(is_moved, &choices);
@@ -302,7 +334,12 @@ impl World {
         // All of them may come before one is accepted.
         limits.backlog = 100;
         let nature = nature(&limits, &choices);
-        Self::new(choices, limits, nature, MANNERS.to_vec(), None)
+        let tls = with_tls.then(|| {
+            // Records are longer than what is in them.
+            limits.splice_threshold_bytes = limits.splice_threshold_bytes.filter(|_| choices.bool());
+            if choices.bool() { choices.usize(1..=8) } else { choices.usize(1..=300) }
+        });
+        Self::new(choices, limits, nature, MANNERS.to_vec(), None, tls)
     }
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do to begin with")]
@@ -312,8 +349,18 @@ impl World {
         nature: Nature,
         manners: Vec<Manner>,
         bytes: Option<u64>,
+        tls_record_bytes: Option<usize>,
     ) -> Self {
-        let kernel = Kernel::new(&choices, nature, Instant::now(), 1);
+        let listeners = if tls_record_bytes.is_some() { 2 } else { 1 };
+        let kernel = Kernel::new(&choices, nature, Instant::now(), listeners);
+        let tls = tls_record_bytes.map(|record_bytes| {
+            let handshakes = Handshakes::new(limits.handshake_timeout);
+            let (acceptor, connector) =
+                (handshakes.acceptor(record_bytes), handshakes.connector(record_bytes));
+            kernel.borrow_mut().handshakes = Some(handshakes);
+            Tls { acceptor, connector }
+        });
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let ends = Rc::default();
         let maker = Rc::new(Maker {
             kernel: Rc::clone(&kernel),
@@ -323,34 +370,53 @@ impl World {
             manners,
             only_proper: Cell::new(false),
             bytes,
+            tls,
         });
         let factory = Rc::clone(&maker);
-        let stage = Stage::new(&kernel, limits.clone(), 16, Box::new(move |peer| factory.protocol(peer)));
+        let mut stage = Stage::new(&kernel, limits.clone(), 16, Box::new(move |peer| factory.protocol(peer)));
+        if let Some(acceptor) = acceptor {
+            stage.set_listener_tls(SECURE_LISTENER, acceptor);
+        }
         Self { choices, kernel, stage, maker, ends, limits }
     }
 
     fn connect_pairs(&mut self) -> Result<(), Failure> {
         for _ in 0..self.choices.usize(1..=3) {
             self.maker.only_proper.set(self.choices.bool());
-            let first = self.maker.add_inbound();
-            self.kernel.borrow_mut().arrive(0, first);
+            let listener = self.any_listener();
+            let first = self.maker.add_inbound(listener);
+            self.kernel.borrow_mut().arrive(listener, first);
             // The first may have sent something by now, or be gone, or wait to be accepted.
             for _ in 0..self.choices.usize(..20) {
                 self.step()?;
             }
-            let first = self.ends.borrow()[first].id();
+            // Before its handshake is over nobody knows it.
+            let first = {
+                let first = &self.ends.borrow()[first];
+                first.id().filter(|_| first.record.borrow().is_made)
+            };
             self.maker.with.set(first);
             if self.choices.bool() {
-                let second = self.maker.add_inbound();
-                self.kernel.borrow_mut().arrive(0, second);
+                let listener = self.any_listener();
+                let second = self.maker.add_inbound(listener);
+                self.kernel.borrow_mut().arrive(listener, second);
             } else {
                 // A mailbox that is full is as good as a server that does not answer.
-                let _ = self.stage.handle.connect(elsewhere(), 0);
+                let _ = match &self.maker.tls {
+                    Some(tls) if self.choices.bool() => {
+                        self.stage.handle.connect_tls(elsewhere_secure(), 0, tls.connector.clone())
+                    }
+                    Some(_) | None => self.stage.handle.connect(elsewhere(), 0),
+                };
                 self.turn()?;
                 self.maker.with.set(None);
             }
         }
         Ok(())
+    }
+
+    fn any_listener(&self) -> usize {
+        if self.maker.tls.is_some() && self.choices.bool() { SECURE_LISTENER } else { LISTENER }
     }
 
     /// Notes which connections are relayed by now.
@@ -438,7 +504,10 @@ impl World {
             let left = self.stage.connections().map_or(0, Connections::len);
             return Err(format!("{left} connections do not end"));
         }
-        let is_open = |end: &End| end.id().is_some() && end.record.borrow().closed.is_none();
+        let is_open = |end: &End| {
+            let record = end.record.borrow();
+            end.id().is_some() && record.is_made && record.closed.is_none()
+        };
         match self.ends.borrow().iter().position(is_open) {
             Some(number) => Err(format!("client {number}: on_close was not called")),
             None => Ok(()),
@@ -477,8 +546,8 @@ impl World {
         let Some(other) = other(ends, number) else { return Ok(()) };
         let timed_out = |end: &End| {
             let record = end.record.borrow();
-            record.has_finished
-                || !matches!(record.closed, None | Some(CloseReason::Peer | CloseReason::Finished))
+            let is_over_time = |reason: CloseReason| reason.ended_by() == EndedBy::Deadline;
+            record.has_finished || record.closed.is_some_and(is_over_time)
         };
         let has_failed = self.kernel.borrow().has_failed;
         if has_failed || !is_proper(end) || !is_proper(other) || timed_out(end) || timed_out(other) {
@@ -504,7 +573,11 @@ fn check_not_forgotten(ends: &[End], number: usize) -> Result<(), Failure> {
     let end = &ends[number];
     let (record, Some(with)) = (end.record.borrow(), end.with) else { return Ok(()) };
     let Some(other) = ends.iter().find(|other| other.id() == Some(with)) else { return Ok(()) };
-    let other_is_open = other.record.borrow().closed.is_none() && !other.record.borrow().has_finished;
+    let other_is_open = {
+        let other = other.record.borrow();
+        // Whose handshake comes to nothing has never been anybody's partner.
+        other.is_made && other.closed.is_none() && !other.has_finished
+    };
     let is_there = {
         let socket = other.client.socket.borrow();
         !socket.has_vanished && !socket.is_over()
