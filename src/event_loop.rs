@@ -679,9 +679,10 @@ impl<P: Protocol, F: Fn(&Peer<'_>) -> Option<P>, S: System> EventLoop<P, F, S> {
                 if let Some(counted) = counted {
                     self.connections.set_counted(id, counted);
                 }
+                let prefix = self.limits.log_prefix;
                 log::debug!(
-                    connection:% = id, peer:% = address;
-                    "{id}: {address}, accepted by listener {position}"
+                    connection:% = format_args!("{prefix}{id}"), peer:% = address;
+                    "{prefix}{id}: {address}, accepted by listener {position}"
                 );
             }
             Err(error) => {

@@ -109,10 +109,13 @@ fn ask(args: &CtlArgs, request: &str) -> io::Result<String> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         result => result?,
     }
-    let mut answer = String::new();
-    match stream.read_to_string(&mut answer) {
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
         // What a timeout of a socket is called on Unix.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
-        result => result.map(|_| answer),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+        // Who is turned away is not listened to first.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !answer.is_empty() => {}
+        result => drop(result?),
     }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

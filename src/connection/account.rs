@@ -50,9 +50,10 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             }
             (None, _) | (_, None) => "nothing more is known of it".to_owned(),
         };
+        let prefix = self.limits.log_prefix;
         log::log!(
             level,
-            connection:% = self.id,
+            connection:% = format_args!("{prefix}{}", self.id),
             peer = peer.as_deref(),
             reason:% = reason,
             complete = reason.is_complete(),
@@ -60,7 +61,7 @@ impl<P: Protocol, T: Transport> Connection<P, T> {
             received_bytes = account.map(|account| account.received),
             sent_bytes = account.map(|account| account.sent),
             undelivered_bytes = undelivered;
-            "{}: closed: {reason}: {known}, {undelivered} bytes undelivered",
+            "{prefix}{}: closed: {reason}: {known}, {undelivered} bytes undelivered",
             self.id
         );
     }

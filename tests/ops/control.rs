@@ -255,6 +255,17 @@ fn nonsense_is_refused_in_one_line() {
 }
 
 #[test]
+fn one_too_many_is_told_so() {
+    let steered = Steered::start(&[]);
+    let silent: Vec<_> = (0..16).map(|_| UnixStream::connect(steered.path()).unwrap()).collect();
+    for _ in 0..20 {
+        assert_eq!(refused(&steered.ctl(&["status"])), "error: too many ask at the same time");
+    }
+    drop(silent);
+    eventually("there is room again", || steered.ctl(&["status"]).status.success());
+}
+
+#[test]
 fn what_is_no_path_of_a_unix_socket_is_refused() {
     for arguments in [["serve", "--control", "127.0.0.1:7"], ["serve", "--control", "/tmp/x"]] {
         let output = echoloop(&arguments).output().unwrap();

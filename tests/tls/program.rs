@@ -227,7 +227,11 @@ fn mutual_tls_takes_those_whom_the_authority_has_signed_and_nobody_else() {
     let as_client = |pair: &Pair| server.client(&[&known[..], &pair.shown()].concat());
     succeeds(&as_client(&authority.issue("client.example")));
     fails(&server.client(&known), "the server requires a client certificate (--cert FILE and --key FILE)");
-    fails(&as_client(&stranger.issue("client.example")), "the server refuses the certificate of --cert");
+    let strange = stranger.issue("client.example");
+    let nobody = "the server refuses the certificate of --cert: it is signed by nobody that the server trusts";
+    fails(&as_client(&strange), nobody);
+    let mixed = Pair { key: authority.issue("client.example").key, ..strange };
+    fails(&as_client(&mixed), &format!("does not belong to the certificate in {}", mixed.certificate));
     server.ends_with(&[(CloseReason::Peer, 1), (CloseReason::HandshakeFailed, 2)]);
 }
 

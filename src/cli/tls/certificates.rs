@@ -5,14 +5,14 @@ use std::{path::Path, sync::Arc};
 use echoloop::Address;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
-    Error, InconsistentKeys,
+    Error,
     client::verify_server_name,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
-use super::{files, provider, validity::invalid_now};
+use super::{files, provider, trouble::unusable, validity::invalid_now};
 use crate::cli::failure::Failure;
 
 /// Certificates with their keys, of which each client gets one.
@@ -53,26 +53,11 @@ impl ResolvesServerCert for Certificates {
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Failure> {
     let chain = files::certificates(certificate)?;
     let secret = files::key(key)?;
-    if let Err(error) = ParsedCertificate::try_from(&chain[0]) {
-        return Err(Failure::new(format!(
-            "the certificate in {} cannot be used: {error}",
-            certificate.display()
-        )));
-    }
+    ParsedCertificate::try_from(&chain[0]).map_err(|error| unusable(&error, certificate, key))?;
     if let Some(why) = invalid_now(&chain[0]) {
         log::warn!("the certificate in {} {why}", certificate.display());
     }
-    certified(chain, secret).map(Arc::new).map_err(|error| {
-        Failure::new(if error == Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
-            format!(
-                "the key in {} does not belong to the certificate in {}",
-                key.display(),
-                certificate.display()
-            )
-        } else {
-            format!("the key in {} cannot be used: {error}", key.display())
-        })
-    })
+    certified(chain, secret).map(Arc::new).map_err(|error| unusable(&error, certificate, key))
 }
 
 fn certified(

@@ -17,7 +17,7 @@ use super::{
     provider,
     sessions::Sessions,
     stream::TlsStream,
-    trouble::Trouble,
+    trouble::{Trouble, unusable},
     verifier::Verifier,
 };
 use crate::cli::failure::Failure;
@@ -106,10 +106,8 @@ impl ClientTlsArgs {
         let mut config = match self.cert.as_ref().zip(self.key.as_ref()) {
             Some((certificate, key)) => {
                 let (chain, secret) = (files::certificates(certificate)?, files::key(key)?);
-                builder.with_client_auth_cert(chain, secret).map_err(|error| {
-                    let (certificate, key) = (certificate.display(), key.display());
-                    Failure::new(format!("cannot use {certificate} with {key}: {error}"))
-                })?
+                let config = builder.with_client_auth_cert(chain, secret);
+                config.map_err(|error| unusable(&error, certificate, key))?
             }
             None => builder.with_no_client_auth(),
         };

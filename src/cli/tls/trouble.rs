@@ -1,9 +1,12 @@
 //! What is wrong with a handshake, in plain words.
 
-use std::io::{self, ErrorKind};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 use echoloop::Address;
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, InconsistentKeys, InvalidMessage, PeerIncompatible};
 
 use super::validity::wrong_time;
 use crate::cli::failure::Failure;
@@ -56,13 +59,14 @@ impl Trouble {
             AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
                 Self::new("the server requires a client certificate", Some("--cert FILE and --key FILE"))
             }
-            AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::AccessDenied => {
-                Self::new(format!("the server refuses the certificate of --cert: {alert:?}"), None)
+            AlertDescription::UnknownCA => Self::refused("it is signed by nobody that the server trusts"),
+            AlertDescription::CertificateExpired => Self::refused("it has expired"),
+            AlertDescription::CertificateRevoked => Self::refused("it is revoked"),
+            AlertDescription::UnsupportedCertificate => {
+                Self::refused("it is of a kind that is not supported")
+            }
+            AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
+                Self::refused(&format!("TLS alert {alert:?}"))
             }
             AlertDescription::ProtocolVersion => {
                 Self::new("the server speaks neither TLS 1.2 nor TLS 1.3", None)
@@ -76,6 +80,10 @@ impl Trouble {
             }
             other => Self::new(format!("the server refuses: TLS alert {other:?}"), None),
         }
+    }
+
+    fn refused(why: &str) -> Self {
+        Self::new(format!("the server refuses the certificate of --cert: {why}"), None)
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "rustls says of the others what they are")]
@@ -152,6 +160,25 @@ impl Trouble {
 /// Whether a certificate is refused because it is that of a CA.
 pub(super) fn is_of_a_ca(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(error) if is_ca_as_server(error))
+}
+
+/// Why one's own certificate cannot be used, or its key.
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls says of the others what they are")]
+pub(super) fn unusable(error: &Error, certificate: &Path, key: &Path) -> Failure {
+    let (certificate, key) = (certificate.display(), key.display());
+    Failure::new(match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            format!("the key in {key} does not belong to the certificate in {certificate}")
+        }
+        // The error is one of a crate that this one does not depend on.
+        Error::InvalidCertificate(error) if format!("{error:?}").contains("UnsupportedCertVersion") => {
+            format!("the certificate in {certificate} cannot be used: it must be of version 3 of X.509")
+        }
+        Error::InvalidCertificate(error) => {
+            format!("the certificate in {certificate} cannot be used: {error}")
+        }
+        error => format!("the key in {key} cannot be used: {error}"),
+    })
 }
 
 fn is_ca_as_server(error: &CertificateError) -> bool {

@@ -342,11 +342,15 @@ impl Shared {
         match &request.command {
             Command::Status => {
                 let (overview, listeners) = (self.ops.overview(), &self.ops.0.listeners);
-                Ok(if request.is_json {
-                    format!("{}\n", overview_json(&overview, listeners))
-                } else {
-                    overview_text(&overview, listeners)
-                })
+                if request.is_json {
+                    return Ok(format!("{}\n", overview_json(&overview, listeners)));
+                }
+                // Those that have ended do not answer either.
+                let silent = match overview.workers_silent() {
+                    0 => 0,
+                    _ => subject.accepting(PATIENCE).iter().filter(|answer| answer.is_none()).count(),
+                };
+                Ok(overview_text(&overview, silent, listeners))
             }
             Command::List => {
                 let list = subject.connections(PATIENCE);
