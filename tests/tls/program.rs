@@ -228,7 +228,8 @@ fn mutual_tls_takes_those_whom_the_authority_has_signed_and_nobody_else() {
     succeeds(&as_client(&authority.issue("client.example")));
     fails(&server.client(&known), "the server requires a client certificate (--cert FILE and --key FILE)");
     let strange = stranger.issue("client.example");
-    let nobody = "the server refuses the certificate of --cert: it is signed by nobody that the server trusts";
+    let nobody =
+        "the server refuses the certificate of --cert: it is signed by nobody that the server trusts";
     fails(&as_client(&strange), nobody);
     let mixed = Pair { key: authority.issue("client.example").key, ..strange };
     fails(&as_client(&mixed), &format!("does not belong to the certificate in {}", mixed.certificate));
