@@ -15,7 +15,7 @@ use super::{
     choices::Choices,
     client::{Client, Manner, Seen},
     kernel::{FAR, Kernel, Nature, SharedKernel, socket::SharedSocket, system::client_at},
-    secure::{Handshakes, Meter, Secure, TlsEnd, TlsManner},
+    secure::{Meter, Secure, TlsEnd, TlsManner},
     stage::{Failure, Stage},
     world::{Plan, Tls, elsewhere, elsewhere_secure, limits, nature},
 };
@@ -334,12 +334,9 @@ impl World {
         // All of them may come before one is accepted.
         limits.backlog = 100;
         let nature = nature(&limits, &choices);
-        let tls = with_tls.then(|| {
-            // Records are longer than what is in them.
-            limits.splice_threshold_bytes = limits.splice_threshold_bytes.filter(|_| choices.bool());
-            if choices.bool() { choices.usize(1..=8) } else { choices.usize(1..=300) }
-        });
-        Self::new(choices, limits, nature, MANNERS.to_vec(), None, tls)
+        let tls_record_bytes =
+            with_tls.then(|| if choices.bool() { choices.usize(1..=8) } else { choices.usize(1..=300) });
+        Self::new(choices, limits, nature, MANNERS.to_vec(), None, tls_record_bytes)
     }
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do to begin with")]
@@ -353,14 +350,7 @@ impl World {
     ) -> Self {
         let listeners = if tls_record_bytes.is_some() { 2 } else { 1 };
         let kernel = Kernel::new(&choices, nature, Instant::now(), listeners);
-        let tls = tls_record_bytes.map(|record_bytes| {
-            let handshakes = Handshakes::new(limits.handshake_timeout);
-            let (acceptor, connector) =
-                (handshakes.acceptor(record_bytes), handshakes.connector(record_bytes));
-            kernel.borrow_mut().handshakes = Some(handshakes);
-            Tls { acceptor, connector }
-        });
-        let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+        let tls = tls_record_bytes.map(|bytes| Tls::new(&kernel, limits.handshake_timeout, bytes));
         let ends = Rc::default();
         let maker = Rc::new(Maker {
             kernel: Rc::clone(&kernel),
@@ -374,8 +364,8 @@ impl World {
         });
         let factory = Rc::clone(&maker);
         let mut stage = Stage::new(&kernel, limits.clone(), 16, Box::new(move |peer| factory.protocol(peer)));
-        if let Some(acceptor) = acceptor {
-            stage.set_listener_tls(SECURE_LISTENER, acceptor);
+        if let Some(tls) = &maker.tls {
+            stage.set_listener_tls(SECURE_LISTENER, tls.acceptor.clone());
         }
         Self { choices, kernel, stage, maker, ends, limits }
     }

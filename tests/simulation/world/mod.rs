@@ -26,7 +26,7 @@ use crate::{
     client::{Manner, Seen},
     kernel::{FAR, Faults, Kernel, Nature, Planned, SharedKernel},
     protocol::{Broadcast, Habit, Note, SharedNeighbours, Simulated},
-    secure::{Handshakes, Secure},
+    secure::Secure,
     stage::{Failure, Stage},
 };
 
@@ -127,11 +127,8 @@ impl<const PURE: bool> World<PURE> {
         let kernel = Kernel::new(&choices, plan.nature, begin, plan.listeners);
         let (pairs, neighbours) = (Pairs::default(), SharedNeighbours::default());
         let tls = plan.tls.clone().map(|of_plan| {
-            let handshakes = Handshakes::new(plan.limits.handshake_timeout);
-            let acceptor = handshakes.acceptor(of_plan.record_bytes);
-            let connector = handshakes.connector(of_plan.record_bytes);
-            kernel.borrow_mut().handshakes = Some(handshakes);
-            (of_plan, Tls { acceptor, connector })
+            let tls = Tls::new(&kernel, plan.limits.handshake_timeout, of_plan.record_bytes);
+            (of_plan, tls)
         });
         let maker = Rc::new(Maker {
             kernel: Rc::clone(&kernel),

@@ -9,7 +9,7 @@ use crate::{
     client::{Client, Manner},
     kernel::{SharedKernel, socket::SharedSocket, system::client_at},
     protocol::{Callback, Habit, PlannedPanic, Record, SharedNeighbours, SharedRecord, Simulated},
-    secure::{Meter, REPLY, Secure, TlsManner},
+    secure::{Handshakes, Meter, REPLY, Secure, TlsManner},
     witness::Witness,
 };
 
@@ -58,6 +58,16 @@ pub struct Maker {
 pub struct Tls {
     pub acceptor: TlsAcceptor,
     pub connector: TlsConnector,
+}
+
+impl Tls {
+    /// With records of so many bytes. The kernel watches how many handshakes go on.
+    pub fn new(kernel: &SharedKernel, handshake_timeout: Option<Duration>, record_bytes: usize) -> Self {
+        let handshakes = Handshakes::new(handshake_timeout);
+        let (acceptor, connector) = (handshakes.acceptor(record_bytes), handshakes.connector(record_bytes));
+        kernel.borrow_mut().handshakes = Some(handshakes);
+        Self { acceptor, connector }
+    }
 }
 
 /// Who begins, and how.
