@@ -410,12 +410,12 @@ pub struct Ended {
 #[track_caller]
 fn spawn(command: &mut Command) -> Child {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
-    let attempts = if cfg!(windows) { 5 } else { 1 };
+    let is_to_be_tried_again =
+        |error: &io::Error| cfg!(windows) && error.raw_os_error() == Some(ERROR_INTERNAL_ERROR);
     let mut spawned = command.spawn();
-    for _ in 1..attempts {
-        match &spawned {
-            Err(error) if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) => spawned = command.spawn(),
-            Ok(_) | Err(_) => break,
+    for _ in 0..4 {
+        if spawned.as_ref().is_err_and(is_to_be_tried_again) {
+            spawned = command.spawn();
         }
     }
     spawned.expect("spawn")
