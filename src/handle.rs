@@ -21,7 +21,7 @@ use crate::{
     peer::Peer,
     protocol::boxed::Boxed,
     stats::{Counters, Stats},
-    status::{Accepting, WorkerStatus},
+    status::{Accepting, ServerStatus, WorkerStatus},
     system::Wake,
     tls::TlsConnector,
     wake_flag::WakeFlag,
@@ -435,9 +435,8 @@ impl<M> Handle<M> {
         sum
     }
 
-    /// What each worker is doing, in their order. Waits for `patience` at most, and for nobody who has ended or whose
-    /// mailbox is full: they are left out. Not for callbacks: a loop does not answer itself. The answer takes a look at
-    /// every connection.
+    /// What each worker is doing. Waits for `patience` at most, and says how many workers have not answered by then. Not for
+    /// callbacks: a loop does not answer itself. The answer takes a look at every connection.
     ///
     /// ```
     /// use std::time::Duration;
@@ -446,17 +445,24 @@ impl<M> Handle<M> {
     /// let server = Server::<Echo>::builder().bind(["127.0.0.1:0"])?;
     /// let handle = server.handle();
     /// let running = std::thread::spawn(move || server.run(|_| Some(Echo)));
-    /// for status in handle.status(Duration::from_secs(10)) {
-    ///     println!("{status}");
+    /// for worker in handle.status(Duration::from_secs(10)).workers {
+    ///     println!("{worker}");
     /// }
     /// handle.drain();
     /// # running.join().unwrap()?;
     /// # Ok::<(), echoloop::Error>(())
     /// ```
     #[must_use]
-    pub fn status(&self, patience: Duration) -> Vec<WorkerStatus> {
-        let answers = self.survey(|_, reply| Some(Request::Status(reply)), patience);
-        answers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()
+    pub fn status(&self, patience: Duration) -> ServerStatus {
+        let mut status = ServerStatus::default();
+        for (_, answer) in self.survey(|_, reply| Some(Request::Status(reply)), patience) {
+            match answer {
+                Ok(worker) => status.workers.push(worker),
+                Err(RecvTimeoutError::Timeout) => status.workers_silent += 1,
+                Err(RecvTimeoutError::Disconnected) => {}
+            }
+        }
+        status
     }
 
     /// What each worker makes of clients that come now, in their order: a sign of life that costs a loop next to nothing,

@@ -193,7 +193,7 @@ pub use shared_bytes::SharedBytes;
 #[cfg(unix)]
 pub use sockets::Sockets;
 pub use stats::Stats;
-pub use status::{Accepting, WorkerStatus};
+pub use status::{Accepting, ServerStatus, WorkerStatus};
 pub use system::descriptors::raise_descriptor_limit;
 #[cfg(unix)]
 pub use system::os::Inherited;

@@ -4,7 +4,17 @@ use std::fmt;
 
 use crate::stats::Stats;
 
-/// What one worker was doing when it was asked: [`Handle::status`](crate::Handle::status).
+/// What the workers of a server were doing: [`Handle::status`](crate::Handle::status).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Those that have answered, in their order.
+    pub workers: Vec<WorkerStatus>,
+    /// How many have not answered. Those that have ended are not among them.
+    pub workers_silent: usize,
+}
+
+/// What one worker was doing when it was asked: an entry of a [`ServerStatus`].
 ///
 /// `Display` gives one line, as `echoloop serve` prints it on SIGUSR1.
 #[derive(Clone, Debug, PartialEq, Eq)]

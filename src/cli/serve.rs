@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use echoloop::{Accepting, Address, Cidr, CloseReason, Config, Echo, Handle, Server};
+use echoloop::{Address, Cidr, CloseReason, Config, Echo, Handle, Server};
 
 use super::{
     control::{ControlArgs, Predecessor, Reload, SERVE_ROLE},
@@ -324,14 +324,9 @@ fn reporter(handle: Handle<()>, workers: u16, stderr: &Lines) -> impl Fn() + Sen
     move || {
         let (handle, stderr) = (handle.clone(), stderr.clone());
         let report = move || {
-            let answers = handle.status(PATIENCE);
-            answers.iter().for_each(|status| stderr.line(&status.to_string()));
-            let is_silent = |answer: &Option<Accepting>| answer.is_none();
-            // Those that have ended do not answer either.
-            let silent = match usize::from(workers) - answers.len() {
-                0 => 0,
-                _ => handle.accepting(PATIENCE).into_iter().filter(is_silent).count(),
-            };
+            let status = handle.status(PATIENCE);
+            status.workers.iter().for_each(|worker| stderr.line(&worker.to_string()));
+            let silent = status.workers_silent;
             if silent > 0 {
                 stderr.line(&format!("{silent} of {workers} workers did not answer within a second"));
             }

@@ -338,6 +338,7 @@ mod tests {
             is_ready: true,
             workers_total: 3,
             workers: vec![status(0, Accepting::Yes), status(2, Accepting::Full)],
+            workers_silent: 1,
             stats: stats.clone(),
         };
         render(&overview, &process)

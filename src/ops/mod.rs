@@ -64,7 +64,7 @@ use self::{
 use crate::{
     address::Address,
     handle::Handle,
-    status::{Accepting, WorkerStatus},
+    status::{Accepting, ServerStatus},
     system::process::Process,
 };
 
@@ -82,7 +82,7 @@ struct Shared {
     subject: Box<dyn Subject>,
     listeners: Vec<Address>,
     samples: Mutex<Samples>,
-    status: Mutex<Option<(Instant, Vec<WorkerStatus>)>>,
+    status: Mutex<Option<(Instant, ServerStatus)>>,
 }
 
 impl Ops {
@@ -143,8 +143,8 @@ impl Ops {
         self.0.subject.is_ready()
     }
 
-    /// What each worker is doing, as far as they have answered. May block.
-    fn status(&self) -> Vec<WorkerStatus> {
+    /// What each worker is doing. May block.
+    fn status(&self) -> ServerStatus {
         let mut known = self.0.status.lock().unwrap_or_else(PoisonError::into_inner);
         match &*known {
             Some((at, status)) if now().saturating_duration_since(*at) < STATUS_INTERVAL => status.clone(),
@@ -200,12 +200,13 @@ impl Ops {
 
     /// May block.
     fn overview(&self) -> Overview {
-        let workers = self.status();
+        let ServerStatus { workers, workers_silent } = self.status();
         let subject = &self.0.subject;
         Overview {
             is_ready: subject.is_ready(),
             workers_total: subject.workers(),
             workers,
+            workers_silent,
             stats: subject.stats(),
         }
     }

@@ -8,12 +8,7 @@ pub(super) struct Overview {
     pub(super) workers_total: usize,
     /// Those that have answered.
     pub(super) workers: Vec<WorkerStatus>,
+    /// How many have not, though they have not ended.
+    pub(super) workers_silent: usize,
     pub(super) stats: Stats,
-}
-
-impl Overview {
-    /// How many workers have not answered.
-    pub(super) const fn workers_silent(&self) -> usize {
-        self.workers_total - self.workers.len()
-    }
 }

@@ -42,13 +42,12 @@ enum State {
 impl State {
     fn of(overview: &Overview) -> Self {
         let takes_none = overview.workers.iter().all(|worker| worker.accepting == Accepting::No);
-        if !overview.is_ready && takes_none {
-            // Those that have ended do not answer any more.
-            Self::Draining
-        } else if overview.workers_silent() > 0 {
+        if overview.workers_silent > 0 {
             Self::Stuck
         } else if overview.is_ready {
             Self::Serving
+        } else if takes_none {
+            Self::Draining
         } else {
             Self::Stopping
         }
@@ -345,14 +344,20 @@ mod tests {
         }
     }
 
-    fn page(is_ready: bool, workers: &[WorkerStatus]) -> String {
+    fn page(is_ready: bool, workers: &[WorkerStatus], workers_silent: usize) -> String {
         let (begin, mut stats) = (Instant::now(), Stats::default());
         let mut samples = Samples::new(begin, stats.clone());
         stats.open = 1234;
         samples.add(begin + Duration::from_secs(1), stats.clone());
         stats.open = 617;
         render(&Figures {
-            overview: &Overview { is_ready, workers_total: 1, workers: workers.to_vec(), stats },
+            overview: &Overview {
+                is_ready,
+                workers_total: 1,
+                workers: workers.to_vec(),
+                workers_silent,
+                stats,
+            },
             process: &Process::default(),
             listeners: &["unix:/tmp/<script>".parse().unwrap()],
             samples: &samples,
@@ -362,22 +367,24 @@ mod tests {
 
     #[test]
     fn the_state_is_that_of_the_server() {
-        for (is_ready, workers, state) in [
-            (true, &[worker(Accepting::Yes)][..], "ready"),
-            (true, &[worker(Accepting::Full)], "ready"),
-            (true, &[], "not answering"),
-            (false, &[worker(Accepting::Yes)], "stopping"),
-            (false, &[worker(Accepting::No)], "draining"),
-            (false, &[], "draining"),
+        for (is_ready, workers, workers_silent, state) in [
+            (true, &[worker(Accepting::Yes)][..], 0, "ready"),
+            (true, &[worker(Accepting::Full)], 0, "ready"),
+            (true, &[], 1, "not answering"),
+            (false, &[], 1, "not answering"),
+            (false, &[worker(Accepting::Yes)], 0, "stopping"),
+            (false, &[worker(Accepting::No)], 0, "draining"),
+            // It has ended.
+            (false, &[], 0, "draining"),
         ] {
-            let page = page(is_ready, workers);
+            let page = page(is_ready, workers, workers_silent);
             assert!(page.contains(&format!("<title>echoloop: {state}</title>")), "{is_ready} {workers:?}");
         }
     }
 
     #[test]
     fn the_page_needs_nothing_else_and_nothing_leaves_its_place() {
-        let page = page(false, &[worker(Accepting::No)]);
+        let page = page(false, &[worker(Accepting::No)], 0);
         for foreign in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!page.contains(foreign), "{foreign}");
         }

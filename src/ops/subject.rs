@@ -7,7 +7,7 @@ use crate::{connection_id::ConnectionId, connection_status::ConnectionList, hand
 use crate::{
     handle::Handle,
     stats::Stats,
-    status::{Accepting, WorkerStatus},
+    status::{Accepting, ServerStatus},
 };
 
 /// A server, as its handle shows it.
@@ -15,7 +15,7 @@ pub(super) trait Subject: Send + Sync {
     fn workers(&self) -> usize;
     fn stats(&self) -> Stats;
     fn is_ready(&self) -> bool;
-    fn status(&self, patience: Duration) -> Vec<WorkerStatus>;
+    fn status(&self, patience: Duration) -> ServerStatus;
     fn accepting(&self, patience: Duration) -> Vec<Option<Accepting>>;
     #[cfg(unix)]
     fn connections(&self, patience: Duration) -> ConnectionList;
@@ -48,7 +48,7 @@ impl<M: Send + 'static> Subject for Handle<M> {
         Self::is_ready(self)
     }
 
-    fn status(&self, patience: Duration) -> Vec<WorkerStatus> {
+    fn status(&self, patience: Duration) -> ServerStatus {
         Self::status(self, patience)
     }
 

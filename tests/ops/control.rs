@@ -164,6 +164,7 @@ fn it_is_said_that_a_worker_does_not_answer() {
     let list: Value = serde_json::from_str(&done(&ctl(&path, &["list", "--json"]))).unwrap();
     assert_eq!(list, json!({ "connections": [], "workers_silent": 1 }));
     assert!(done(&ctl(&path, &["status"])).contains(silence));
+    assert_eq!(status(&path)["workers_silent"], 1);
     let refusal = refused(&ctl(&path, &["kill", "7"]));
     assert_eq!(refusal, format!("error: there is no connection 7, but {silence}"));
 
@@ -206,12 +207,18 @@ fn the_level_of_the_log_changes_while_it_runs() {
     let mut server = Program::spawn(command);
     let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
     let address = server.listening();
+    let metrics = server.line();
+    let metrics = metrics.strip_prefix("metrics on http://").expect(&metrics).trim_end_matches('/');
+    let metrics: SocketAddr = metrics.parse().unwrap();
     until_control(&server);
     let mut until = |text: &str| while !log.next().expect("a line").unwrap().contains(text) {};
     assert_eq!(done(&ctl(&path, &["log-level", "debug"])), "");
     until("log level DEBUG");
     finish(&connect(address));
-    until("closed");
+    until("] 0.1: closed");
+    // Whose names may be those of others.
+    assert_eq!(get(metrics, "/livez").status, 200);
+    until("] metrics: 0.1: closed");
     assert_eq!(done(&ctl(&path, &["log-level", "info"])), "");
     until("log level INFO");
     finish(&connect(address));

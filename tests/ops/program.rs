@@ -77,7 +77,7 @@ fn the_metrics_are_the_last_to_close_in_a_drain() {
     assert!(read_to_end(&client).is_empty());
     assert_eq!(get(metrics, "/livez").status, 200);
     assert_eq!(read_to_end(&connect(agent)), b"stopped\n");
-    assert!(get(metrics, "/").content.contains("1 of "));
+    eventually("the others have gone", || get(metrics, "/").content.contains("<h2>1 of "));
     drop(client);
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
     assert_eq!(try_get(metrics, "/livez"), None);

@@ -79,7 +79,7 @@ fn are_shared_evenly(addresses: &[&str], connect: impl Fn(&Running<Echo>) -> Tcp
             })
             .collect();
         let open = || -> Vec<u64> {
-            let workers = server.handle.status(DEADLINE);
+            let workers = server.handle.status(DEADLINE).workers;
             workers.iter().map(|worker| worker.stats.open).collect()
         };
         // A client is counted before it is served.

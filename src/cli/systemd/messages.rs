@@ -139,6 +139,8 @@ mod tests {
         let status = "STATUS=serving; connections open: 3, accepted: 7\n";
         assert_eq!(messages.status(&figures).as_deref(), Some(status));
         assert_eq!(messages.status(&figures), None);
+        messages.forget_status();
+        assert_eq!(messages.status(&figures).as_deref(), Some(status), "it has not come there");
     }
 
     #[test]

@@ -76,7 +76,7 @@ struct Shared {
     reload: Option<Reload>,
     set_log_level: Option<Box<dyn Fn(LevelFilter) + Send + Sync>>,
     given: Vec<(String, Sockets)>,
-    succeed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    succeed: Mutex<Option<Succeed>>,
     is_over: AtomicBool,
     clients: Clients,
 }
@@ -112,6 +112,9 @@ impl Drop for Client {
 
 /// Says what came of it.
 type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// What is done when another process serves.
+type Succeed = Box<dyn FnOnce() + Send>;
 
 /// A control socket that is listened on, and where nobody is answered yet: [`Control::bind`].
 pub struct BoundControl {
@@ -342,15 +345,11 @@ impl Shared {
         match &request.command {
             Command::Status => {
                 let (overview, listeners) = (self.ops.overview(), &self.ops.0.listeners);
-                if request.is_json {
-                    return Ok(format!("{}\n", overview_json(&overview, listeners)));
-                }
-                // Those that have ended do not answer either.
-                let silent = match overview.workers_silent() {
-                    0 => 0,
-                    _ => subject.accepting(PATIENCE).iter().filter(|answer| answer.is_none()).count(),
-                };
-                Ok(overview_text(&overview, silent, listeners))
+                Ok(if request.is_json {
+                    format!("{}\n", overview_json(&overview, listeners))
+                } else {
+                    overview_text(&overview, listeners)
+                })
             }
             Command::List => {
                 let list = subject.connections(PATIENCE);

@@ -12,12 +12,12 @@ use crate::{
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-pub(super) fn overview_text(overview: &Overview, workers_silent: usize, listeners: &[Address]) -> String {
+pub(super) fn overview_text(overview: &Overview, listeners: &[Address]) -> String {
     let ready = if overview.is_ready { "ready" } else { "not ready" };
     let mut text = format!("echoloop {VERSION}, process {}, {ready}\n", std::process::id());
     listeners.iter().for_each(|address| text += &format!("listening on {address}\n"));
     overview.workers.iter().for_each(|worker| text += &format!("{worker}\n"));
-    let silence = silence(workers_silent, overview.workers_total);
+    let silence = silence(overview.workers_silent, overview.workers_total);
     silence.iter().for_each(|line| text += &format!("{line}\n"));
     text + &format!("total: {}\n", overview.stats)
 }
@@ -29,6 +29,7 @@ pub(super) fn overview_json(overview: &Overview, listeners: &[Address]) -> Value
         "ready": overview.is_ready,
         "listeners": listeners.iter().map(Address::to_string).collect::<Vec<_>>(),
         "workers_total": overview.workers_total,
+        "workers_silent": overview.workers_silent,
         "workers": overview.workers.iter().map(worker).collect::<Vec<_>>(),
         "total": stats(&overview.stats),
     })
