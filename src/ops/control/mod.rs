@@ -31,7 +31,7 @@ use self::{
     report::{connections_json, connections_text, overview_json, overview_text, silence},
     request::{Command, Request},
 };
-use super::{Ops, PATIENCE, subject::Order};
+use super::{Ops, PATIENCE, now, subject::Order};
 use crate::{
     address::Address,
     error::Error,
@@ -403,6 +403,19 @@ impl Shared {
         }
     }
 
+    /// One takes over at a time. One that has just given up may not have left yet, and is waited for.
+    fn succession(&self) -> Option<MutexGuard<'_, Option<Succeed>>> {
+        let begin = now();
+        loop {
+            match self.succeed.try_lock() {
+                Ok(succeed) => return Some(succeed),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if begin.elapsed() > PATIENCE => return None,
+                Err(TryLockError::WouldBlock) => thread::park_timeout(PATIENCE / 100),
+            }
+        }
+    }
+
     /// Another process takes the place of this one.
     fn give_way(&self, stream: &UnixStream, version: &str, waker: &Waker) -> io::Result<()> {
         let refuse = |why: &str| {
@@ -417,12 +430,7 @@ impl Shared {
             );
             return refuse(&why);
         }
-        // One at a time.
-        let mut succeed = match self.succeed.try_lock() {
-            Ok(succeed) => succeed,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return refuse("another process is taking over"),
-        };
+        let Some(mut succeed) = self.succession() else { return refuse("another process is taking over") };
         let is_ending =
             || self.ops.0.subject.accepting(PATIENCE).iter().all(|one| *one == Some(Accepting::No));
         if self.is_over.load(Ordering::SeqCst) || is_ending() {
