@@ -109,6 +109,17 @@ fn a_wait_sets_no_timer_while_the_earliest_deadline_stays() {
     assert!(timeouts.is_empty(), "{timeouts:?}");
 }
 
+/// Whoever is given to a socket is served: none listens that is closed again, and that another process may still have.
+#[test]
+fn no_socket_listens_but_those_of_the_workers() {
+    let Some(server) = Traced::start_with(&["--workers", "4"]) else { return };
+    server.program.listening();
+    server.program.signal("TERM");
+    let trace = server.end_of_trace();
+    let listening = whole_calls(&trace).iter().filter(|call| call.starts_with("listen(")).count();
+    assert_eq!(listening, 4);
+}
+
 /// The name of a call on this socket, also of one that failed.
 fn name_if_on(socket: usize, call: &str) -> Option<&str> {
     let (name, arguments) = call.split_once('(')?;

@@ -7,7 +7,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 #[cfg(unix)]
 use super::inherited::Inherited;
-use super::{bound_socket::BoundSocket, listener::SHARES_PORTS, packet_info::PacketInfo, watched::Watched};
+use super::{
+    bound_socket::BoundSocket,
+    packet_info::PacketInfo,
+    shared_port::{PortUse, one_for_each},
+    watched::Watched,
+};
 use crate::{
     address::Address,
     system::datagrams::{Arrival, Datagrams, Destination},
@@ -27,15 +32,7 @@ pub(crate) struct DatagramSocket {
 /// Binds `address` once for each of the workers, or for one of them alone: where the kernel does not spread datagrams over
 /// sockets that share a port, each one would wake every worker. Returns the sockets with the address that they really have.
 pub(super) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<DatagramSocket>)> {
-    let first = bound(address, PortUse::Alone)?;
-    let real = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    let mut sockets = vec![first];
-    if workers > 1 && SHARES_PORTS {
-        share_port(&sockets[0])?;
-        for _ in 1..workers {
-            sockets.push(bound(real, PortUse::Shared)?);
-        }
-    }
+    let (real, sockets) = one_for_each(workers, address, bound)?;
     let bound = |socket: &Socket| BoundSocket::new(socket, Address::Udp(real), None);
     let sockets = sockets.into_iter().map(|socket| DatagramSocket::new(socket, real, bound));
     Ok((real, sockets.collect::<io::Result<_>>()?))
@@ -55,13 +52,6 @@ pub(super) fn inherit(real: SocketAddr, inherited: Vec<Inherited>) -> io::Result
 /// Where bursts wait while the loop serves others. Systems have limits of their own for it (net.core.rmem_max).
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
-/// Whether a port is for one socket or for those of all workers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PortUse {
-    Alone,
-    Shared,
-}
-
 /// A bound socket. SO_REUSEADDR is not set: of datagram sockets it lets others take the port over.
 fn bound(address: SocketAddr, port_use: PortUse) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -69,25 +59,13 @@ fn bound(address: SocketAddr, port_use: PortUse) -> io::Result<Socket> {
         // The same on every system: [::] is IPv6 alone, and 0.0.0.0 can be listened on beside it.
         socket.set_only_v6(true)?;
     }
-    if port_use == PortUse::Shared {
-        share_port(&socket)?;
-    }
+    port_use.apply_to(&socket)?;
     if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
         log::debug!("cannot set SO_RCVBUF: {error}");
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// Lets the sockets of other workers have the same port. The first socket says so only when it has the port: with
-/// SO_REUSEPORT from the start it would not be told that another server has it.
-fn share_port(socket: &Socket) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_reuse_port(true)?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = socket;
-    Ok(())
 }
 
 impl DatagramSocket {

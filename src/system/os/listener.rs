@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::{
     bound_socket::BoundSocket,
     hand_over::HandOver,
+    shared_port::{PortUse, one_for_each},
     stream::{SocketOptions, Stream},
     watched::Watched,
 };
@@ -52,8 +53,8 @@ type Listening = (FamilySocket, Arc<BoundSocket>);
 pub(super) fn bind(address: &Address, config: &Config) -> io::Result<(Address, Vec<ListenSocket>)> {
     match address {
         Address::Ip(ip) => {
-            let sockets = bind_tcp(*ip, config)?;
-            let real = sockets[0].local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+            let make = |address, port_use| tcp_socket(address, port_use, config);
+            let (real, sockets) = one_for_each(config.workers, *ip, make)?;
             let real = Address::Ip(real);
             let bound = |socket: &Socket| BoundSocket::new(socket, real.clone(), None);
             let sockets = spread(sockets, bound, config)?;
@@ -187,48 +188,12 @@ pub(crate) fn is_unavailable(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED)
 }
 
-/// Sockets that listen: one for each worker where the kernel spreads clients over them, or a single one.
-fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<Vec<Socket>> {
-    let first = tcp_socket(address, config, PortUse::Alone)?;
-    if config.workers > 1 && SHARES_PORTS {
-        return share_port(&first, config);
-    }
-    first.listen(backlog(config))?;
-    Ok(vec![first])
-}
-
 fn backlog(config: &Config) -> i32 {
     i32::try_from(config.backlog).unwrap_or(i32::MAX)
 }
 
-/// A listening socket for each worker. With SO_REUSEPORT a second server on the same port would not be told that it is
-/// taken: so `claim` listens alone, which the kernel lets only one do, until the others listen. A client that comes in
-/// that instant, when before it would have been refused, is reset.
-fn share_port(claim: &Socket, config: &Config) -> io::Result<Vec<Socket>> {
-    claim.listen(1)?;
-    let address = claim.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    claim.set_reuse_port(true)?;
-    let sockets = (0..config.workers).map(|_| {
-        let socket = tcp_socket(address, config, PortUse::Shared)?;
-        socket.listen(backlog(config))?;
-        Ok(socket)
-    });
-    sockets.collect()
-}
-
-/// Whether a port is for one socket or for those of all workers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PortUse {
-    Alone,
-    Shared,
-}
-
-/// Whether the kernel spreads connections, and datagrams, over the sockets that share a port.
-pub(super) const SHARES_PORTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
-/// A bound socket, with the options that Linux hands on to the connections it accepts.
-fn tcp_socket(address: SocketAddr, config: &Config, port_use: PortUse) -> io::Result<Socket> {
+/// A socket that listens, with the options that Linux hands on to the connections it accepts.
+fn tcp_socket(address: SocketAddr, port_use: PortUse, config: &Config) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // The same on every system: [::] is IPv6 alone, and 0.0.0.0 can be listened on beside it.
@@ -239,13 +204,11 @@ fn tcp_socket(address: SocketAddr, config: &Config, port_use: PortUse) -> io::Re
     // from a listener on all of them.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_reuse_port(port_use == PortUse::Shared)?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = port_use;
+    port_use.apply_to(&socket)?;
     SocketOptions::of(config).apply_to(SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    socket.listen(backlog(config))?;
     Ok(socket)
 }
 

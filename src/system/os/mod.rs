@@ -17,6 +17,7 @@ mod packet_info;
 mod packet_info;
 #[cfg(target_os = "linux")]
 mod pipe;
+mod shared_port;
 pub(crate) mod stream;
 pub(crate) mod threads;
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
