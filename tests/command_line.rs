@@ -107,18 +107,21 @@ fn a_stdout_that_is_full_or_closed_is_an_error() {
         let ended = echoloop(args).stdout(stdout).output().unwrap();
         (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
     };
+    let is_said = |args: &[&str], stdout: Stdio, why: &str| {
+        let (status, line) = error(args, stdout);
+        let is_said = line.starts_with(&format!("error: cannot write to stdout: {why}"));
+        assert!(status == Some(1) && is_said && line.lines().count() == 1, "{args:?}: {status:?}, {line}");
+    };
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
     for args in [&["man"][..], &["completions", "bash"], &["reference"]] {
-        let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        let (reader, closed) = std::io::pipe().unwrap();
-        drop(reader);
-        for (stdout, why) in [(Stdio::from(full), "No space left"), (closed.into(), "Broken pipe")] {
-            let (status, line) = error(args, stdout);
-            let is_said = line.starts_with(&format!("error: cannot write to stdout: {why}"));
-            assert!(
-                status == Some(1) && is_said && line.lines().count() == 1,
-                "{args:?}: {status:?}, {line}"
-            );
-        }
+        is_said(args, full(), "No space left");
+        is_said(args, closed(), "Broken pipe");
+    }
+    for args in [&["--help"][..], &["--version"], &["serve", "-h"]] {
+        is_said(args, full(), "No space left");
+        // Whoever closes the pipe has read enough.
+        assert_eq!(error(args, closed()), (Some(0), String::new()));
     }
 }
 

@@ -26,7 +26,7 @@ mod tls;
 mod udp;
 mod values;
 
-use std::{env, process::ExitCode};
+use std::{env, io::ErrorKind, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -129,11 +129,14 @@ pub(crate) fn run() -> ExitCode {
             };
             outcome.unwrap_or_else(|failure| report_failure(&failure, &stderr))
         }
-        Err(error) if !error.use_stderr() => {
-            // --help or --version. A closed stdout is no error here.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
+        // --help or --version.
+        Err(text) if !text.use_stderr() => match text.print() {
+            // Whoever closes a pipe has read enough.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                report_failure(&Failure::stdout(&error), &stderr)
+            }
+            Ok(()) | Err(_) => ExitCode::SUCCESS,
+        },
         Err(error) => report_failure(&Failure::usage(error), &stderr),
     };
     stderr.flush();

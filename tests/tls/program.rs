@@ -489,6 +489,13 @@ fn a_load_on_a_server_that_nobody_trusts_says_why_there_is_none() {
     let plain = serve_with(|client| io::copy(&mut &client, &mut &client).map(drop));
     let ended = Ended::run(&mut echoloop(&["bench", &plain, "--tls", "--insecure", "--duration", "1s"]));
     fails(&ended, "the TLS handshake failed (`echoloop client --tls` says why)");
+    // One that wants a certificate says so when the client's handshake is over.
+    let (pair, ca) = (authority.issue("localhost"), authority.ca());
+    let server = Serve::start(&[&pair.options()[..], &["--tls-client-ca", &ca]].concat());
+    let address = server.address.to_string();
+    let args = ["bench", &address, "--tls", "--insecure", "--churn", "-c", "2", "-n", "5"];
+    let ended = Ended::run(&mut echoloop(&args));
+    fails(&ended, "5 of 5 connections failed: 5 failed (`echoloop client --tls` says why)");
 }
 
 /// Takes every certificate.

@@ -14,6 +14,8 @@ use crate::cli::{
     tls::Trouble,
 };
 
+const TLS_HINT: &str = "`echoloop client --tls` says why";
+
 /// Success if nothing failed and none of the conditions holds.
 pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<ExitCode, Failure> {
     let failures = outcome.failures();
@@ -30,11 +32,13 @@ pub(super) fn verdict(outcome: &Outcome, conditions: &[Condition]) -> Result<Exi
         format!("{failed} of {ended} connections failed: {summary}")
     };
     reasons.insert(0, first);
-    let failure = Failure::new(reasons.join("; "));
-    Err(match outcome.ends.first_connect_error {
-        Some(kind) if outcome.ends.failures.connect_failed > 0 => failure.hint(connect_hint(&kind.into())),
-        Some(_) | None => failure,
-    })
+    let failures = &outcome.ends.failures;
+    let hint = match outcome.ends.first_connect_error {
+        Some(kind) if failures.connect_failed > 0 => connect_hint(&kind.into()),
+        // With TLS 1.3 a server may refuse a client when the client's handshake is over.
+        Some(_) | None => (outcome.plan.tls.is_some() && failures.failed > 0).then_some(TLS_HINT),
+    };
+    Err(Failure::new(reasons.join("; ")).hint(hint))
 }
 
 /// Not a single connection was established. Over TLS there may have been trouble with a certificate.
@@ -47,7 +51,7 @@ pub(super) fn unreachable_server(outcome: &Outcome, trouble: Option<&Trouble>) -
     if outcome.plan.tls.is_some() && matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
     {
         let failure = Failure::new(format!("cannot connect to {address}: the TLS handshake failed"));
-        return failure.hint(Some("`echoloop client --tls` says why"));
+        return failure.hint(Some(TLS_HINT));
     }
     cannot_connect(address, &kind.into())
 }
