@@ -8,7 +8,7 @@ use socket2::Socket;
 const SHARES_PORTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Whether a socket may have the port of others.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum PortUse {
     Alone,
     Shared,
