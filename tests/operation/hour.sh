@@ -90,8 +90,10 @@ until_ok has_more "$metrics1" 50
 until_ok has_more "$metrics2" 50
 
 say "a look at them"
-curl -sf "http://$metrics1/" | grep -q '<title>' || fail "no status page"
-curl -sf "http://$metrics1/metrics" >scrape.txt
+# Into files: grep -q in a pipe leaves at the first match, and curl may fail then.
+curl -sf "http://$metrics1/" >page.html || fail "curl: exit status $?"
+grep -q '<title>' page.html || fail "no status page"
+curl -sf "http://$metrics1/metrics" >scrape.txt || fail "curl: exit status $?"
 grep -q '^echoloop_tls_handshakes_total{resumed="no"} ' scrape.txt || fail "no handshakes"
 if command -v promtool >/dev/null; then promtool check metrics <scrape.txt || fail "promtool"; fi
 "$echoloop" health --ready "$metrics1" || fail "not ready"
